@@ -1,0 +1,213 @@
+"""The `learning_to_execute` data set: programs and what they print, one config per difficulty.
+
+Candidate i of a config is a pure function of (task, difficulty, DATA_SEED, i), and its split one of
+its program. Every split takes its candidates in order:
+
+    >>> config_from_name("addition_length_9").candidate(0)
+    Example(program='print(735221849+208143007)', target='943364856')
+"""
+
+import dataclasses
+import functools
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer
+
+from keras_l2e import prepared_data, programs
+from keras_l2e.programs import Example
+from keras_l2e.tasks import TASKS, Difficulty
+
+DATA_SEED = 1410_4615
+
+
+@dataclasses.dataclass(eq=False)
+class LearningToExecuteConfig(tfds.core.BuilderConfig):
+    """One task at one difficulty, in one size; see `config_from_name`.
+
+    Attributes:
+        task: a name in `tasks.TASKS`.
+        difficulty: length and nesting.
+        examples_per_difficulty: examples in the train split.
+    """
+
+    task: str = ""
+    difficulty: Difficulty | None = None
+    examples_per_difficulty: int = prepared_data.EXAMPLES_PER_DIFFICULTY
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """The number of examples each split has, unless the candidates do not yield so many."""
+        n = self.examples_per_difficulty
+        return {"train": n, "validation": min(n, 2_000), "test": min(n, 10_000)}
+
+    @property
+    def num_candidates(self) -> int:
+        """Examples drawn at most: splits of classes that hold few distinct programs end there."""
+        return 10 * self.examples_per_difficulty + 1_000
+
+    def candidate(self, i: int) -> Example:
+        """Example i before the choice of splits; the same for every size of the data set."""
+        length, nesting = self.difficulty
+        rng = random.Random(f"{self.task}/{length}/{nesting}/{DATA_SEED}/{i}")
+        return TASKS[self.task].generate(rng, self.difficulty)
+
+    def examples(self, split: str) -> Iterator[tuple[int, Example]]:
+        """The split's examples with their candidate numbers, in order.
+
+        The train split keeps repeats, which belong to the class's distribution. The others keep the
+        first of candidates that are equal after renaming their variables.
+        """
+        chosen = (
+            (i, example)
+            for i, example in enumerate(map(self.candidate, range(self.num_candidates)))
+            if programs.split_of(example.program) == split
+        )
+        if split != "train":
+            chosen = _distinct(chosen)
+        return itertools.islice(chosen, self.split_sizes[split])
+
+
+def _distinct(examples: Iterator[tuple[int, Example]]) -> Iterator[tuple[int, Example]]:
+    seen = set()
+    for i, example in examples:
+        digest = programs.digest(example.program)
+        if digest not in seen:
+            seen.add(digest)
+            yield i, example
+
+
+@functools.cache
+def config_from_name(name: str) -> LearningToExecuteConfig | None:
+    """The config that `prepared_data.config_name` gives this name, None for any other name."""
+    try:
+        task, difficulty, examples_per_difficulty = prepared_data.parse_config_name(name)
+    except ValueError:
+        return None
+    return LearningToExecuteConfig(
+        name=name,
+        task=task,
+        difficulty=difficulty,
+        examples_per_difficulty=examples_per_difficulty,
+    )
+
+
+class StableExampleWriter(writer.ExampleWriter):
+    """Writes the features of an example in the order of their names.
+
+    As TFDS serializes them, their order differs from process to process: protobuf seeds its maps
+    with an address. Costs 7 us an example.
+    """
+
+    def write(self, path, examples):
+        import tensorflow as tf  # Late, as in TFDS: only building needs it.
+
+        def stable(serialized):
+            return tf.train.Example.FromString(serialized).SerializeToString(deterministic=True)
+
+        return super().write(path, ((key, stable(example)) for key, example in examples))
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Programs drawn at one difficulty, and what they print."""
+
+    VERSION = tfds.core.Version(prepared_data.VERSION)
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    BUILDER_CONFIGS: ClassVar = [
+        config_from_name(prepared_data.config_name(name, difficulty))
+        for name, task in TASKS.items()
+        for difficulty in task.difficulties()
+    ]
+    # TFDS looks for these through the top-level package; in an editable install that has no folder.
+    code_path = tfds.core.Path(__file__)
+    pkg_dir_path = code_path.parent
+
+    @classmethod
+    def get_builder_config(cls, name, version=None):
+        """Also finds the configs of other sizes, `..._examples_1000`, which are not listed."""
+        return super().get_builder_config(name, version) or config_from_name(name)
+
+    def _info(self):
+        # No description: TFDS prefers one given here to the stored one, which is written last.
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "program": tfds.features.Text(),
+                    "target": tfds.features.Text(),
+                    "length": np.int64,
+                    "nesting": np.int64,
+                }
+            ),
+            supervised_keys=("program", "target"),
+            homepage="https://arxiv.org/abs/1410.4615",
+            citation=self.get_metadata().citation,
+            # Candidates are independent draws; in their order, a small train split begins a large one.
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        # TFDS fails on a split without examples, so an empty one is left out.
+        self._operation_counts = {split: Counter() for split in programs.SPLITS}
+        return {
+            split: self._generate_examples(split)
+            for split in programs.SPLITS
+            if any(True for _ in self.builder_config.examples(split))
+        }
+
+    def _generate_examples(self, split):
+        length, nesting = self.builder_config.difficulty
+        for i, (program, target) in self.builder_config.examples(split):
+            if self.builder_config.task == "program":
+                self._operation_counts[split] += programs.count_operations(program, nesting)
+            yield (
+                i,
+                {"program": program, "target": target, "length": length, "nesting": nesting},
+            )
+
+    def _example_writer(self):
+        return StableExampleWriter(self.info.file_format)
+
+    def _download_and_prepare(self, **kwargs):
+        super()._download_and_prepare(**kwargs)
+        cap = kwargs["download_config"].max_examples_per_split
+        self.info.as_proto.description = "\n".join(
+            [self.get_metadata().description, self._sizes(cap), self._operations()]
+        ).strip()
+
+    def _sizes(self, cap: int | None) -> str:
+        """The splits' sizes; for those that fall short, why."""
+        config = self.builder_config
+        sizes = {
+            s: self.info.splits[s].num_examples if s in self.info.splits else 0
+            for s in programs.SPLITS
+        }
+        lines = [
+            "Examples: " + ", ".join(f"{split} {size:,}" for split, size in sizes.items()) + "."
+        ]
+        for split, size in sizes.items():
+            if size < config.split_sizes[split]:
+                kind = "programs" if split == "train" else "distinct programs"
+                reason = f"{config.num_candidates:,} draws yield no more {kind} of this split"
+                if size == cap:
+                    reason = "the build was capped"
+                lines.append(f"{split} is smaller than {config.split_sizes[split]:,}: {reason}.")
+        return "\n".join(lines)
+
+    def _operations(self) -> str:
+        """The share of each operation in each split, for the task that has operations."""
+        lines = []
+        for split, counts in self._operation_counts.items():
+            shares = ", ".join(
+                f"{name} {counts[name] / counts.total():.1%}"
+                for name in programs.OPERATIONS
+                if counts
+            )
+            if shares:
+                lines.append(f"Operations in {split}: {shares}.")
+        return "\n".join(lines)

@@ -1,0 +1,159 @@
+"""Curricula: from the state of learning to weights over difficulties, and when to go on.
+
+A strategy is a pure function of a `Curriculum` (what is taught) and a `State` (how far it has got);
+its weights are given over `Curriculum.levels`, the difficulties in the order of the paper's naive
+curriculum:
+
+    >>> curriculum = Curriculum("naive", tasks.grid(Difficulty(3)))
+    >>> curriculum.weights(State(level=1))
+    [0.0, 1.0, 0.0]
+    >>> curriculum.judge(State(level=1), accuracy=0.97)
+    State(level=2, accuracies=())
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_l2e.tasks import Difficulty
+
+# Evaluations without progress after which a level is left although it is not mastered (the released
+# code of the paper compares with the accuracy five evaluations earlier).
+PATIENCE = 5
+
+
+class State(NamedTuple):
+    """How far the curriculum has got.
+
+    Attributes:
+        level: index of the current difficulty among the curriculum's levels.
+        accuracies: token accuracies of the evaluations at this level so far, oldest first.
+    """
+
+    level: int = 0
+    accuracies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What is taught and how.
+
+    Attributes:
+        strategy: a name in STRATEGIES.
+        levels: the difficulties, easiest first, the target last.
+        mix_share: the share of examples that `combined` takes from `mix`. The paper gives no ratio;
+            its released code draws one example in five.
+        advance_threshold: token accuracy above which a level counts as mastered (paper: 0.95).
+        min_progress: token accuracy gained over five evaluations that counts as progress.
+    """
+
+    strategy: str
+    levels: Sequence[Difficulty]
+    mix_share: float = 0.2
+    advance_threshold: float = 0.95
+    min_progress: float = 0.002
+
+    def start(self) -> State:
+        """The state before any training."""
+        return State(0 if self.strategy in CLIMBING else len(self.levels) - 1)
+
+    def weights(self, state: State) -> list[float]:
+        """The probability of each level in the training examples; sums to 1."""
+        return STRATEGIES[self.strategy](self, state)
+
+    def difficulty(self, state: State) -> Difficulty:
+        """The difficulty whose accuracy decides about going on."""
+        return self.levels[state.level]
+
+    def at_target(self, state: State) -> bool:
+        """Whether the current difficulty is the target, where the curriculum stays."""
+        return state.level == len(self.levels) - 1
+
+    def judge(self, state: State, accuracy: float) -> State:
+        """The state after an evaluation with this token accuracy at the current difficulty.
+
+        Goes one level on if the accuracy is above the threshold, or if it has not grown by
+        `min_progress` over the last five evaluations, so that no level holds the run up for ever.
+        """
+        accuracies = (*state.accuracies, accuracy)
+        if self.at_target(state):
+            return state
+        if accuracy > self.advance_threshold or self._stands_still(accuracies):
+            return State(state.level + 1)
+        return State(state.level, accuracies)
+
+    def _stands_still(self, accuracies: Sequence[float]) -> bool:
+        if len(accuracies) <= PATIENCE:
+            return False
+        recent, before = accuracies[-PATIENCE:], accuracies[:-PATIENCE]
+        return max(recent) < max(before) + self.min_progress
+
+
+def _one(curriculum: Curriculum, level: int) -> list[float]:
+    return _uniform(curriculum, [level])
+
+
+def _uniform(curriculum: Curriculum, levels: Sequence[int]) -> list[float]:
+    weights = [0.0] * len(curriculum.levels)
+    for level in levels:
+        weights[level] = 1 / len(levels)
+    return weights
+
+
+def _sum(*parts: tuple[float, list[float]]) -> list[float]:
+    return [
+        sum(share * weight for (share, _), weight in zip(parts, weights, strict=True))
+        for weights in zip(*(weights for _, weights in parts), strict=True)
+    ]
+
+
+def baseline(curriculum: Curriculum, state: State) -> list[float]:
+    """Every example at the target difficulty (paper, section 4)."""
+    return _one(curriculum, len(curriculum.levels) - 1)
+
+
+def naive(curriculum: Curriculum, state: State) -> list[float]:
+    """Every example at the current difficulty, which rises level by level (paper, section 4)."""
+    return _one(curriculum, state.level)
+
+
+def mix(curriculum: Curriculum, state: State) -> list[float]:
+    """Every example at a difficulty of its own, uniform over all up to the target (paper, section 4)."""
+    return _uniform(curriculum, range(len(curriculum.levels)))
+
+
+def combined(curriculum: Curriculum, state: State) -> list[float]:
+    """Every example from `naive`'s current difficulty or from `mix` (paper, section 4)."""
+    return _sum(
+        (1 - curriculum.mix_share, naive(curriculum, state)),
+        (curriculum.mix_share, mix(curriculum, state)),
+    )
+
+
+def frontier(curriculum: Curriculum, state: State) -> list[float]:
+    """Most at the current difficulty, the rest just below, just above, and anywhere below.
+
+    Ours, not the paper's: 55% at the current level, 25% over the three levels below it, 10% one
+    above, 10% over all levels up to the current one. Shares without a level fall to the current.
+    """
+    level = state.level
+    below = range(max(0, level - 3), level) or [level]
+    above = min(level + 1, len(curriculum.levels) - 1)
+    return _sum(
+        (0.55, _one(curriculum, level)),
+        (0.25, _uniform(curriculum, below)),
+        (0.10, _one(curriculum, above)),
+        (0.10, _uniform(curriculum, range(level + 1))),
+    )
+
+
+Strategy = Callable[[Curriculum, State], list[float]]
+STRATEGIES: dict[str, Strategy] = {
+    "baseline": baseline,
+    "naive": naive,
+    "mix": mix,
+    "combined": combined,
+    "frontier": frontier,
+}
+# Strategies whose weights follow the current level; the others are at the target from the start.
+CLIMBING = frozenset({"naive", "combined", "frontier"})

@@ -1,0 +1,222 @@
+"""Evaluates a trained network on held-out programs and writes evaluation.json and its plots.
+
+    python -m keras_l2e.evaluate --workdir=W
+"""
+
+import random
+import re
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+from absl import flags
+
+from keras_l2e import command_line, programs, run_flags
+from keras_l2e.errors import UsageError
+from keras_l2e.tasks import TASKS, Difficulty, carry_chain, grid
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
+    flags.DEFINE_string("data_dir", None, "Folder of prepared data; the run's own by default.")
+    flags.DEFINE_integer("seed", None, "Seed of samples; the run's own by default.", lower_bound=0)
+
+# Digits, the minus sign and EOS: what an output position can hold.
+OUTPUT_SYMBOLS = {"program": 12, "addition": 11, "copy": 11}
+NUM_SAMPLES = 5
+BEYOND_EXAMPLES = 1_000
+
+
+def evaluate(config: SimpleNamespace, model, report=print) -> dict:
+    """Evaluates a model on the test split of every trained difficulty.
+
+    Args:
+        config: the flags of the training run.
+        model: a `keras.Model` of `models.MODELS`.
+        report: called with each line of progress.
+
+    Returns:
+        What evaluation.json holds.
+    """
+    from keras_l2e import prepared_data
+    from keras_l2e.scoring import Scorer
+
+    task = TASKS[config.task]
+    target = Difficulty(config.target_length, config.target_nesting)
+    beyond = _beyond(config.task, target)
+    longest_target = max(task.longest(difficulty)[1] for difficulty in [target, *beyond])
+    scorer = Scorer(model, config.input_form, max_steps=longest_target + 1)
+
+    result = {
+        "task": config.task,
+        "split": "test",
+        "input_form": config.input_form,
+        "seed": config.seed,
+        "chance_token_accuracy": 1 / OUTPUT_SYMBOLS[config.task],
+        "rows": [],
+        "beyond_training": [],
+        "samples": [],
+    }
+    by_operation, by_carry_chain = [], []
+    for difficulty in grid(target):
+        texts, targets = prepared_data.read(
+            config.task, difficulty, "test", config.data_dir, config.examples_per_difficulty
+        )
+        texts, targets = texts[: config.test_examples], targets[: config.test_examples]
+        if not len(texts):
+            report(f"{_name(difficulty)}: no test examples")
+            continue
+        scores = scorer.score(texts, targets)
+        texts = [text.decode() for text in texts]
+        row = _row(config.task, difficulty, texts, scores)
+        result["rows"].append(row)
+        result["samples"] += _samples(config, difficulty, texts, scores)
+        report(f"{_name(difficulty)}: {_summary(row)}")
+        if config.task == "program":
+            by_operation += _breakdown(config.task, difficulty, texts, scores, _operations)
+        if config.task == "addition":
+            by_carry_chain += _breakdown(config.task, difficulty, texts, scores, _carry_chain)
+    for difficulty in beyond:
+        texts, targets = _draw_test(config, difficulty)
+        scores = scorer.score([t.encode() for t in texts], [t.encode() for t in targets])
+        row = _row(config.task, difficulty, texts, scores)
+        result["beyond_training"].append(row)
+        report(f"{_name(difficulty)} (not trained): {_summary(row)}")
+    if by_operation:
+        result["by_operation"] = by_operation
+    if by_carry_chain:
+        result["by_carry_chain"] = by_carry_chain
+    return result
+
+
+def write(workdir: Path, result: dict) -> None:
+    """Writes evaluation.json and its plots into a run's folder."""
+    from keras_l2e import files, report
+
+    report.plot_evaluation(result, workdir / "exact_match.png")
+    report.plot_breakdown(result, workdir / "breakdown.png")
+    files.write_json(workdir / "evaluation.json", result)
+
+
+def answer_in_program(program: str, target: str) -> bool:
+    """Whether the target stands in the program as a whole number literal."""
+    return target in re.findall(r"[0-9]+", program)
+
+
+def _row(task: str, difficulty: Difficulty, texts: list[str], scores) -> dict:
+    copied = task == "copy"
+    in_program = [
+        copied or answer_in_program(text, target)
+        for text, target in zip(texts, scores.targets, strict=True)
+    ]
+    return {
+        "length": difficulty.length,
+        "nesting": difficulty.nesting,
+        "num_examples": len(texts),
+        "token_accuracy": scores.token_accuracy(),
+        "exact_match": scores.exact_match(),
+        "free_token_accuracy": scores.free_token_accuracy(),
+        "answer_in_program": sum(in_program) / len(in_program),
+    }
+
+
+def _breakdown(task: str, difficulty: Difficulty, texts: list[str], scores, kinds_of) -> list[dict]:
+    """One row per kind of program; `kinds_of` gives the kinds one belongs to and their name."""
+    members = defaultdict(list)
+    for i, text in enumerate(texts):
+        name, kinds = kinds_of(text, difficulty)
+        for kind in kinds:
+            members[kind].append(i)
+    return [
+        {
+            name: kind,
+            **_row(task, difficulty, [texts[i] for i in chosen], scores.subset(chosen)),
+        }
+        for kind, chosen in sorted(members.items())
+    ]
+
+
+def _operations(text: str, difficulty: Difficulty) -> tuple[str, list[str]]:
+    return "operation", list(programs.count_operations(text, difficulty.nesting))
+
+
+def _carry_chain(text: str, difficulty: Difficulty) -> tuple[str, list[int]]:
+    return "carry_chain", [carry_chain(text)]
+
+
+def _samples(config, difficulty: Difficulty, texts: list[str], scores) -> list[dict]:
+    rng = random.Random(f"samples/{difficulty}/{config.seed}")
+    chosen = rng.sample(range(len(texts)), min(NUM_SAMPLES, len(texts)))
+    return [
+        {
+            "length": difficulty.length,
+            "nesting": difficulty.nesting,
+            "program": texts[i],
+            "target": scores.targets[i],
+            "output": scores.outputs[i],
+            "correct": scores.outputs[i] == scores.targets[i],
+        }
+        for i in chosen
+    ]
+
+
+def _beyond(task: str, target: Difficulty) -> list[Difficulty]:
+    """The next difficulties that were not trained."""
+    harder = [Difficulty(target.length + 1, target.nesting)]
+    if TASKS[task].max_nesting > 1:
+        harder.append(Difficulty(target.length, target.nesting + 1))
+    else:
+        harder.append(Difficulty(target.length + 2, target.nesting))
+    allowed = set(TASKS[task].difficulties())
+    return [difficulty for difficulty in harder if difficulty in allowed]
+
+
+def _draw_test(config, difficulty: Difficulty) -> tuple[list[str], list[str]]:
+    """Freshly drawn distinct examples of the test split, for difficulties that are not prepared."""
+    rng = random.Random(f"beyond_training/{config.task}/{difficulty}")
+    drawn = {}
+    for _ in range(20 * BEYOND_EXAMPLES):
+        example = TASKS[config.task].generate(rng, difficulty)
+        if programs.split_of(example.program) == "test":
+            drawn.setdefault(programs.digest(example.program), example)
+        if len(drawn) == BEYOND_EXAMPLES:
+            break
+    examples = list(drawn.values())
+    return [e.program for e in examples], [e.target for e in examples]
+
+
+def _name(difficulty: Difficulty) -> str:
+    return f"length {difficulty.length}, nesting {difficulty.nesting}"
+
+
+def _summary(row: dict) -> str:
+    return (
+        f"token_accuracy {row['token_accuracy']:.4f} (teacher-forced), "
+        f"exact_match {row['exact_match']:.4f} (free-running), "
+        f"answer_in_program {row['answer_in_program']:.4f}, {row['num_examples']} examples"
+    )
+
+
+def main(config: SimpleNamespace) -> None:
+    workdir = Path(config.workdir)
+    run = run_flags.read(workdir)
+    run.data_dir = run.data_dir if config.data_dir is None else config.data_dir
+    run.seed = run.seed if config.seed is None else config.seed
+    if not (workdir / "model.keras").is_file():
+        raise UsageError(f"no finished training in {workdir}: model.keras is missing")
+    from keras_l2e import prepared_data, runtime
+
+    print(f"data: {run.data_dir}")
+    runtime.start(run.num_replicas, run.onednn)
+    target = Difficulty(run.target_length, run.target_nesting)
+    prepared_data.prepare(run.task, grid(target), run.data_dir, run.examples_per_difficulty)
+    from keras_l2e import models, report
+
+    result = evaluate(run, models.load(workdir / "model.keras"))
+    if (workdir / "evaluation.json").exists():
+        print(f"replacing {workdir / 'evaluation.json'}")
+    write(workdir, result)
+    print(report.format_table(result))
+
+
+if __name__ == "__main__":
+    command_line.run(main)

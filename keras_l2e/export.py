@@ -1,0 +1,150 @@
+"""Exports a trained network as a SavedModel that reads program text and writes what it prints.
+
+    python -m keras_l2e.export --workdir=W --output=DIR
+
+    serving_default(program: string[n]) -> {output: string[n], probability: float32[n]}
+
+The SavedModel needs TensorFlow only. `decode_steps(program)` gives each step's characters and top
+candidates. Text it cannot read (empty, unknown characters, longer than any program of the trained
+difficulties) gives output "" and probability 0, and touches no other row.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+from absl import flags
+
+from keras_l2e import command_line, run_flags
+from keras_l2e.errors import UsageError
+from keras_l2e.tasks import TASKS, Difficulty, grid
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
+    flags.DEFINE_string("output", None, "Folder for the SavedModel; must be new.", required=True)
+
+# Beside the SavedModel: what `execute` needs to know of the run.
+DESCRIPTION = "assets.extra/keras_l2e.json"
+NUM_CANDIDATES = 5
+
+
+def export(config: SimpleNamespace, model, output: Path) -> None:
+    """Writes a model as a SavedModel, whole or not at all.
+
+    Args:
+        config: the flags of the training run.
+        model: a `keras.Model` of `models.MODELS`.
+        output: the folder to write; what stands there is replaced.
+    """
+    import tensorflow as tf
+
+    task = TASKS[config.task]
+    trained = grid(Difficulty(config.target_length, config.target_nesting))
+    longest_program, longest_target = (
+        max(lengths) for lengths in zip(*map(task.longest, trained), strict=True)
+    )
+    module = _module(model, config.input_form, longest_program, longest_target + 1)
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.serve})
+    description = {
+        "task": config.task,
+        "input_form": config.input_form,
+        "target_length": config.target_length,
+        "target_nesting": config.target_nesting,
+        "longest_program": longest_program,
+    }
+    (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
+    (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    if output.exists():
+        shutil.rmtree(output)
+    os.replace(temporary, output)
+
+
+def _module(model, input_form: str, longest_program: int, max_steps: int):
+    import tensorflow as tf
+
+    from keras_l2e import decoding, input_pipeline, vocabulary
+
+    class Module(tf.Module):
+        def __init__(self):
+            super().__init__(name="learning_to_execute")
+            self.model = model
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="program")])
+        def serve(self, program):
+            ids, probabilities, _, ended, readable = self._decode(program)
+            answered = readable & ended
+            return {
+                "output": tf.where(readable, vocabulary.decode_batch(ids), ""),
+                "probability": tf.where(answered, tf.reduce_prod(probabilities, axis=1), 0.0),
+            }
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="program")])
+        def decode_steps(self, program):
+            """Each step of decoding; steps after an answer's end hold "" and probability 0.
+
+            Returns:
+                characters: string [n, steps], the character written, "EOS" for the end.
+                probabilities: float32 [n, steps], of that character.
+                candidates: string [n, steps, 5], the most probable characters, best first.
+                candidate_probabilities: float32 [n, steps, 5].
+            """
+            ids, _, step_probabilities, _, readable = self._decode(program)
+            written = (ids != vocabulary.PAD) & readable[:, None]
+            top = tf.math.top_k(step_probabilities, NUM_CANDIDATES)
+            picked = tf.gather(step_probabilities, ids, batch_dims=2)
+            return {
+                "characters": tf.where(written, names(ids), ""),
+                "probabilities": tf.where(written, picked, 0.0),
+                "candidates": tf.where(written[:, :, None], names(top.indices), ""),
+                "candidate_probabilities": tf.where(written[:, :, None], top.values, 0.0),
+            }
+
+        def _decode(self, program):
+            lengths = tf.strings.length(program)
+            known = tf.reduce_all(vocabulary.encode_batch(program) != vocabulary.PAD, axis=1)
+            readable = known & (lengths > 0) & (lengths <= longest_program)
+            # A row that cannot be read is replaced, so that it has no say in the batch's shape; a
+            # row of our own is added, so that no batch is empty.
+            texts = tf.concat([tf.where(readable, program, "0"), ["0"]], axis=0)
+            states = self.model.get_layer("encoder")(
+                input_pipeline.encode_programs(texts, input_form)
+            )
+            states = [state[:-1] for state in states]
+            ids, logits = decoding.greedy_decode(
+                self.model, states, max_steps=max_steps, bos=vocabulary.BOS, eos=vocabulary.EOS
+            )
+            step_probabilities = tf.nn.softmax(logits)
+            picked = tf.gather(step_probabilities, ids, batch_dims=2)
+            probabilities = tf.where(ids == vocabulary.PAD, 1.0, picked)
+            ended = tf.reduce_any(ids == vocabulary.EOS, axis=1)
+            return ids, probabilities, step_probabilities, ended, readable
+
+    def names(ids):
+        return tf.where(ids == vocabulary.EOS, "EOS", vocabulary.characters(ids))
+
+    return Module()
+
+
+def main(config: SimpleNamespace) -> None:
+    workdir, output = Path(config.workdir), Path(config.output)
+    run = run_flags.read(workdir)
+    if not (workdir / "model.keras").is_file():
+        raise UsageError(f"no finished training in {workdir}: model.keras is missing")
+    if output.exists():
+        raise UsageError(f"{output} exists; name a new --output")
+    from keras_l2e import runtime
+
+    runtime.quiet_tensorflow()
+    from keras_l2e import models
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    export(run, models.load(workdir / "model.keras"), output)
+    print(f"SavedModel: {output}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

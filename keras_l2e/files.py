@@ -1,0 +1,27 @@
+"""Files that are whole or not there."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write(temporary_path)`, then puts the file in place: it is there whole or not at all."""
+    temporary = path.with_name(f".tmp.{path.name}")  # keeps the suffix, which says how to write
+    write(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value) -> None:
+    """Writes a value as JSON, atomically."""
+    text = json.dumps(value, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def write_json_lines(path: Path, values: list[dict]) -> None:
+    """Writes one JSON object a line, atomically."""
+    text = "".join(json.dumps(value) + "\n" for value in values)
+    write_atomically(path, lambda temporary: temporary.write_text(text))

@@ -1,0 +1,185 @@
+"""From difficulties to batches: sources, the mixture, length-sorted batches, encoding.
+
+    >>> dataset = training_batches([("print(1+2)", "3")...], weights=[1.0], ...)
+
+A batch is `(inputs, labels, weights)`; for the one example `print(1+2)` -> `3`:
+
+    encoder_token_ids  [[36, 37, 31, 34, 39, 3, 9, 6, 10, 4, 42]]   print(1+2) EOS
+    decoder_token_ids  [[41, 11]]                                   BOS 3
+    labels             [[11, 42]]                                   3 EOS
+    weights            [[0.5, 0.5]]                                 they sum to 1
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_l2e import vocabulary
+from keras_l2e.programs import split_of
+from keras_l2e.tasks import TASKS, Difficulty
+
+
+LOSS_SCALES = ("character", "example")
+
+# Batches are cut from windows of this many batches, sorted by length: at 32 the examples of a batch
+# differ so little in length that padding is a few per cent, and no example is dropped or delayed
+# past its window (buckets that fill at their own pace would starve rare lengths in a short epoch).
+WINDOW = 32
+# Examples drawn at a time by a generated source: one call into Python for all of them.
+DRAWN_AT_ONCE = 512
+
+
+def seed_of(*names) -> int:
+    """A seed for tf.data or NumPy from names, the same in every process.
+
+    >>> seed_of("addition", 3, "train", 1, 0) == seed_of("addition", 3, "train", 1, 0)
+    True
+    """
+    return random.Random("/".join(map(str, names))).getrandbits(31)
+
+
+def prepared_source(programs: Sequence[bytes], targets: Sequence[bytes], seed: int):
+    """An endless dataset of (program, target) over stored examples, in a new order for each seed."""
+    order = np.random.default_rng(seed).permutation(len(programs))
+    examples = (np.asarray(programs, object)[order], np.asarray(targets, object)[order])
+    return tf.data.Dataset.from_tensor_slices(examples).repeat()
+
+
+def generated_source(task: str, difficulty: Difficulty, seed: int):
+    """An endless dataset of freshly drawn (program, target) whose `split_of` is train."""
+    generate = TASKS[task].generate
+
+    def draw(block):
+        rng = random.Random(f"{seed}/{block}")
+        examples = (generate(rng, difficulty) for _ in range(DRAWN_AT_ONCE))
+        kept = [example for example in examples if split_of(example.program) == "train"]
+        return (
+            np.array([example.program for example in kept], object),
+            np.array([example.target for example in kept], object),
+        )
+
+    def draw_in_graph(block):
+        programs, targets = tf.numpy_function(draw, [block], (tf.string, tf.string))
+        return tf.ensure_shape(programs, [None]), tf.ensure_shape(targets, [None])
+
+    return tf.data.Dataset.counter().map(draw_in_graph).unbatch()
+
+
+def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: int):
+    """One endless dataset that takes each element from a source drawn by `weights`."""
+    # A tensor, because zeros in a Python list would drop their sources from the graph, and with
+    # them the promise that every epoch has the same one.
+    return tf.data.Dataset.sample_from_datasets(
+        sources, tf.constant(weights, tf.float64), seed=seed, stop_on_empty_dataset=True
+    )
+
+
+def sorted_batches(dataset: tf.data.Dataset, batch_size: int, num_batches: int, seed: int):
+    """Cuts (program, target) elements into `num_batches` full batches of similar program length.
+
+    Each window of WINDOW batches is sorted by length, cut, and its batches put in a random order.
+    """
+
+    def cut(programs, targets):
+        order = tf.argsort(tf.strings.length(programs), stable=True)
+        rows = tf.reshape(order, [-1, batch_size])
+        rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, tf.size(order)])
+        return tf.gather(programs, rows), tf.gather(targets, rows)
+
+    window = min(WINDOW, num_batches)
+    return (
+        dataset.take(batch_size * num_batches)
+        .batch(batch_size * window)
+        .map(cut)
+        .unbatch()
+        .apply(tf.data.experimental.assert_cardinality(num_batches))
+    )
+
+
+def encode_programs(programs, input_form: str):
+    """Program texts as the encoder reads them.
+
+    Args:
+        programs: string tensor, shape [n].
+        input_form: `none` gives text EOS; `reverse` the text read backwards, EOS; `double` text EOS
+            text EOS; `reverse_double` both.
+
+    Returns:
+        Int32 tensor, shape [n, t], padded on the right with PAD to the longest.
+    """
+    ids = vocabulary.encode_batch(programs)
+    lengths = tf.cast(ids.row_lengths(), tf.int32)
+    dense = ids.to_tensor(vocabulary.PAD)
+    if input_form.startswith("reverse"):
+        dense = tf.reverse_sequence(dense, lengths, seq_axis=1)
+    copies = [append_eos(tf.RaggedTensor.from_tensor(dense, lengths))]
+    if input_form.endswith("double"):
+        copies *= 2
+    return tf.concat(copies, axis=1).to_tensor(vocabulary.PAD)
+
+
+def append_eos(ids: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Each row with EOS after its last id."""
+    return tf.concat([ids, tf.fill([ids.nrows(), 1], vocabulary.EOS)], axis=1)
+
+
+def encode_examples(programs, targets, input_form: str, loss_scale: str):
+    """A batch of texts as what `fit` takes: (inputs, labels, weights), padded to the longest.
+
+    Args:
+        programs, targets: string tensors, shape [n].
+        input_form: see `encode_programs`.
+        loss_scale: the weights of a batch's real target positions (EOS included) sum to 1 for
+            `character`, to the mean target length for `example` (the paper's scale: the sum over
+            time, the mean over the batch). Padding weighs nothing. The loss is their weighted SUM,
+            which stays right when a strategy splits the batch over replicas.
+    """
+    labels = append_eos(vocabulary.encode_batch(targets)).to_tensor(vocabulary.PAD)
+    decoder_token_ids = tf.concat(
+        [tf.fill([tf.shape(labels)[0], 1], vocabulary.BOS), labels[:, :-1]], axis=1
+    )
+    weights = tf.cast(tf.not_equal(labels, vocabulary.PAD), tf.float32)
+    if loss_scale == "character":
+        weights /= tf.reduce_sum(weights)
+    else:
+        weights /= tf.cast(tf.shape(labels)[0], tf.float32)
+    inputs = {
+        "encoder_token_ids": encode_programs(programs, input_form),
+        "decoder_token_ids": decoder_token_ids,
+    }
+    return inputs, labels, weights
+
+
+def training_batches(
+    sources: Sequence[tf.data.Dataset],
+    weights: Sequence[float],
+    *,
+    seed: int,
+    input_form: str,
+    loss_scale: str,
+    batch_size: int,
+    num_batches: int,
+):
+    """The batches of one epoch: a pure function of its arguments."""
+    dataset = mixture(sources, weights, seed)
+    dataset = sorted_batches(dataset, batch_size, num_batches, seed)
+    dataset = dataset.map(
+        lambda programs, targets: encode_examples(programs, targets, input_form, loss_scale)
+    )
+    return dataset.prefetch(8)
+
+
+def evaluation_batches(
+    programs: Sequence[bytes], targets: Sequence[bytes], *, input_form: str, batch_size: int
+):
+    """Every given example once, in the given order: batches of (inputs, labels, weights)."""
+    dataset = tf.data.Dataset.from_tensor_slices(
+        (np.asarray(programs, object), np.asarray(targets, object))
+    )
+    return (
+        dataset.batch(batch_size)
+        .map(lambda p, t: encode_examples(p, t, input_form, "character"))
+        .prefetch(2)
+    )

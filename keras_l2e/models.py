@@ -1,0 +1,116 @@
+"""The networks: MODELS maps a name to a function that builds a functional `keras.Model`.
+
+A model reads `encoder_token_ids` (int32 [batch, t], padded on the right with 0) and
+`decoder_token_ids` (int32 [batch, s]: BOS and the target so far) and gives logits (float32
+[batch, s, vocabulary_size]). Its layers `encoder` (ids -> states) and `decoder` ([ids, *states] ->
+logits, *states) are models themselves, so decoding can carry the states step by step.
+"""
+
+import zipfile
+
+import keras
+
+from keras_l2e.errors import WorkError
+
+
+def lstm(
+    vocabulary_size: int,
+    hidden_dim: int,
+    num_layers: int,
+    embedding_dim: int | None = None,
+    tie_encoder_decoder: bool = False,
+    uniform_init: float = 0.0,
+) -> keras.Model:
+    """A stacked LSTM that reads the program and one that writes the output from its last states.
+
+    Args:
+        vocabulary_size: int, number of token ids, 0 being padding.
+        hidden_dim: int, cells in each layer.
+        num_layers: int, LSTM layers in the encoder and in the decoder.
+        embedding_dim: int, width of the token embedding; `hidden_dim` by default.
+        tie_encoder_decoder: bool, whether the decoder is the encoder's own LSTM stack: the paper's
+            one network. With 2 layers of 400 cells and embedding_dim 400 it has 2.6 M parameters.
+        uniform_init: float, if positive every weight starts uniform on [-uniform_init,
+            uniform_init] (the paper's 0.08), else as in Keras (forget-gate bias 1).
+
+    Returns:
+        The model, inputs named `encoder_token_ids` and `decoder_token_ids`, output logits.
+    """
+
+    def initializers(*names: str) -> dict[str, keras.initializers.Initializer]:
+        # A new object for each weight: one object gives equal shapes equal values.
+        return {
+            f"{name}_initializer": keras.initializers.RandomUniform(-uniform_init, uniform_init)
+            for name in names
+            if uniform_init
+        }
+
+    def stack(name: str) -> list[keras.layers.Layer]:
+        return [
+            keras.layers.LSTM(
+                hidden_dim,
+                unit_forget_bias=not uniform_init,
+                return_sequences=True,
+                return_state=True,
+                name=f"{name}_lstm_{i}",
+                **initializers("kernel", "recurrent", "bias"),
+            )
+            for i in range(num_layers)
+        ]
+
+    # Layers.
+    embedding = keras.layers.Embedding(
+        vocabulary_size,
+        embedding_dim or hidden_dim,
+        mask_zero=True,
+        name="embedding",
+        **initializers("embeddings"),
+    )
+    reader = stack("shared" if tie_encoder_decoder else "encoder")
+    writer = reader if tie_encoder_decoder else stack("decoder")
+    logits = keras.layers.Dense(vocabulary_size, name="logits", **initializers("kernel", "bias"))
+
+    # Encoder.
+    encoder_token_ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
+    x = embedding(encoder_token_ids)
+    encoder_states = []
+    for layer in reader:
+        x, *states = layer(x)
+        encoder_states += states
+    encoder = keras.Model(encoder_token_ids, encoder_states, name="encoder")
+
+    # Decoder. It needs no mask: targets are padded on the right, behind every position that counts.
+    step_token_ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    state_inputs = [keras.Input([hidden_dim]) for _ in encoder_states]
+    x = embedding(step_token_ids)
+    decoder_states = []
+    for layer, state in zip(writer, zip(state_inputs[::2], state_inputs[1::2]), strict=True):
+        x, *states = layer(x, initial_state=list(state))
+        decoder_states += states
+    decoder = keras.Model(
+        [step_token_ids, *state_inputs], [logits(x), *decoder_states], name="decoder"
+    )
+
+    # The training model.
+    decoder_token_ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    outputs, *_ = decoder([decoder_token_ids, *encoder(encoder_token_ids)])
+    return keras.Model(
+        {"encoder_token_ids": encoder_token_ids, "decoder_token_ids": decoder_token_ids},
+        outputs,
+        name="lstm",
+    )
+
+
+MODELS = {"lstm": lstm}
+
+
+def load(path) -> keras.Model:
+    """The model in a .keras file, without an optimizer.
+
+    Raises:
+        WorkError: the file is not a whole model.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WorkError(f"{path} is not a whole model: {error}") from None

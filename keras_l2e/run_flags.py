@@ -1,0 +1,140 @@
+"""The flags of a training run: defined once, written to flags.cfg, read back, compared on resume."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from absl import flags
+
+from keras_l2e.curriculum import STRATEGIES
+from keras_l2e.errors import UsageError
+from keras_l2e.files import write_atomically
+from keras_l2e.tasks import INPUT_FORMS, TASKS
+
+NAME = "flags.cfg"
+# Where a run lies and where its data lie do not change what it computes.
+PLACES = frozenset({"workdir", "data_dir"})
+
+
+def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines every flag of a training run."""
+
+    def integer(name, default, text, lower=1):
+        flags.DEFINE_integer(name, default, text, lower_bound=lower, flag_values=flag_values)
+
+    def number(name, default, text, lower=0.0, upper=None):
+        flags.DEFINE_float(
+            name, default, text, lower_bound=lower, upper_bound=upper, flag_values=flag_values
+        )
+
+    def choice(name, default, allowed, text):
+        flags.DEFINE_enum(name, default, sorted(allowed), text, flag_values=flag_values)
+
+    def string(name, default, text):
+        flags.DEFINE_string(name, default, text, flag_values=flag_values)
+
+    def boolean(name, default, text):
+        flags.DEFINE_bool(name, default, text, flag_values=flag_values)
+
+    string("workdir", None, "Folder of the run: everything it leaves is written there.")
+    string("data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.")
+    integer("seed", 1, "Seed of weights, mixture and order of examples.", lower=0)
+
+    choice("task", "addition", TASKS, "What is learnt.")
+    integer("target_length", 5, "Digits of the numbers at the target difficulty.")
+    integer("target_nesting", 1, "Operations of the programs at the target difficulty.")
+    choice("input_form", "none", INPUT_FORMS, "How the program is read.")
+    choice(
+        "train_source",
+        "prepared",
+        ["prepared", "generated"],
+        "Training examples: stored ones, or freshly drawn ones every epoch.",
+    )
+    integer("examples_per_difficulty", 50_000, "Stored training examples of each difficulty.")
+    integer("validation_examples", 1_000, "Validation examples read at a difficulty, at most.")
+    integer("test_examples", 10_000, "Test examples read at a difficulty, at most.")
+
+    choice("strategy", "combined", STRATEGIES, "The curriculum.")
+    number("mix_share", 0.2, "Share of mix in the strategy combined.", upper=1.0)
+    number("advance_threshold", 0.95, "Token accuracy that masters a difficulty.", upper=1.0)
+
+    string("model", "lstm", "The network, a name in models.MODELS: lstm.")
+    integer("num_layers", 1, "LSTM layers of the encoder and of the decoder.")
+    integer("hidden_dim", 256, "Cells of each LSTM layer.")
+    integer("embedding_dim", 64, "Width of the character embedding.")
+    boolean("tie_encoder_decoder", False, "One LSTM stack reads and writes (the paper's network).")
+    number("uniform_init", 0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way.")
+
+    string("optimizer", "muon", "A name in optimizers.OPTIMIZERS: sgd, adam, muon.")
+    number("learning_rate", 4e-3, "Learning rate at the start.")
+    choice(
+        "learning_rate_schedule",
+        "constant",
+        ["constant", "plateau", "cosine"],
+        "constant; plateau: x0.8 whenever an epoch at the target difficulty does not lower the "
+        "training loss (the paper's), stop below --min_learning_rate; cosine: to 0 over the run.",
+    )
+    number("min_learning_rate", 1e-3, "Where plateau stops the run.")
+    choice(
+        "loss_scale",
+        "character",
+        ["character", "example"],
+        "Loss per target character, or summed over time and averaged over examples (paper).",
+    )
+    number("clip_norm", 1.0, "Largest norm of the whole batch's gradient; 0: no clipping.")
+    number("average_decay", 0.99, "Decay of the weights' average per step; 0: none.", upper=0.9999)
+    integer("global_batch_size", 128, "Examples of a step, over all replicas.")
+    integer("batches_per_epoch", 200, "Steps between two looks at the validation examples.")
+    integer("num_epochs", 40, "Epochs, at most.")
+    number(
+        "stop_at_exact_match",
+        0.0,
+        "Stop once the validation exact match at the target difficulty has reached this in two "
+        "epochs running; 0: never.",
+        upper=1.0,
+    )
+
+    integer(
+        "num_replicas", 0, "Replicas of the model; 0: one per GPU, two on CPU if it has the cores.", 0
+    )
+    choice("onednn", "auto", ["auto", "on", "off"], "TensorFlow's oneDNN kernels on CPU.")
+
+
+def write(workdir: Path, config: SimpleNamespace) -> None:
+    """Writes every flag in force to flags.cfg, which is a flagfile itself."""
+    text = "".join(f"--{name}={value}\n" for name, value in _values(config).items())
+    write_atomically(workdir / NAME, lambda path: path.write_text(text))
+
+
+def read(workdir: Path) -> SimpleNamespace:
+    """The flags a run was started with.
+
+    Raises:
+        UsageError: there is no run in this folder, or its flags.cfg cannot be read.
+    """
+    path = workdir / NAME
+    if not path.is_file():
+        raise UsageError(f"no training run in {workdir}: {path} is missing")
+    flag_values = flags.FlagValues()
+    define(flag_values)
+    try:
+        flag_values([NAME, *path.read_text("utf-8").splitlines()])
+    except (flags.Error, UnicodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    return SimpleNamespace(**flag_values.flag_values_dict())
+
+
+def check_same(config: SimpleNamespace, earlier: SimpleNamespace) -> None:
+    """Raises UsageError if a run would go on with other flags than it was started with."""
+    for name, value in _values(config).items():
+        before = getattr(earlier, name)
+        if name not in PLACES and value != before:
+            raise UsageError(
+                f"{config.workdir} was started with --{name}={before}, not --{name}={value}; "
+                "take another --workdir"
+            )
+
+
+def _values(config: SimpleNamespace) -> dict:
+    flag_values = flags.FlagValues()
+    define(flag_values)
+    return {name: getattr(config, name) for name in sorted(flag_values)}

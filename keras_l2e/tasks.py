@@ -1,0 +1,126 @@
+"""The paper's three tasks as one table: each draws an `Example` at a `Difficulty`.
+
+    >>> TASKS["addition"].generate(random.Random(0), Difficulty(length=5))
+    Example(program='print(60494+65125)', target='125619')
+"""
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from keras_l2e import interpreter, programs
+from keras_l2e.programs import Example
+
+# How a task's input may be modified; the target never changes (paper, section 4.2).
+INPUT_FORMS = ("none", "reverse", "double", "reverse_double")
+
+
+class Difficulty(NamedTuple):
+    """What makes an example hard: the digits of its numbers and the operations chained."""
+
+    length: int
+    nesting: int = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the paper.
+
+    Attributes:
+        generate: draws one `Example(program, target)` from a `random.Random` at a `Difficulty`.
+        answer: the true output of any text of the task; raises `interpreter.ProgramError`.
+        longest: the longest program and target possible at a difficulty, in characters.
+        max_length: difficulties go from length 1 to this.
+        max_nesting: difficulties go from nesting 1 to this.
+    """
+
+    generate: Callable[[random.Random, Difficulty], Example]
+    answer: Callable[[str], str]
+    longest: Callable[[Difficulty], tuple[int, int]]
+    max_length: int
+    max_nesting: int = 1
+
+    def difficulties(self) -> list[Difficulty]:
+        """Every difficulty of the task: lengths in order, nesting by nesting."""
+        return grid(Difficulty(self.max_length, self.max_nesting))
+
+    def check(self, difficulty: Difficulty) -> None:
+        """Raises ValueError, naming the allowed range, for a difficulty the task does not have."""
+        for name, value, limit in (
+            ("length", difficulty.length, self.max_length),
+            ("nesting", difficulty.nesting, self.max_nesting),
+        ):
+            if not 1 <= value <= limit:
+                raise ValueError(f"{name} {value} is out of range; allowed 1..{limit}")
+
+
+def grid(target: Difficulty) -> list[Difficulty]:
+    """All difficulties up to `target`, in the order in which the paper's naive curriculum visits them.
+
+    >>> grid(Difficulty(2, 2))[1:3]
+    [Difficulty(length=2, nesting=1), Difficulty(length=1, nesting=2)]
+    """
+    return [
+        Difficulty(length, nesting)
+        for nesting in range(1, target.nesting + 1)
+        for length in range(1, target.length + 1)
+    ]
+
+
+def _draw_program(rng: random.Random, difficulty: Difficulty) -> Example:
+    return programs.generate(rng, difficulty.length, difficulty.nesting)
+
+
+def _longest_program(difficulty: Difficulty) -> tuple[int, int]:
+    return programs.longest(difficulty.length, difficulty.nesting)
+
+
+def _draw_addition(rng: random.Random, difficulty: Difficulty) -> Example:
+    low = 10 ** (difficulty.length - 1) if difficulty.length > 1 else 0
+    high = 10**difficulty.length
+    a = rng.randrange(low, high)
+    b = rng.randrange(low, high)
+    return Example(f"print({a}+{b})", str(a + b))
+
+
+def _longest_addition(difficulty: Difficulty) -> tuple[int, int]:
+    return len("print(+)") + 2 * difficulty.length, difficulty.length + 1
+
+
+def _draw_copy(rng: random.Random, difficulty: Difficulty) -> Example:
+    digits = f"{rng.randrange(10**difficulty.length):0{difficulty.length}}"
+    return Example(digits, digits)
+
+
+def _longest_copy(difficulty: Difficulty) -> tuple[int, int]:
+    return difficulty.length, difficulty.length
+
+
+def _copy_answer(text: str) -> str:
+    return text
+
+
+TASKS = {
+    "program": Task(
+        _draw_program, interpreter.run, _longest_program, max_length=12, max_nesting=10
+    ),
+    "addition": Task(_draw_addition, interpreter.run, _longest_addition, max_length=64),
+    "copy": Task(_draw_copy, _copy_answer, _longest_copy, max_length=65),
+}
+
+
+def carry_chain(program: str) -> int:
+    """The longest run of neighbouring carries in the sum `print(a+b)`.
+
+    >>> carry_chain("print(567+433)"), carry_chain("print(12+34)")
+    (3, 0)
+    """
+    a, b = program.removeprefix("print(").removesuffix(")").split("+")
+    longest = run = carry = 0
+    for x, y in itertools.zip_longest(reversed(a), reversed(b), fillvalue="0"):
+        carry = int(x) + int(y) + carry > 9
+        run = run + 1 if carry else 0
+        longest = max(longest, run)
+    return longest
