@@ -122,16 +122,20 @@ def _check_flagfile(path: Path) -> None:
     # absl passes over such a line in silence.
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith(("-", "#", "//")):
-            raise flags.Error(f"{path} line {number}: {line.strip()!r} is no flag; flags start with --")
+            raise flags.Error(
+                f"{path} line {number}: {line.strip()!r} is no flag; flags start with --"
+            )
 
 
 def _print_help() -> None:
     print(sys.modules["__main__"].__doc__)
     for flag in own_flags():
         default = "" if flag.default is None else f" (default: {flag.default_as_str})"
-        choices = f" One of {', '.join(flag.parser.enum_values)}." if hasattr(
-            flag.parser, "enum_values"
-        ) else ""
+        choices = (
+            f" One of {', '.join(flag.parser.enum_values)}."
+            if hasattr(flag.parser, "enum_values")
+            else ""
+        )
         print(f"  --{flag.name}: {flag.help}{choices}{default}")
 
 

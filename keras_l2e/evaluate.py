@@ -1,6 +1,6 @@
 """Evaluates a trained network on held-out programs and writes evaluation.json and its plots.
 
-    python -m keras_l2e.evaluate --workdir=W
+python -m keras_l2e.evaluate --workdir=W
 """
 
 import random

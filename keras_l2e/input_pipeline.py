@@ -152,6 +152,14 @@ def encode_examples(programs, targets, input_form: str, loss_scale: str):
     return inputs, labels, weights
 
 
+def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    # The autotuner's thread sleeps for seconds at a time, and an iterator that is thrown away waits
+    # for it: about every second epoch stood still for 5 s. There is nothing to tune here.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def training_batches(
     sources: Sequence[tf.data.Dataset],
     weights: Sequence[float],
@@ -168,7 +176,7 @@ def training_batches(
     dataset = dataset.map(
         lambda programs, targets: encode_examples(programs, targets, input_form, loss_scale)
     )
-    return dataset.prefetch(8)
+    return _without_autotuning(dataset.prefetch(8))
 
 
 def evaluation_batches(
@@ -178,7 +186,7 @@ def evaluation_batches(
     dataset = tf.data.Dataset.from_tensor_slices(
         (np.asarray(programs, object), np.asarray(targets, object))
     )
-    return (
+    return _without_autotuning(
         dataset.batch(batch_size)
         .map(lambda p, t: encode_examples(p, t, input_form, "character"))
         .prefetch(2)

@@ -21,7 +21,9 @@ def token_accuracy(num_right: Sequence[int], num_tokens: Sequence[int]) -> float
 
 def exact_match(targets: Sequence[str], outputs: Sequence[str]) -> float:
     """The share of free-running outputs that equal their target."""
-    return float(np.mean([target == output for target, output in zip(targets, outputs, strict=True)]))
+    return float(
+        np.mean([target == output for target, output in zip(targets, outputs, strict=True)])
+    )
 
 
 def free_token_accuracy(targets: Sequence[str], outputs: Sequence[str]) -> float:

@@ -27,6 +27,7 @@ import numpy as np
 from etils import epath
 
 from keras_l2e import programs
+from keras_l2e.errors import WorkError
 from keras_l2e.tasks import TASKS, Difficulty
 
 DATASET = "learning_to_execute"
@@ -40,7 +41,7 @@ _STALE_SECONDS = 24 * 3600
 _REMEDY = "delete the folder and prepare it again"
 
 
-class DataError(Exception):
+class DataError(WorkError):
     """Prepared data cannot be read or written; the message is one line that names the folder."""
 
 
@@ -76,7 +77,7 @@ def read(
     task: str,
     difficulty: Difficulty,
     split: str,
-    data_dir: str,
+    data_dir: epath.PathLike,
     examples_per_difficulty: int = EXAMPLES_PER_DIFFICULTY,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The programs and targets of a split, in stored order.
@@ -119,7 +120,7 @@ def num_examples(
     task: str,
     difficulty: Difficulty,
     split: str,
-    data_dir: str,
+    data_dir: epath.PathLike,
     examples_per_difficulty: int = EXAMPLES_PER_DIFFICULTY,
 ) -> int:
     """How many examples a split holds, as its metadata say.
@@ -135,7 +136,7 @@ def num_examples(
 def prepare(
     task: str,
     difficulties: Sequence[Difficulty],
-    data_dir: str,
+    data_dir: epath.PathLike,
     examples_per_difficulty: int = EXAMPLES_PER_DIFFICULTY,
     num_workers: int | None = None,
     report: Callable[[str], None] = print,
@@ -155,26 +156,28 @@ def prepare(
 
     Raises:
         DataError: the directory cannot be written, is full, or holds other data under these names.
-        ValueError: a difficulty that the task does not have.
+        ValueError: a difficulty that the task does not have, or a size below 1.
     """
+    if examples_per_difficulty < 1:
+        raise ValueError(f"{examples_per_difficulty} examples per difficulty; at least 1 is needed")
     for difficulty in difficulties:
         TASKS[task].check(difficulty)
     missing = []
-    for difficulty in dict.fromkeys(difficulties):
-        name = config_name(task, difficulty, examples_per_difficulty)
-        if (_config_folder(data_dir, name) / VERSION).exists():
-            _stored(task, difficulty, data_dir, examples_per_difficulty)
-        else:
-            missing.append(name)
+    try:
+        for difficulty in dict.fromkeys(difficulties):
+            name = config_name(task, difficulty, examples_per_difficulty)
+            folder = _config_folder(data_dir, name)
+            if (folder / VERSION).exists():
+                _stored(task, difficulty, data_dir, examples_per_difficulty)
+            else:
+                missing.append(name)
+                folder.mkdir(parents=True, exist_ok=True)
+                _remove_stale(folder)
+    except OSError as error:
+        raise DataError(f"{data_dir}: cannot be written ({_one_line(error)})") from None
     report(f"data: {data_dir} ({len(missing)} of {len(difficulties)} configs to build)")
     if not missing:
         return
-    try:
-        for name in missing:
-            _config_folder(data_dir, name).mkdir(parents=True, exist_ok=True)
-            _remove_stale(_config_folder(data_dir, name))
-    except OSError as error:
-        raise DataError(f"{data_dir}: cannot be written ({_one_line(error)})") from None
     num_workers = min(num_workers or os.cpu_count() or 1, len(missing))
     num_left = len(missing)
     for answer in _build_all(missing, data_dir, num_workers):
@@ -188,7 +191,7 @@ def prepare(
         )
 
 
-def _config_folder(data_dir: str, name: str) -> epath.Path:
+def _config_folder(data_dir: epath.PathLike, name: str) -> epath.Path:
     return epath.Path(data_dir).expanduser() / DATASET / name
 
 
@@ -196,16 +199,18 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(getattr(error, "message", error)).split())
 
 
-def _stored(task: str, difficulty: Difficulty, data_dir: str, examples_per_difficulty: int):
+def _stored(
+    task: str, difficulty: Difficulty, data_dir: epath.PathLike, examples_per_difficulty: int
+):
     """The `tfds.core.DatasetInfo` of prepared data, checked against what was asked for."""
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
     name = config_name(task, difficulty, examples_per_difficulty)
     folder = _config_folder(data_dir, name) / VERSION
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no data there{_other_data(folder)}; prepare {name} first")
     try:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no data there{_other_data(folder)}; prepare {name} first")
         info = tfds.builder_from_directory(folder).info
     except (OSError, ValueError, KeyError, json_format.ParseError) as error:
         raise DataError(
@@ -218,18 +223,22 @@ def _stored(task: str, difficulty: Difficulty, data_dir: str, examples_per_diffi
     ):
         if found != expected:
             raise DataError(f"{folder}: {what} {found} where {expected} is expected; {_REMEDY}")
-    train = info.splits.get("train")
     # A split of which the class has no text (copy of length 1 has ten in all) is not stored.
-    if (train.num_examples if train else 0) not in (examples_per_difficulty, 0) or not info.splits:
+    num_train = info.splits["train"].num_examples if "train" in info.splits else 0
+    if num_train not in (examples_per_difficulty, 0) or not info.splits:
         raise DataError(
-            f"{folder}: {train.num_examples:,} training examples where "
-            f"{examples_per_difficulty:,} are expected; {_REMEDY}"
+            f"{folder}: {num_train:,} training examples where {examples_per_difficulty:,} are "
+            f"expected; {_REMEDY}"
         )
     return info
 
 
 def _stored_split(
-    task: str, difficulty: Difficulty, split: str, data_dir: str, examples_per_difficulty: int
+    task: str,
+    difficulty: Difficulty,
+    split: str,
+    data_dir: epath.PathLike,
+    examples_per_difficulty: int,
 ):
     """The `tfds.core.SplitInfo` of a split of prepared data, None where the split is empty."""
     if split not in programs.SPLITS:
@@ -256,7 +265,7 @@ def _remove_stale(folder: epath.Path) -> None:
             path.rmtree(missing_ok=True)
 
 
-def _build_all(names: list[str], data_dir: str, num_workers: int) -> Iterator[dict]:
+def _build_all(names: list[str], data_dir: epath.PathLike, num_workers: int) -> Iterator[dict]:
     """Has the configs built by child processes; yields their answers as they come.
 
     The children are commands, not `multiprocessing` workers: those import the caller's main module
@@ -289,9 +298,9 @@ def _build_all(names: list[str], data_dir: str, num_workers: int) -> Iterator[di
                 asked[child] = _ask(child, pending.pop(0), data_dir)
 
 
-def _ask(child: subprocess.Popen, name: str, data_dir: str) -> str:
+def _ask(child: subprocess.Popen, name: str, data_dir: epath.PathLike) -> str:
     with contextlib.suppress(BrokenPipeError):  # A dead child shows when its answer is read.
-        print(json.dumps([name, data_dir]), file=child.stdin, flush=True)
+        print(json.dumps([name, os.fspath(data_dir)]), file=child.stdin, flush=True)
     return name
 
 
@@ -317,7 +326,7 @@ def _serve() -> None:
         print(json.dumps(_build(*json.loads(line))), file=answers, flush=True)
 
 
-def _build(name: str, data_dir: str) -> dict:
+def _build(name: str, data_dir: epath.PathLike) -> dict:
     import tensorflow as tf
     import tensorflow_datasets as tfds
     from keras_l2e_datasets.learning_to_execute import Builder

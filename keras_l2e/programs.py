@@ -181,7 +181,8 @@ def rename_variables(program: str) -> str:
     """The text with its variables (whole words a..j) renamed to a, b, c... in order of appearance."""
     names: dict[str, str] = {}
     return _VARIABLE.sub(
-        lambda match: names.setdefault(match[0], VARIABLES[len(names)]),
+        # The remainder is taken for a text that has all ten: the default is worked out either way.
+        lambda match: names.setdefault(match[0], VARIABLES[len(names) % len(VARIABLES)]),
         program,
     )
 
@@ -189,7 +190,9 @@ def rename_variables(program: str) -> str:
 def digest(program: str) -> int:
     """A stable 64-bit digest of the text after `rename_variables`; equal for renamed copies."""
     renamed = rename_variables(program).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(renamed, digest_size=8).digest(), "big")
+    # `person` is a salt, chosen so that even the ten one-digit texts of copy fall into all splits.
+    hashed = hashlib.blake2b(renamed, digest_size=8, person=b"keras_l2e")
+    return int.from_bytes(hashed.digest(), "big")
 
 
 def split_of(program: str) -> str:

@@ -94,7 +94,10 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     )
 
     integer(
-        "num_replicas", 0, "Replicas of the model; 0: one per GPU, two on CPU if it has the cores.", 0
+        "num_replicas",
+        0,
+        "Replicas of the model; 0: one per GPU, two on CPU if it has the cores.",
+        0,
     )
     choice("onednn", "auto", ["auto", "on", "off"], "TensorFlow's oneDNN kernels on CPU.")
 

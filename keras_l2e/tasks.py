@@ -1,7 +1,7 @@
 """The paper's three tasks as one table: each draws an `Example` at a `Difficulty`.
 
-    >>> TASKS["addition"].generate(random.Random(0), Difficulty(length=5))
-    Example(program='print(60494+65125)', target='125619')
+>>> TASKS["addition"].generate(random.Random(0), Difficulty(length=5))
+Example(program='print(60494+65125)', target='125619')
 """
 
 import itertools

@@ -26,7 +26,7 @@ from keras_l2e.tasks import TASKS, Difficulty
 DATA_SEED = 1410_4615
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class LearningToExecuteConfig(tfds.core.BuilderConfig):
     """One task at one difficulty, in one size; see `config_from_name`.
 
@@ -36,9 +36,9 @@ class LearningToExecuteConfig(tfds.core.BuilderConfig):
         examples_per_difficulty: examples in the train split.
     """
 
-    task: str = ""
-    difficulty: Difficulty | None = None
-    examples_per_difficulty: int = prepared_data.EXAMPLES_PER_DIFFICULTY
+    task: str
+    difficulty: Difficulty
+    examples_per_difficulty: int
 
     @property
     def split_sizes(self) -> dict[str, int]:
@@ -147,7 +147,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             supervised_keys=("program", "target"),
             homepage="https://arxiv.org/abs/1410.4615",
             citation=self.get_metadata().citation,
-            # Candidates are independent draws; in their order, a small train split begins a large one.
+            # Candidates are independent draws. In their order, a small split begins a larger one.
             disable_shuffling=True,
         )
 
@@ -164,11 +164,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         length, nesting = self.builder_config.difficulty
         for i, (program, target) in self.builder_config.examples(split):
             if self.builder_config.task == "program":
-                self._operation_counts[split] += programs.count_operations(program, nesting)
-            yield (
-                i,
-                {"program": program, "target": target, "length": length, "nesting": nesting},
-            )
+                self._operation_counts[split].update(programs.count_operations(program, nesting))
+            features = {"program": program, "target": target, "length": length, "nesting": nesting}
+            yield i, features
 
     def _example_writer(self):
         return StableExampleWriter(self.info.file_format)
@@ -177,37 +175,30 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         super()._download_and_prepare(**kwargs)
         cap = kwargs["download_config"].max_examples_per_split
         self.info.as_proto.description = "\n".join(
-            [self.get_metadata().description, self._sizes(cap), self._operations()]
-        ).strip()
+            [
+                self.get_metadata().description,
+                *self._describe_sizes(cap),
+                *self._describe_operations(),
+            ]
+        )
 
-    def _sizes(self, cap: int | None) -> str:
-        """The splits' sizes; for those that fall short, why."""
+    def _describe_sizes(self, cap: int | None) -> Iterator[str]:
+        """The splits' sizes, and why a split is smaller than it should be."""
         config = self.builder_config
-        sizes = {
-            s: self.info.splits[s].num_examples if s in self.info.splits else 0
-            for s in programs.SPLITS
-        }
-        lines = [
-            "Examples: " + ", ".join(f"{split} {size:,}" for split, size in sizes.items()) + "."
-        ]
-        for split, size in sizes.items():
-            if size < config.split_sizes[split]:
-                kind = "programs" if split == "train" else "distinct programs"
-                reason = f"{config.num_candidates:,} draws yield no more {kind} of this split"
-                if size == cap:
-                    reason = "the build was capped"
-                lines.append(f"{split} is smaller than {config.split_sizes[split]:,}: {reason}.")
-        return "\n".join(lines)
+        splits = self.info.splits
+        sizes = {s: splits[s].num_examples if s in splits else 0 for s in programs.SPLITS}
+        yield "Examples: " + ", ".join(f"{split} {n:,}" for split, n in sizes.items()) + "."
+        for split, n in sizes.items():
+            kind = "programs" if split == "train" else "distinct programs"
+            reason = f"{config.num_candidates:,} draws yield no more {kind} of this split"
+            if n == cap:
+                reason = "this build was capped"
+            if n < config.split_sizes[split]:
+                yield f"{split} is smaller than {config.split_sizes[split]:,}: {reason}."
 
-    def _operations(self) -> str:
+    def _describe_operations(self) -> Iterator[str]:
         """The share of each operation in each split, for the task that has operations."""
-        lines = []
         for split, counts in self._operation_counts.items():
-            shares = ", ".join(
-                f"{name} {counts[name] / counts.total():.1%}"
-                for name in programs.OPERATIONS
-                if counts
-            )
-            if shares:
-                lines.append(f"Operations in {split}: {shares}.")
-        return "\n".join(lines)
+            if counts:
+                shares = (f"{op} {counts[op] / counts.total():.1%}" for op in programs.OPERATIONS)
+                yield f"Operations in {split}: {', '.join(shares)}."

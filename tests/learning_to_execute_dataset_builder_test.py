@@ -1,0 +1,192 @@
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+
+import pytest
+import tensorflow_datasets as tfds
+from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
+
+from keras_l2e import prepared_data, programs
+from keras_l2e.tasks import TASKS, Difficulty
+
+# Small classes have fewer distinct programs than are asked for, and repeat those they have.
+SMALL_CLASSES = ["program_length_1_nesting_1_examples_3000", "addition_length_1_examples_600"]
+LARGE_CLASSES = ["program_length_2_nesting_3_examples_300", "addition_length_9_examples_300"]
+
+
+class LearningToExecuteTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = l2e.Builder
+    BUILDER_CONFIG_NAMES_TO_TEST = [  # noqa: RUF012
+        l2e.config_from_name("program_length_4_nesting_2_examples_20"),
+        l2e.config_from_name("addition_length_3_examples_20"),
+        l2e.config_from_name("copy_length_20_examples_20"),
+    ]
+    SPLITS = {"train": 20, "validation": 20, "test": 20}  # noqa: RUF012
+    EXAMPLE_DIR = os.path.dirname(__file__)  # Nothing is read from it, but it must exist.
+
+
+def build(name, data_dir):
+    builder = l2e.Builder(config=name, data_dir=data_dir)
+    builder.download_and_prepare()
+    return builder
+
+
+def stored_examples(builder, split):
+    return list(tfds.as_numpy(builder.as_dataset(split=split)))
+
+
+def file_hashes(folder):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in pathlib.Path(folder).iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "target"),
+    [
+        (
+            "program_length_4_nesting_2",
+            "i=4299\nfor x in range(9):i+=4618\nc=1603;\nprint((c+i))",
+            "47464",
+        ),
+        ("addition_length_9", "print(735221849+208143007)", "943364856"),
+        ("copy_length_20", "05476780035436381107", "05476780035436381107"),
+    ],
+)
+def test_golden_examples(name, program, target):
+    """If this fails, the data have changed: raise VERSION and write a release note."""
+    assert prepared_data.VERSION == "1.0.0"
+    _, first = next(l2e.config_from_name(name).examples("train"))
+    assert first == (program, target)
+
+
+def test_golden_bytes(tmp_path):
+    """If this fails, the data have changed: raise VERSION and write a release note."""
+    assert prepared_data.VERSION == "1.0.0"
+    hashes = file_hashes(build("program_length_4_nesting_2_examples_20", tmp_path).data_dir)
+    assert hashes["learning_to_execute-train.tfrecord-00000-of-00001"] == (
+        "c94d05fe2b57b92141750227e5faac7ad0edf8d0cac0a4f962b73510a41b8129"
+    )
+
+
+def test_version_has_a_release_note():
+    assert str(l2e.Builder.VERSION) in l2e.Builder.RELEASE_NOTES
+
+
+def test_a_config_for_each_task_and_difficulty():
+    assert len(l2e.Builder.builder_configs) == 12 * 10 + 64 + 65
+    for config in l2e.Builder.BUILDER_CONFIGS:
+        assert config.difficulty in TASKS[config.task].difficulties()
+        assert config.examples_per_difficulty == 50_000
+
+
+def test_config_names():
+    config = l2e.config_from_name("program_length_12_nesting_10_examples_7")
+    assert config.name == "program_length_12_nesting_10_examples_7"
+    assert config.difficulty == Difficulty(12, 10)
+    assert config.split_sizes == {"train": 7, "validation": 7, "test": 7}
+    default = l2e.config_from_name("copy_length_20")
+    assert default.split_sizes == {"train": 50_000, "validation": 2_000, "test": 10_000}
+
+
+def test_unknown_config_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="addition_length_65 not found"):
+        l2e.Builder(config="addition_length_65", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", SMALL_CLASSES + LARGE_CLASSES)
+def test_splits_are_disjoint_and_held_out_programs_distinct(name):
+    config = l2e.config_from_name(name)
+    digests = {}
+    for split in programs.SPLITS:
+        found = [
+            programs.rename_variables(example.program) for _, example in config.examples(split)
+        ]
+        assert all(programs.split_of(program) == split for program in found)
+        assert split == "train" or len(set(found)) == len(found)
+        digests[split] = set(found)
+    for one, other in itertools.combinations(digests.values(), 2):
+        assert not one & other
+
+
+@pytest.mark.parametrize("name", SMALL_CLASSES)
+def test_small_classes_repeat_in_training_and_run_out_elsewhere(name):
+    config = l2e.config_from_name(name)
+    train = [example for _, example in config.examples("train")]
+    assert len(train) == config.examples_per_difficulty > len(set(train))
+    assert 0 < len(list(config.examples("test"))) < config.examples_per_difficulty
+
+
+def test_held_out_splits_take_the_first_of_equal_candidates():
+    config = l2e.config_from_name("addition_length_1_examples_600")
+    first = {}
+    for i in range(config.num_candidates):
+        first.setdefault(config.candidate(i).program, i)
+    assert all(first[example.program] == i for i, example in config.examples("test"))
+
+
+def test_a_small_split_begins_a_larger_one():
+    small = l2e.config_from_name("program_length_3_nesting_2_examples_50")
+    large = l2e.config_from_name("program_length_3_nesting_2_examples_80")
+    for split in programs.SPLITS:
+        assert list(small.examples(split)) == list(large.examples(split))[:50]
+
+
+def test_stored_examples_are_those_of_the_config_in_order(tmp_path):
+    builder = build("program_length_2_nesting_3_examples_30", tmp_path)
+    for split in programs.SPLITS:
+        stored = stored_examples(builder, split)
+        assert [(e["program"].decode(), e["target"].decode()) for e in stored] == [
+            example for _, example in builder.builder_config.examples(split)
+        ]
+        assert {(e["length"], e["nesting"]) for e in stored} == {(2, 3)}
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    """The other process matters: in one process protobuf orders its maps the same way each time."""
+    difficulty = Difficulty(3, 2)
+    here = build("program_length_3_nesting_2_examples_100", tmp_path / "here")
+    prepared_data.prepare("program", [difficulty], tmp_path / "there", 100)
+    there = here.data_dir.replace(str(tmp_path / "here"), str(tmp_path / "there"))
+    assert len(file_hashes(here.data_dir)) == 5
+    assert file_hashes(here.data_dir) == file_hashes(there)
+
+
+def description(builder):
+    return json.loads(pathlib.Path(builder.data_dir, "dataset_info.json").read_text())[
+        "description"
+    ]
+
+
+def test_description_tells_the_shares_of_the_operations(tmp_path):
+    builder = build("program_length_1_nesting_1_examples_3000", tmp_path)
+    text = description(builder)
+    readme = pathlib.Path(l2e.__file__).with_name("README.md").read_text()
+    assert text.startswith(readme.strip())
+    num_test = builder.info.splits["test"].num_examples
+    assert f"test {num_test:,}." in text
+    assert "test is smaller than 3,000: 31,000 draws yield no more distinct programs" in text
+    assert "train is smaller" not in text
+    for split in programs.SPLITS:
+        shares = re.search(f"Operations in {split}: (.*)", text)[1]
+        counts = [
+            programs.count_operations(e["program"].decode(), 1)
+            for e in stored_examples(builder, split)
+        ]
+        share = sum(count["ifstat"] for count in counts) / len(counts)
+        assert f"ifstat {share:.1%}" in shares
+    assert l2e.Builder(config=builder.builder_config, data_dir=tmp_path).info.description == text
+
+
+def test_a_class_without_examples_in_a_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "split_of", lambda text: "test" if text == "7" else "validation")
+    builder = build("copy_length_1_examples_5", tmp_path)
+    assert set(builder.info.splits) == {"validation", "test"}
+    assert [e["target"] for e in stored_examples(builder, "test")] == [b"7"]
+    text = description(builder)
+    assert "Examples: train 0, validation 5, test 1." in text
+    assert "train is smaller than 5: 1,050 draws yield no more programs" in text
