@@ -1,17 +1,21 @@
-"""What all entry points share: flags without TensorFlow, one-line errors, exit codes, flagfiles.
+"""What all entry points share: flags without TensorFlow, flagfiles, one-line errors, exit codes.
 
-An entry point ends with `command_line.run(main)`. Exit codes: 0 done, 1 for what is found only while
-working, 2 for a wrong command, 130 / 143 after Ctrl-C / SIGTERM.
+An entry point ends with `command_line.run(main)`. Exit codes: 0 done, 1 for what is found only
+while working, 2 for a wrong command, 130 / 143 after Ctrl-C / SIGTERM.
+
+A flag given on the command line wins over the same one in a flagfile, wherever it stands; so does a
+flag of a flagfile over the same one in a flagfile that it names itself.
 """
 
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-from absl import app, flags
+from absl import flags
 
 from keras_l2e.errors import UsageError, WorkError
 
@@ -35,73 +39,52 @@ def run(main: Callable[[SimpleNamespace], None], positional: bool = False) -> No
             `config.arguments`, the list of arguments that are not flags.
         positional: whether arguments that are not flags are allowed.
     """
-
-    def guarded(argv: Sequence[str]) -> None:
-        if argv[1:] and not positional:
-            _fail(2, f"unexpected argument {argv[1]!r}; flags start with --")
-        config = values()
-        config.arguments = list(argv[1:])
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _stop)
-        try:
-            main(config)
-        except UsageError as error:
-            _fail(2, error)
-        except WorkError as error:
-            _fail(1, error)
-        except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            _fail(1, f"{error.strerror or error}{where and ':' + where}")
-        except Stopped as stop:
-            print("stopped; what is finished is kept, the same command goes on", file=sys.stderr)
-            sys.stdout.flush()
-            # TensorFlow's threads may still be inside an operation: do not wait for them.
-            os._exit(stop.exit_code)
-
-    app.run(guarded, flags_parser=_parse)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        main(_parse(sys.argv, positional))
+    except (UsageError, flags.Error) as error:
+        _fail(2, error)
+    except WorkError as error:
+        _fail(1, error)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(1, f"{error.strerror or error}{where}")
+    except Stopped as stop:
+        print("stopped; the same command goes on from what is finished", file=sys.stderr)
+        sys.stdout.flush()
+        # TensorFlow's threads may still be inside an operation: do not wait for them.
+        os._exit(stop.exit_code)
 
 
-def values() -> SimpleNamespace:
-    """The values of the entry point's own flags."""
-    return SimpleNamespace(**{flag.name: flag.value for flag in own_flags()})
-
-
-def own_flags() -> list[flags.Flag]:
-    """The flags that are not those of absl itself, by name."""
-    return sorted(
-        (
-            flag
-            for module, module_flags in FLAGS.flags_by_module_dict().items()
-            if not module.startswith("absl")
-            for flag in module_flags
-        ),
-        key=lambda flag: flag.name,
+def define_path(
+    name: str,
+    default: str | None,
+    text: str,
+    optional: bool = False,
+    flag_values: flags.FlagValues = FLAGS,
+) -> None:
+    """Defines a flag that holds a path; None stands only for one that is `optional`."""
+    flags.DEFINE_string(name, default, text, flag_values=flag_values)
+    flags.register_validator(
+        name,
+        lambda path: bool(path) or (optional and path is None),
+        "a path is needed",
+        flag_values=flag_values,
     )
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    if HELP & set(argv[1:]):
-        _print_help()
-        sys.exit(0)
-    try:
-        return FLAGS(_with_installed_flagfiles(argv))
-    except (flags.Error, OSError, UnicodeError) as error:
-        _fail(2, error)
+def check_folder(flag_name: str, path: str) -> Path:
+    """The path of a folder that is there or can be made, `~` expanded.
 
-
-def _with_installed_flagfiles(argv: Sequence[str]) -> list[str]:
-    """The arguments with each --flagfile's path replaced by the file that is meant by it."""
-    resolved = list(argv)
-    for i, argument in enumerate(argv[1:], start=1):
-        name, equals, path = argument.partition("=")
-        if name.lstrip("-") != "flagfile" or not name.startswith("-"):
-            continue
-        if not equals:
-            path = argv[i + 1] if i + 1 < len(argv) else ""
-        resolved[i if equals else i + 1 : i + 1 if equals else i + 2] = [
-            f"{name}={find_flagfile(path)}" if equals else str(find_flagfile(path))
-        ]
-    return resolved
+    Raises:
+        UsageError: a file is in the way.
+    """
+    folder = Path(path).expanduser()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        raise UsageError(f"--{flag_name}={path}: {existing} is not a folder")
+    return folder
 
 
 def find_flagfile(path: str) -> Path:
@@ -110,36 +93,92 @@ def find_flagfile(path: str) -> Path:
     Raises:
         flags.Error: names the path and the installed flagfiles.
     """
-    for candidate in (Path(path), FLAGFILES / Path(path).name):
-        if path and candidate.is_file():
-            _check_flagfile(candidate)
+    for candidate in (Path(path).expanduser(), FLAGFILES / Path(path).name):
+        if path and candidate.exists() and not candidate.is_dir():
             return candidate
     installed = ", ".join(sorted(file.name for file in FLAGFILES.glob("*.cfg")))
     raise flags.Error(f"no flagfile {path!r}; installed are {installed}")
 
 
-def _check_flagfile(path: Path) -> None:
-    # absl passes over such a line in silence.
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        if line.strip() and not line.lstrip().startswith(("-", "#", "//")):
-            raise flags.Error(
-                f"{path} line {number}: {line.strip()!r} is no flag; flags start with --"
-            )
+def read_flagfile(path: Path) -> list[str]:
+    """The flags in a file, one a line, without empty lines and comments (`#` or `//`).
+
+    Raises:
+        flags.Error: it cannot be read, is not text, or has a line that is no flag.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise flags.Error(f"flagfile {path} is not UTF-8 text") from None
+    except OSError as error:
+        raise flags.Error(f"flagfile {path} cannot be read: {error.strerror}") from None
+    found = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        if line.startswith("-"):
+            found.append(line)
+        elif line and not line.startswith(("#", "//")):
+            raise flags.Error(f"{path} line {number}: {line!r} is no flag; flags start with --")
+    return found
+
+
+def _parse(argv: Sequence[str], positional: bool) -> SimpleNamespace:
+    if HELP & set(argv[1:]):
+        _print_help()
+        sys.exit(0)
+    rest = FLAGS([argv[0], *_expand_flagfiles(argv[1:])])[1:]
+    if rest and not positional:
+        raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
+    return SimpleNamespace(**{flag.name: flag.value for flag in _own_flags()}, arguments=rest)
+
+
+def _expand_flagfiles(arguments: Sequence[str], outer: Sequence[Path] = ()) -> list[str]:
+    """The arguments with the flags of every --flagfile put before them."""
+    from_files, own, rest = [], [], list(arguments)
+    while rest and rest[0] != "--":
+        argument = rest.pop(0)
+        name, equals, path = argument.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            own.append(argument)
+            continue
+        if not equals:
+            path = rest.pop(0) if rest else ""
+        file = find_flagfile(path)
+        if file in outer:
+            raise flags.Error(f"flagfile {file} names itself")
+        from_files += _expand_flagfiles(read_flagfile(file), (*outer, file))
+    return [*from_files, *own, *rest]
+
+
+def _own_flags() -> list[flags.Flag]:
+    """The flags that are not those of absl itself, in the order of their definition."""
+    return [
+        flag
+        for module, module_flags in FLAGS.flags_by_module_dict().items()
+        if not module.startswith("absl")
+        for flag in module_flags
+    ]
 
 
 def _print_help() -> None:
     print(sys.modules["__main__"].__doc__)
-    for flag in own_flags():
-        default = "" if flag.default is None else f" (default: {flag.default_as_str})"
-        choices = (
-            f" One of {', '.join(flag.parser.enum_values)}."
-            if hasattr(flag.parser, "enum_values")
-            else ""
+    for flag in _own_flags():
+        # absl puts the values of an enum before its help: "<a|b>: text".
+        values = getattr(flag.parser, "enum_values", [])
+        text = flag.help.removeprefix(f"<{'|'.join(values)}>: ")
+        if values:
+            text += f" One of {', '.join(values)}."
+        if flag.default is not None:
+            text += f" Default: {flag.default}."
+        print(
+            textwrap.fill(
+                f"--{flag.name}: {text}", 100, initial_indent="  ", subsequent_indent=" " * 6
+            )
         )
-        print(f"  --{flag.name}: {flag.help}{choices}{default}")
 
 
 def _stop(signal_number: int, frame) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Stopping takes a moment: once is enough.
     raise Stopped(signal_number)
 
 

@@ -2,7 +2,7 @@
 
 
 class UsageError(Exception):
-    """What was asked for is wrong: a flag, a name, a size, a path of the wrong kind. Exit code 2."""
+    """What was asked for is wrong: a flag, name or size, a path of the wrong kind. Exit code 2."""
 
 
 class WorkError(Exception):

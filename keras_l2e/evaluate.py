@@ -11,14 +11,17 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, programs, run_flags
-from keras_l2e.errors import UsageError
+from keras_l2e import command_line, programs, run_flags, runtime
 from keras_l2e.tasks import TASKS, Difficulty, carry_chain, grid
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder of prepared data; the run's own by default.")
-    flags.DEFINE_integer("seed", None, "Seed of samples; the run's own by default.", lower_bound=0)
+    command_line.define_path("workdir", None, "Folder of the training run. Required.")
+    command_line.define_path(
+        "data_dir", None, "Folder of prepared data; the run's own by default.", optional=True
+    )
+    flags.DEFINE_integer(
+        "seed", None, "Seed of the samples shown; the run's own by default.", lower_bound=0
+    )
 
 # Digits, the minus sign and EOS: what an output position can hold.
 OUTPUT_SYMBOLS = {"program": 12, "addition": 11, "copy": 11}
@@ -27,7 +30,7 @@ BEYOND_EXAMPLES = 1_000
 
 
 def evaluate(config: SimpleNamespace, model, report=print) -> dict:
-    """Evaluates a model on the test split of every trained difficulty.
+    """Evaluates a model on the test split of every trained difficulty, and on the next ones.
 
     Args:
         config: the flags of the training run.
@@ -72,9 +75,15 @@ def evaluate(config: SimpleNamespace, model, report=print) -> dict:
         result["samples"] += _samples(config, difficulty, texts, scores)
         report(f"{_name(difficulty)}: {_summary(row)}")
         if config.task == "program":
-            by_operation += _breakdown(config.task, difficulty, texts, scores, _operations)
+            operations = [programs.count_operations(t, difficulty.nesting) for t in texts]
+            by_operation += _breakdown(
+                "operation", operations, config.task, difficulty, texts, scores
+            )
         if config.task == "addition":
-            by_carry_chain += _breakdown(config.task, difficulty, texts, scores, _carry_chain)
+            chains = [[carry_chain(text)] for text in texts]
+            by_carry_chain += _breakdown(
+                "carry_chain", chains, config.task, difficulty, texts, scores
+            )
     for difficulty in beyond:
         texts, targets = _draw_test(config, difficulty)
         scores = scorer.score([t.encode() for t in texts], [t.encode() for t in targets])
@@ -119,12 +128,13 @@ def _row(task: str, difficulty: Difficulty, texts: list[str], scores) -> dict:
     }
 
 
-def _breakdown(task: str, difficulty: Difficulty, texts: list[str], scores, kinds_of) -> list[dict]:
-    """One row per kind of program; `kinds_of` gives the kinds one belongs to and their name."""
+def _breakdown(
+    name: str, kinds: list, task: str, difficulty: Difficulty, texts: list[str], scores
+) -> list[dict]:
+    """One row per kind of program; `kinds` holds, for each text, the kinds it belongs to."""
     members = defaultdict(list)
-    for i, text in enumerate(texts):
-        name, kinds = kinds_of(text, difficulty)
-        for kind in kinds:
+    for i, kinds_of_text in enumerate(kinds):
+        for kind in kinds_of_text:
             members[kind].append(i)
     return [
         {
@@ -133,14 +143,6 @@ def _breakdown(task: str, difficulty: Difficulty, texts: list[str], scores, kind
         }
         for kind, chosen in sorted(members.items())
     ]
-
-
-def _operations(text: str, difficulty: Difficulty) -> tuple[str, list[str]]:
-    return "operation", list(programs.count_operations(text, difficulty.nesting))
-
-
-def _carry_chain(text: str, difficulty: Difficulty) -> tuple[str, list[int]]:
-    return "carry_chain", [carry_chain(text)]
 
 
 def _samples(config, difficulty: Difficulty, texts: list[str], scores) -> list[dict]:
@@ -197,20 +199,20 @@ def _summary(row: dict) -> str:
 
 
 def main(config: SimpleNamespace) -> None:
-    workdir = Path(config.workdir)
-    run = run_flags.read(workdir)
-    run.data_dir = run.data_dir if config.data_dir is None else config.data_dir
-    run.seed = run.seed if config.seed is None else config.seed
-    if not (workdir / "model.keras").is_file():
-        raise UsageError(f"no finished training in {workdir}: model.keras is missing")
-    from keras_l2e import prepared_data, runtime
+    workdir = Path(config.workdir).expanduser()
+    run = run_flags.read_finished(workdir)
+    if config.data_dir is not None:
+        run.data_dir = config.data_dir
+    if config.seed is not None:
+        run.seed = config.seed
+    command_line.check_folder("data_dir", run.data_dir)
+    runtime.load_tensorflow(run.onednn)
+    # As in training, so that the sums come out the same; the model itself stays on one device.
+    runtime.start(min(run.num_replicas, runtime.num_devices()))
+    from keras_l2e import models, prepared_data, report
 
-    print(f"data: {run.data_dir}")
-    runtime.start(run.num_replicas, run.onednn)
     target = Difficulty(run.target_length, run.target_nesting)
     prepared_data.prepare(run.task, grid(target), run.data_dir, run.examples_per_difficulty)
-    from keras_l2e import models, report
-
     result = evaluate(run, models.load(workdir / "model.keras"))
     if (workdir / "evaluation.json").exists():
         print(f"replacing {workdir / 'evaluation.json'}")

@@ -10,16 +10,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from absl import flags
-
-from keras_l2e import command_line, export
+from keras_l2e import command_line, export, runtime
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.interpreter import ProgramError
 from keras_l2e.tasks import TASKS
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "model", None, "A training run's folder or an exported SavedModel.", required=True
+    command_line.define_path(
+        "model", None, "Folder of a training run or of an exported SavedModel. Required."
     )
 
 
@@ -29,39 +27,40 @@ def execute(model_dir: Path, program: str) -> str:
     Raises:
         WorkError: the network cannot read the program, or the SavedModel is broken.
     """
-    description = json.loads((model_dir / export.DESCRIPTION).read_text())
-    reason = _why_unreadable(program, description["longest_program"])
-    if reason:
-        raise WorkError(reason)
-    try:
-        truth = TASKS[description["task"]].answer(program)
-    except ProgramError as error:
-        truth, reason = None, str(error)
-
     import tensorflow as tf
 
     try:
-        steps = tf.saved_model.load(str(model_dir)).decode_steps(tf.constant([program]))
-    except (OSError, ValueError, tf.errors.OpError) as error:
+        description = json.loads((model_dir / export.DESCRIPTION).read_text("utf-8"))
+        task, longest_program = description["task"], description["longest_program"]
+        model = tf.saved_model.load(str(model_dir))
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         raise WorkError(f"{model_dir} is not a whole SavedModel: {error}") from None
+    reason = _why_unreadable(program, longest_program)
+    if reason:
+        raise WorkError(reason)
+    steps = model.decode_steps(tf.constant([program]))
     characters = [character.decode() for character in steps["characters"][0].numpy()]
     probabilities = steps["probabilities"][0].numpy()
     output = "".join(character for character in characters if character != "EOS")
-    lines = [f"program    {line}" for line in program.split("\n")]
-    lines[1:] = [line.replace("program", "       ", 1) for line in lines[1:]]
-    lines.append(f"predicted  {output}")
-    if truth is None:
-        lines.append(f"true       unknown: {reason}")
-    else:
-        lines.append(f"true       {truth}")
-        lines.append("right" if output == truth else "wrong")
+    first, *others = program.split("\n")
+    lines = [f"program    {first}", *(f"           {line}" for line in others)]
+    lines.append(f"predicted  {_visible(output)}")
+    try:
+        truth = TASKS[task].answer(program)
+        lines += [f"true       {_visible(truth)}", "right" if output == truth else "wrong"]
+    except ProgramError as error:
+        lines.append(f"true       unknown: {error}")
     lines.append("character  probability")
     lines += [
-        f"{character:<9}  {probability:.4f}"
+        f"{_visible(character):<9}  {probability:.4f}"
         for character, probability in zip(characters, probabilities, strict=True)
         if character
     ]
     return "\n".join(lines)
+
+
+def _visible(text: str) -> str:
+    return text.replace("\n", "\\n")
 
 
 def _why_unreadable(program: str, longest_program: int) -> str | None:
@@ -90,24 +89,29 @@ def _find_model(path: Path) -> Path:
 def _read_program(arguments: list[str]) -> str:
     if len(arguments) > 1:
         raise UsageError(f"one program at a time; the second is {arguments[1]!r}")
-    if not arguments:
-        return sys.stdin.read().rstrip("\n")
     try:
-        if Path(arguments[0]).is_file():
+        if not arguments:
+            sys.stdin.reconfigure(encoding="utf-8")
+            return sys.stdin.read().rstrip("\n")
+        if _is_file(arguments[0]):
             return Path(arguments[0]).read_text("utf-8").rstrip("\n")
-    except OSError:  # A program may be too long for a file's name.
-        pass
     except UnicodeDecodeError:
-        raise UsageError(f"{arguments[0]} is not a text file") from None
+        source = arguments[0] if arguments else "standard input"
+        raise UsageError(f"{source} is not UTF-8 text") from None
     return arguments[0]
 
 
-def main(config: SimpleNamespace) -> None:
-    model_dir = _find_model(Path(config.model))
-    program = _read_program(config.arguments)
-    from keras_l2e import runtime
+def _is_file(argument: str) -> bool:
+    try:
+        return Path(argument).is_file()
+    except OSError:  # A program may be too long for a file's name.
+        return False
 
-    runtime.quiet_tensorflow()
+
+def main(config: SimpleNamespace) -> None:
+    model_dir = _find_model(Path(config.model).expanduser())
+    program = _read_program(config.arguments)
+    runtime.load_tensorflow()
     print(execute(model_dir, program))
 
 

@@ -15,15 +15,13 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-from absl import flags
-
-from keras_l2e import command_line, run_flags
+from keras_l2e import command_line, run_flags, runtime
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of the training run.", required=True)
-    flags.DEFINE_string("output", None, "Folder for the SavedModel; must be new.", required=True)
+    command_line.define_path("workdir", None, "Folder of the training run. Required.")
+    command_line.define_path("output", None, "Folder for the SavedModel; must be new. Required.")
 
 # Beside the SavedModel: what `execute` needs to know of the run.
 DESCRIPTION = "assets.extra/keras_l2e.json"
@@ -130,15 +128,13 @@ def _module(model, input_form: str, longest_program: int, max_steps: int):
 
 
 def main(config: SimpleNamespace) -> None:
-    workdir, output = Path(config.workdir), Path(config.output)
-    run = run_flags.read(workdir)
-    if not (workdir / "model.keras").is_file():
-        raise UsageError(f"no finished training in {workdir}: model.keras is missing")
+    workdir = Path(config.workdir).expanduser()
+    run = run_flags.read_finished(workdir)
+    output = Path(config.output).expanduser()
     if output.exists():
-        raise UsageError(f"{output} exists; name a new --output")
-    from keras_l2e import runtime
-
-    runtime.quiet_tensorflow()
+        raise UsageError(f"--output={output} exists; name a new folder")
+    command_line.check_folder("output", config.output)
+    runtime.load_tensorflow(run.onednn)
     from keras_l2e import models
 
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,21 @@
-"""The flags of a training run: defined once, written to flags.cfg, read back, compared on resume."""
+"""The flags of a training run: defined once, written to flags.cfg, read back and compared."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
 from absl import flags
 
+from keras_l2e import command_line
 from keras_l2e.curriculum import STRATEGIES
 from keras_l2e.errors import UsageError
 from keras_l2e.files import write_atomically
-from keras_l2e.tasks import INPUT_FORMS, TASKS
+from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, INPUT_FORMS, TASKS
 
 NAME = "flags.cfg"
+# The names in models.MODELS and optimizers.OPTIMIZERS, which cannot be read without TensorFlow.
+MODELS = ("lstm",)
+OPTIMIZERS = ("adam", "muon", "sgd")
 # Where a run lies and where its data lie do not change what it computes.
 PLACES = frozenset({"workdir", "data_dir"})
 
@@ -21,35 +26,45 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     def integer(name, default, text, lower=1):
         flags.DEFINE_integer(name, default, text, lower_bound=lower, flag_values=flag_values)
 
-    def number(name, default, text, lower=0.0, upper=None):
+    def number(name, default, text, upper=None, zero=True):
         flags.DEFINE_float(
-            name, default, text, lower_bound=lower, upper_bound=upper, flag_values=flag_values
+            name, default, text, lower_bound=0.0, upper_bound=upper, flag_values=flag_values
+        )
+        flags.register_validator(
+            name,
+            lambda value: math.isfinite(value) and (zero or value > 0),
+            f"a finite {'' if zero else 'positive '}number is needed",
+            flag_values=flag_values,
         )
 
     def choice(name, default, allowed, text):
         flags.DEFINE_enum(name, default, sorted(allowed), text, flag_values=flag_values)
 
-    def string(name, default, text):
-        flags.DEFINE_string(name, default, text, flag_values=flag_values)
-
     def boolean(name, default, text):
         flags.DEFINE_bool(name, default, text, flag_values=flag_values)
 
-    string("workdir", None, "Folder of the run: everything it leaves is written there.")
-    string("data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.")
-    integer("seed", 1, "Seed of weights, mixture and order of examples.", lower=0)
+    def path(name, default, text):
+        command_line.define_path(name, default, text, flag_values=flag_values)
+
+    path("workdir", None, "Folder of the run: everything it leaves is written there. Required.")
+    path("data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.")
+    integer("seed", 1, "Seed of the first weights and of the order of examples.", lower=0)
 
     choice("task", "addition", TASKS, "What is learnt.")
     integer("target_length", 5, "Digits of the numbers at the target difficulty.")
     integer("target_nesting", 1, "Operations of the programs at the target difficulty.")
-    choice("input_form", "none", INPUT_FORMS, "How the program is read.")
+    choice("input_form", "none", INPUT_FORMS, "How the network reads the program.")
     choice(
         "train_source",
         "prepared",
         ["prepared", "generated"],
         "Training examples: stored ones, or freshly drawn ones every epoch.",
     )
-    integer("examples_per_difficulty", 50_000, "Stored training examples of each difficulty.")
+    integer(
+        "examples_per_difficulty",
+        EXAMPLES_PER_DIFFICULTY,
+        "Stored training examples of each difficulty.",
+    )
     integer("validation_examples", 1_000, "Validation examples read at a difficulty, at most.")
     integer("test_examples", 10_000, "Test examples read at a difficulty, at most.")
 
@@ -57,23 +72,23 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     number("mix_share", 0.2, "Share of mix in the strategy combined.", upper=1.0)
     number("advance_threshold", 0.95, "Token accuracy that masters a difficulty.", upper=1.0)
 
-    string("model", "lstm", "The network, a name in models.MODELS: lstm.")
+    choice("model", "lstm", MODELS, "The network.")
     integer("num_layers", 1, "LSTM layers of the encoder and of the decoder.")
     integer("hidden_dim", 256, "Cells of each LSTM layer.")
     integer("embedding_dim", 64, "Width of the character embedding.")
     boolean("tie_encoder_decoder", False, "One LSTM stack reads and writes (the paper's network).")
     number("uniform_init", 0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way.")
 
-    string("optimizer", "muon", "A name in optimizers.OPTIMIZERS: sgd, adam, muon.")
-    number("learning_rate", 4e-3, "Learning rate at the start.")
+    choice("optimizer", "muon", OPTIMIZERS, "The rule that changes the weights.")
+    number("learning_rate", 4e-3, "Learning rate at the start.", zero=False)
     choice(
         "learning_rate_schedule",
         "constant",
         ["constant", "plateau", "cosine"],
-        "constant; plateau: x0.8 whenever an epoch at the target difficulty does not lower the "
-        "training loss (the paper's), stop below --min_learning_rate; cosine: to 0 over the run.",
+        "Plateau (the paper's): x0.8 whenever an epoch at the target difficulty does not lower the "
+        "training loss, end below --min_learning_rate. Cosine: down to 0 over the run.",
     )
-    number("min_learning_rate", 1e-3, "Where plateau stops the run.")
+    number("min_learning_rate", 1e-3, "Learning rate below which plateau ends the run.")
     choice(
         "loss_scale",
         "character",
@@ -96,8 +111,9 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     integer(
         "num_replicas",
         0,
-        "Replicas of the model; 0: one per GPU, two on CPU if it has the cores.",
-        0,
+        "Copies of the model that share each batch; 0: one on each GPU, or two on a CPU of two "
+        "cores or more.",
+        lower=0,
     )
     choice("onednn", "auto", ["auto", "on", "off"], "TensorFlow's oneDNN kernels on CPU.")
 
@@ -120,10 +136,22 @@ def read(workdir: Path) -> SimpleNamespace:
     flag_values = flags.FlagValues()
     define(flag_values)
     try:
-        flag_values([NAME, *path.read_text("utf-8").splitlines()])
-    except (flags.Error, UnicodeError) as error:
+        flag_values([NAME, *command_line.read_flagfile(path)])
+    except flags.Error as error:
         raise UsageError(f"{path}: {error}") from None
     return SimpleNamespace(**flag_values.flag_values_dict())
+
+
+def read_finished(workdir: Path) -> SimpleNamespace:
+    """The flags of a run whose network is trained.
+
+    Raises:
+        UsageError: there is no such run in this folder.
+    """
+    config = read(workdir)
+    if not (workdir / "model.keras").is_file():
+        raise UsageError(f"no finished training in {workdir}: model.keras is missing")
+    return config
 
 
 def check_same(config: SimpleNamespace, earlier: SimpleNamespace) -> None:

@@ -1,9 +1,12 @@
 """The process's own settings: log noise, threads, oneDNN, logical devices. Entry points only."""
 
+import contextlib
+import importlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-
-from absl import logging
 
 
 def num_cores() -> int:
@@ -24,38 +27,79 @@ def default_onednn() -> str:
     return "on" if "avx512_vnni" in cpu or "amx_tile" in cpu else "off"
 
 
-def quiet_tensorflow() -> None:
-    """Keeps TensorFlow's and TFDS's chatter off the terminal; to be called before their import."""
-    logging.set_verbosity(logging.ERROR)
+def load_tensorflow(onednn: str = "") -> None:
+    """Imports TensorFlow with its chatter, and that of TFDS, off the terminal.
+
+    Must run before anything else imports TensorFlow.
+
+    Args:
+        onednn: `on` or `off`; by default TensorFlow decides.
+    """
+    if onednn:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn == "on"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _without_import_notes():
+        importlib.import_module("tensorflow")
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
 
 
-def start(num_replicas: int, onednn: str):
-    """Sets up TensorFlow for training and gives the distribution strategy.
+@contextlib.contextmanager
+def _without_import_notes() -> Iterator[None]:
+    """Keeps back what TensorFlow's libraries note on stderr while they are loaded; no setting does.
+
+    Anything but these notes is shown.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            for line in caught:
+                if not line.startswith(_IMPORT_NOTES):
+                    os.write(2, line)
+
+
+_IMPORT_NOTES = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")
+
+
+def num_devices() -> int:
+    """How many replicas this machine can hold: one on each GPU, or else on each CPU core."""
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU")) or num_cores()
+
+
+def default_num_replicas() -> int:
+    """One on each GPU, or else two on the CPU where it has the cores."""
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU")) or min(2, num_cores())
+
+
+def start(num_replicas: int):
+    """Sets up TensorFlow's devices and threads and gives the distribution strategy.
 
     Must run before anything else uses TensorFlow in the process.
 
     Args:
-        num_replicas: replicas of the model; on CPU as many logical devices are made, which share the
-            cores evenly, one chain of single-threaded operations each: small products lose half
-            their rate to threads that wait for each other. 0: one per GPU, or two on CPU.
-        onednn: `on` or `off`.
+        num_replicas: replicas of the model, 1 to `num_devices()`. On CPU as many logical devices
+            are made, which share the cores evenly, one chain of single-threaded operations each:
+            small products lose half their rate to threads that wait for each other.
 
     Returns:
         A `tf.distribute.MirroredStrategy`.
-
-    Raises:
-        ValueError: more replicas than GPUs or cores.
     """
-    quiet_tensorflow()
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn == "on"))
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    available = len(gpus) or num_cores()
-    if num_replicas > available:
-        raise ValueError(f"--num_replicas={num_replicas}; allowed 1..{available}")
-    if gpus:
+    if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(num_replicas)])
     tf.config.threading.set_intra_op_parallelism_threads(max(1, num_cores() // num_replicas))
     # One thread for each replica's chain of operations, two for the input pipeline.
@@ -65,16 +109,3 @@ def start(num_replicas: int, onednn: str):
         [tf.config.LogicalDeviceConfiguration()] * num_replicas,
     )
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(num_replicas)])
-
-
-def num_gpus() -> int:
-    """The NVIDIA GPUs this process may use, asked for without importing TensorFlow."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
-
-
-def default_num_replicas() -> int:
-    """One per GPU, or two on CPU where there are two cores."""
-    return num_gpus() or min(2, num_cores())

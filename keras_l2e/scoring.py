@@ -58,7 +58,13 @@ class Scorer:
         self.input_form = input_form
         self.batch_size = batch_size
 
-        @tf.function(reduce_retracing=True)
+        ids_of_any_shape = tf.TensorSpec([None, None], tf.int32)
+        inputs_of_any_shape = {
+            "encoder_token_ids": ids_of_any_shape,
+            "decoder_token_ids": ids_of_any_shape,
+        }
+
+        @tf.function(input_signature=[inputs_of_any_shape, ids_of_any_shape])
         def score(inputs, labels):
             states = model.get_layer("encoder")(inputs["encoder_token_ids"])
             logits, *_ = model.get_layer("decoder")([inputs["decoder_token_ids"], *states])

@@ -1,0 +1,363 @@
+"""A training run: epoch after epoch of fit, judge, go on to the next difficulty, keep a checkpoint.
+
+    run = Run(config, workdir, strategy)
+    run.train()
+    run.averaged  # the network to evaluate and export
+
+An epoch is a pure function of the flags, its number and the curriculum's state, so a run that was
+stopped anywhere and goes on ends with the same weights, bit for bit.
+"""
+
+import json
+import math
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import tensorflow as tf
+
+from keras_l2e import (
+    checkpoints,
+    curriculum,
+    files,
+    input_pipeline,
+    models,
+    optimizers,
+    prepared_data,
+    vocabulary,
+)
+from keras_l2e.errors import WorkError
+from keras_l2e.scoring import Scorer
+from keras_l2e.tasks import TASKS, Difficulty, grid
+
+# A validation split smaller than this cannot tell 95% from chance progress; such splits belong to
+# difficulties with so few programs that most are trained on (a hundred 1-digit sums).
+JUDGEABLE_EXAMPLES = 200
+PLATEAU_DECAY = 0.8
+
+
+class Run:
+    """A training run: the model, its data, and how far it has got.
+
+    Attributes:
+        averaged: what is judged, evaluated and exported: the network with the averaged weights.
+        history: one entry for each finished epoch, the lines of history.jsonl.
+    """
+
+    def __init__(self, config: SimpleNamespace, workdir: Path, strategy: tf.distribute.Strategy):
+        """Builds the model, reads the prepared data and the newest checkpoint, if there is one.
+
+        Args:
+            config: a value for every flag of `run_flags.define`.
+            workdir: where the run leaves its files.
+            strategy: the distribution strategy to train under.
+        """
+        self.config, self.workdir = config, workdir
+        self.curriculum = curriculum.Curriculum(
+            config.strategy,
+            grid(Difficulty(config.target_length, config.target_nesting)),
+            config.mix_share,
+            config.advance_threshold,
+        )
+        self.target = self.curriculum.levels[-1]
+        self.data = {
+            (difficulty, split): prepared_data.read(
+                config.task, difficulty, split, config.data_dir, config.examples_per_difficulty
+            )
+            for difficulty in self.curriculum.levels
+            for split in ("train", "validation")
+        }
+        keras.utils.set_random_seed(config.seed)
+        with strategy.scope():
+            self.model = self.build_model()
+            self.compile()
+        self.averaged = self.build_model()
+        longest_target = TASKS[config.task].longest(self.target)[1]
+        self.scorer = Scorer(self.averaged, config.input_form, longest_target + 1)
+
+        self.epoch = 0
+        self.state = self.curriculum.start()
+        self.history: list[dict] = []
+        self.learning_rate = config.learning_rate
+        print(self.describe())
+        self.restore()
+        self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+
+    def build_model(self) -> keras.Model:
+        """The network with its first weights."""
+        config = self.config
+        return models.MODELS[config.model](
+            vocabulary_size=vocabulary.SIZE,
+            hidden_dim=config.hidden_dim,
+            num_layers=config.num_layers,
+            embedding_dim=config.embedding_dim,
+            tie_encoder_decoder=config.tie_encoder_decoder,
+            uniform_init=config.uniform_init,
+        )
+
+    def compile(self) -> None:
+        """Gives the model its optimizer, with the variables of it, and its loss."""
+        config = self.config
+        averaging = {"use_ema": True, "ema_momentum": config.average_decay}
+        optimizer = optimizers.OPTIMIZERS[config.optimizer](
+            config.learning_rate,
+            clip_norm=config.clip_norm,
+            **(averaging if config.average_decay else {}),
+        )
+        optimizer.build(self.model.trainable_variables)
+        self.model.compile(
+            optimizer,
+            # Weights sum to 1 over the whole batch, whatever the number of replicas.
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
+        )
+
+    def describe(self) -> str:
+        """One line on the network."""
+        config = self.config
+        tied = "one stack reads and writes" if config.tie_encoder_decoder else "encoder and decoder"
+        shape = (
+            config.num_layers,
+            config.hidden_dim,
+            config.embedding_dim,
+            config.tie_encoder_decoder,
+        )
+        paper = " (the paper's network)" if shape == (2, 400, 400, True) else ""
+        return (
+            f"model {config.model}: {config.num_layers} x {config.hidden_dim} cells, {tied}, "
+            f"{self.averaged.count_params():,} parameters{paper}"
+        )
+
+    def variables(self) -> list[keras.Variable]:
+        """Every variable that training changes."""
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def save(self) -> None:
+        """Keeps all that the epochs to come depend on."""
+        state = {
+            "epoch": self.epoch,
+            "curriculum": self.state,
+            "history": self.history,
+            "learning_rate": self.learning_rate,
+        }
+        checkpoints.save(self.workdir / "checkpoints", self.epoch, self.variables(), state)
+
+    def restore(self) -> None:
+        """Goes back to where `save` was called last, if it was."""
+        saved = checkpoints.restore(self.workdir / "checkpoints", self.variables())
+        if saved is None:
+            return
+        self.epoch = saved["epoch"]
+        level, accuracies = saved["curriculum"]
+        self.state = curriculum.State(level, tuple(accuracies))
+        self.history = saved["history"]
+        self.learning_rate = saved["learning_rate"]
+        self.average_weights()
+        print(f"going on after epoch {self.epoch}")
+
+    def train(self) -> None:
+        """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
+        while not self.is_over():
+            started = time.monotonic()
+            line = self.train_epoch()
+            seconds = time.monotonic() - started
+            self.history.append(line)
+            self.save()
+            files.write_json_lines(self.workdir / "history.jsonl", self.history)
+            self.report(line, seconds)
+
+    def is_over(self) -> bool:
+        """Whether the last epoch was the last one."""
+        config = self.config
+        if self.epoch >= config.num_epochs:
+            return True
+        if (
+            config.learning_rate_schedule == "plateau"
+            and self.learning_rate < config.min_learning_rate
+        ):
+            return True
+        # The rate of a target without validation examples is None.
+        recent = [line["target_validation"]["exact_match"] or 0 for line in self.history[-2:]]
+        return len(recent) == 2 and min(recent) >= config.stop_at_exact_match > 0
+
+    def train_epoch(self) -> dict:
+        """One epoch: fit, judge, go on to the next difficulty if it is time.
+
+        Returns:
+            The epoch's line of history.jsonl.
+        """
+        config = self.config
+        difficulty = self.curriculum.difficulty(self.state)
+        weights = self.curriculum.weights(self.state)
+        rate = self.learning_rate
+        if config.learning_rate_schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * self.epoch / config.num_epochs))
+        self.model.optimizer.learning_rate = rate
+        fitted = self.model.fit(
+            self.batches(weights),
+            initial_epoch=self.epoch,
+            epochs=self.epoch + 1,
+            shuffle=False,
+            verbose=0,
+        ).history
+        loss = fitted["loss"][0]
+        if not math.isfinite(loss):
+            raise WorkError(
+                f"the loss is {loss} in epoch {self.epoch + 1} (learning rate {rate:g}); "
+                f"the epochs before it are kept in {self.workdir}"
+            )
+        self.epoch += 1
+        self.average_weights()
+        if config.learning_rate_schedule == "plateau" and difficulty == self.target:
+            before = [
+                line["loss"] for line in self.history if line["difficulty"] == self.target._asdict()
+            ]
+            if before and loss >= min(before):
+                self.learning_rate *= PLATEAU_DECAY
+        scores = {}
+        judged = self.judge(scores)
+        return {
+            "epoch": self.epoch,
+            "num_examples": self.epoch * config.batches_per_epoch * config.global_batch_size,
+            "difficulty": difficulty._asdict(),
+            "loss": loss,
+            "token_accuracy": fitted["token_accuracy"][0],
+            "learning_rate": rate,
+            "validation": self.score(difficulty, "validation", scores),
+            "target_validation": self.score(self.target, "validation", scores),
+            **judged,
+        }
+
+    def batches(self, weights: list[float]):
+        """The batches of the epoch to come."""
+        config = self.config
+
+        def source(difficulty: Difficulty):
+            seed = self.seed_of(difficulty, "train")
+            if config.train_source == "generated":
+                return input_pipeline.generated_source(config.task, difficulty, seed)
+            return input_pipeline.prepared_source(*self.data[difficulty, "train"], seed)
+
+        return input_pipeline.training_batches(
+            [source(difficulty) for difficulty in self.curriculum.levels],
+            weights,
+            seed=self.seed_of("mixture"),
+            input_form=config.input_form,
+            loss_scale=config.loss_scale,
+            batch_size=config.global_batch_size,
+            num_batches=config.batches_per_epoch,
+        )
+
+    def seed_of(self, *names) -> int:
+        """A seed for something drawn in this epoch."""
+        return input_pipeline.seed_of(self.config.task, *names, self.config.seed, self.epoch)
+
+    def average_weights(self) -> None:
+        """Puts the averaged weights into the network that is judged."""
+        optimizer = self.model.optimizer
+        values = (
+            optimizer._model_variables_moving_average
+            if optimizer.use_ema
+            else self.model.trainable_variables
+        )
+        for variable, value in zip(self.averaged.trainable_variables, values, strict=True):
+            variable.assign(value.numpy())
+
+    def judge(self, scores: dict) -> dict:
+        """Lets the curriculum go on as far as the present accuracies allow; gives what was read.
+
+        A mastered difficulty is left at once, and the next one judged in the same epoch, so that
+        easy levels do not cost an epoch each.
+        """
+        first = None
+        while True:
+            difficulty = self.curriculum.difficulty(self.state)
+            stored = len(self.data[difficulty, "validation"][0])
+            split = "validation" if stored >= JUDGEABLE_EXAMPLES else "train"
+            accuracy = self.score(difficulty, split, scores)["token_accuracy"]
+            if first is None:
+                first = {
+                    "judged_by": "validation" if split == "validation" else "training",
+                    "judged_token_accuracy": accuracy,
+                    "advanced_to": None,
+                }
+            before, self.state = self.state, self.curriculum.judge(self.state, accuracy)
+            if self.state.level == before.level:
+                return first
+            first["advanced_to"] = self.curriculum.difficulty(self.state)._asdict()
+            if accuracy <= self.config.advance_threshold:
+                return first
+
+    def score(self, difficulty: Difficulty, split: str, scores: dict) -> dict:
+        """Accuracies on stored examples of a difficulty, computed once an epoch (`scores`)."""
+        if (difficulty, split) not in scores:
+            limit = self.config.validation_examples
+            programs, targets = (column[:limit] for column in self.data[difficulty, split])
+            if len(programs):
+                scored = self.scorer.score(programs, targets)
+                result = {
+                    "token_accuracy": scored.token_accuracy(),
+                    "exact_match": scored.exact_match(),
+                }
+            else:
+                result = {"token_accuracy": None, "exact_match": None}
+            scores[difficulty, split] = {**result, "num_examples": len(programs)}
+        return scores[difficulty, split]
+
+    def report(self, line: dict, seconds: float) -> None:
+        """Shows a finished epoch, and logs what depends on the clock apart from the history."""
+        config = self.config
+        rate = config.batches_per_epoch * config.global_batch_size / seconds
+        left = (config.num_epochs - self.epoch) * seconds
+        validation = line["validation"]
+        print(
+            f"epoch {self.epoch}/{config.num_epochs}  "
+            f"{config.task} {_name(line['difficulty'])}  loss {line['loss']:.3f}  "
+            f"validation token_accuracy {_percent(validation['token_accuracy'])} "
+            f"exact_match {_percent(validation['exact_match'])}  "
+            f"(target: {_percent(line['target_validation']['exact_match'])})  "
+            f"{rate:,.0f} programs/s  {_clock(left)} left at most",
+            flush=True,
+        )
+        with open(self.workdir / "timing.jsonl", "a") as file:
+            entry = {
+                "epoch": self.epoch,
+                "seconds": round(seconds, 3),
+                "programs_per_second": round(rate),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            file.write(json.dumps(entry) + "\n")
+        scalars = {key: line[key] for key in ("loss", "token_accuracy", "learning_rate")}
+        for split in ("validation", "target_validation"):
+            for key in ("token_accuracy", "exact_match"):
+                scalars[f"{split}/{key}"] = line[split][key]
+        # tf.summary.scalar needs TensorBoard itself, which is not among the requirements.
+        metadata = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
+        with self.summary_writer.as_default(step=line["num_examples"]):
+            for key, value in scalars.items():
+                if value is not None:
+                    tf.summary.write(key, value, metadata=metadata)
+        self.summary_writer.flush()
+
+
+def _name(difficulty: dict) -> str:
+    """A difficulty for the eye: its length, and its nesting if there is more than one."""
+    nesting = f" nesting {difficulty['nesting']}" if difficulty["nesting"] > 1 else ""
+    return f"length {difficulty['length']}{nesting}"
+
+
+def _percent(value: float | None) -> str:
+    """A rate in per cent, or a dash."""
+    return "-" if value is None else f"{100 * value:.1f}%"
+
+
+def _clock(seconds: float) -> str:
+    """A time span as hours:minutes:seconds.
+
+    >>> _clock(3725)
+    '1:02:05'
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
