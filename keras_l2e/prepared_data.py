@@ -28,11 +28,10 @@ from etils import epath
 
 from keras_l2e import programs
 from keras_l2e.errors import WorkError
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
 DATASET = "learning_to_execute"
 VERSION = "1.0.0"
-EXAMPLES_PER_DIFFICULTY = 50_000
 
 _CONFIG_NAME = re.compile(
     r"(?P<task>[a-z]+)_length_(?P<length>\d+)(_nesting_(?P<nesting>\d+))?(_examples_(?P<examples>\d+))?"
@@ -83,16 +82,15 @@ def read(
     """The programs and targets of a split, in stored order.
 
     Returns:
-        Two arrays of shape [num_examples] and dtype object, of UTF-8 `bytes`; of shape [0] where a
-        difficulty has no example in the split (copy of length 1 has ten texts in all).
+        Two arrays of shape [num_examples] and dtype object, of UTF-8 `bytes`.
 
     Raises:
         DataError: the data are missing, of another version or size, or damaged.
         ValueError: unknown split.
     """
-    info = _stored_split(task, difficulty, split, data_dir, examples_per_difficulty)
-    if info is None:
-        return np.empty(0, object), np.empty(0, object)
+    if split not in programs.SPLITS:
+        raise ValueError(f"unknown split {split!r}; one of {', '.join(programs.SPLITS)}")
+    info = _stored(task, difficulty, data_dir, examples_per_difficulty).splits[split]
     import tensorflow as tf
 
     folder = info.filename_template.data_dir
@@ -114,23 +112,6 @@ def read(
             f"{folder}: its {split} split is damaged ({_one_line(error)}); {_REMEDY}"
         ) from None
     return columns["program"].numpy(), columns["target"].numpy()
-
-
-def num_examples(
-    task: str,
-    difficulty: Difficulty,
-    split: str,
-    data_dir: epath.PathLike,
-    examples_per_difficulty: int = EXAMPLES_PER_DIFFICULTY,
-) -> int:
-    """How many examples a split holds, as its metadata say.
-
-    Raises:
-        DataError: the data are missing, or of another version or size.
-        ValueError: unknown split.
-    """
-    info = _stored_split(task, difficulty, split, data_dir, examples_per_difficulty)
-    return 0 if info is None else info.num_examples
 
 
 def prepare(
@@ -169,6 +150,8 @@ def prepare(
             folder = _config_folder(data_dir, name)
             if (folder / VERSION).exists():
                 _stored(task, difficulty, data_dir, examples_per_difficulty)
+            elif versions := _versions(folder):
+                raise _unexpected(folder, "version", ", ".join(versions), VERSION)
             else:
                 missing.append(name)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -216,46 +199,38 @@ def _stored(
         raise DataError(
             f"{folder}: its description cannot be read ({_one_line(error)}); {_REMEDY}"
         ) from None
+    sizes = {split: info.splits[split].num_examples for split in sorted(info.splits)}
     for what, found, expected in (
         ("version", str(info.version), VERSION),
         ("config", info.config_name, name),
         ("file format", info.file_format.value, "tfrecord"),
+        ("splits", ", ".join(sizes), ", ".join(sorted(programs.SPLITS))),
+        ("train size", sizes.get("train"), examples_per_difficulty),
     ):
         if found != expected:
-            raise DataError(f"{folder}: {what} {found} where {expected} is expected; {_REMEDY}")
-    # A split of which the class has no text (copy of length 1 has ten in all) is not stored.
-    num_train = info.splits["train"].num_examples if "train" in info.splits else 0
-    if num_train not in (examples_per_difficulty, 0) or not info.splits:
-        raise DataError(
-            f"{folder}: {num_train:,} training examples where {examples_per_difficulty:,} are "
-            f"expected; {_REMEDY}"
-        )
+            raise _unexpected(folder, what, found, expected)
     return info
 
 
-def _stored_split(
-    task: str,
-    difficulty: Difficulty,
-    split: str,
-    data_dir: epath.PathLike,
-    examples_per_difficulty: int,
-):
-    """The `tfds.core.SplitInfo` of a split of prepared data, None where the split is empty."""
-    if split not in programs.SPLITS:
-        raise ValueError(f"unknown split {split!r}; one of {', '.join(programs.SPLITS)}")
-    return _stored(task, difficulty, data_dir, examples_per_difficulty).splits.get(split)
+def _unexpected(folder: epath.Path, what: str, found, expected) -> DataError:
+    return DataError(f"{folder}: {what} {found} where {expected} is expected; {_REMEDY}")
 
 
 def _other_data(folder: epath.Path) -> str:
     """Other versions and sizes of the same data, for the message that these are missing."""
     wanted = parse_config_name(folder.parent.name)
-    found = [f"version {path.name}" for path in folder.parent.glob("[0-9]*")]
+    found = [f"version {version}" for version in _versions(folder.parent)]
     for path in folder.parent.parent.glob("*"):
         with contextlib.suppress(ValueError):
             task, difficulty, examples = parse_config_name(path.name)
             if (task, difficulty) == wanted[:2] and examples != wanted[2]:
                 found.append(f"size {examples:,}")
     return f" (there is {', '.join(sorted(found))})" if found else ""
+
+
+def _versions(folder: epath.Path) -> list[str]:
+    """The versions that a config's folder holds."""
+    return sorted(path.name for path in folder.glob("[0-9]*"))
 
 
 def _remove_stale(folder: epath.Path) -> None:

@@ -15,6 +15,8 @@ from keras_l2e.programs import Example
 
 # How a task's input may be modified; the target never changes (paper, section 4.2).
 INPUT_FORMS = ("none", "reverse", "double", "reverse_double")
+# Training examples that are prepared for a difficulty, unless another number is asked for.
+EXAMPLES_PER_DIFFICULTY = 50_000
 
 
 class Difficulty(NamedTuple):
@@ -57,7 +59,7 @@ class Task:
 
 
 def grid(target: Difficulty) -> list[Difficulty]:
-    """All difficulties up to `target`, in the order in which the paper's naive curriculum visits them.
+    """All difficulties up to `target`, in the order of the paper's naive curriculum.
 
     >>> grid(Difficulty(2, 2))[1:3]
     [Difficulty(length=2, nesting=1), Difficulty(length=1, nesting=2)]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
 
-from keras_l2e import prepared_data, programs
+from keras_l2e import prepared_data, programs, tasks
 from keras_l2e.tasks import TASKS, Difficulty
 
 # Small classes have fewer distinct programs than are asked for, and repeat those they have.
@@ -34,6 +34,11 @@ def build(name, data_dir):
     return builder
 
 
+def examples(config, split):
+    """The examples that the config chooses for a split."""
+    return [config.candidate(i) for i in config.choose()[split]]
+
+
 def stored_examples(builder, split):
     return list(tfds.as_numpy(builder.as_dataset(split=split)))
 
@@ -50,18 +55,21 @@ def file_hashes(folder):
     [
         (
             "program_length_4_nesting_2",
-            "i=4299\nfor x in range(9):i+=4618\nc=1603;\nprint((c+i))",
-            "47464",
+            "h=2296;\nprint((1700 if 906>5519 else (h+2734)))",
+            "5030",
         ),
         ("addition_length_9", "print(735221849+208143007)", "943364856"),
-        ("copy_length_20", "05476780035436381107", "05476780035436381107"),
+        ("copy_length_20", "93469331831134137266", "93469331831134137266"),
     ],
 )
 def test_golden_examples(name, program, target):
     """If this fails, the data have changed: raise VERSION and write a release note."""
     assert prepared_data.VERSION == "1.0.0"
-    _, first = next(l2e.config_from_name(name).examples("train"))
-    assert first == (program, target)
+    config = l2e.config_from_name(f"{name}_examples_1")
+    assert examples(config, "train") == [(program, target)]
+    readme = pathlib.Path(l2e.__file__).with_name("README.md").read_text()
+    shown = program.replace("\n", "` newline `")
+    assert f" `{shown}` | `{target}` |" in readme
 
 
 def test_golden_bytes(tmp_path):
@@ -69,7 +77,7 @@ def test_golden_bytes(tmp_path):
     assert prepared_data.VERSION == "1.0.0"
     hashes = file_hashes(build("program_length_4_nesting_2_examples_20", tmp_path).data_dir)
     assert hashes["learning_to_execute-train.tfrecord-00000-of-00001"] == (
-        "c94d05fe2b57b92141750227e5faac7ad0edf8d0cac0a4f962b73510a41b8129"
+        "aa9037d02fb36ecc8839b01190561b23b8b0fb4ec0f2af44905393b1624dea60"
     )
 
 
@@ -103,9 +111,7 @@ def test_splits_are_disjoint_and_held_out_programs_distinct(name):
     config = l2e.config_from_name(name)
     digests = {}
     for split in programs.SPLITS:
-        found = [
-            programs.rename_variables(example.program) for _, example in config.examples(split)
-        ]
+        found = [programs.rename_variables(program) for program, _ in examples(config, split)]
         assert all(programs.split_of(program) == split for program in found)
         assert split == "train" or len(set(found)) == len(found)
         digests[split] = set(found)
@@ -116,9 +122,9 @@ def test_splits_are_disjoint_and_held_out_programs_distinct(name):
 @pytest.mark.parametrize("name", SMALL_CLASSES)
 def test_small_classes_repeat_in_training_and_run_out_elsewhere(name):
     config = l2e.config_from_name(name)
-    train = [example for _, example in config.examples("train")]
+    train = examples(config, "train")
     assert len(train) == config.examples_per_difficulty > len(set(train))
-    assert 0 < len(list(config.examples("test"))) < config.examples_per_difficulty
+    assert 0 < len(examples(config, "test")) < config.examples_per_difficulty
 
 
 def test_held_out_splits_take_the_first_of_equal_candidates():
@@ -126,14 +132,14 @@ def test_held_out_splits_take_the_first_of_equal_candidates():
     first = {}
     for i in range(config.num_candidates):
         first.setdefault(config.candidate(i).program, i)
-    assert all(first[example.program] == i for i, example in config.examples("test"))
+    assert all(first[config.candidate(i).program] == i for i in config.choose()["test"])
 
 
 def test_a_small_split_begins_a_larger_one():
     small = l2e.config_from_name("program_length_3_nesting_2_examples_50")
     large = l2e.config_from_name("program_length_3_nesting_2_examples_80")
     for split in programs.SPLITS:
-        assert list(small.examples(split)) == list(large.examples(split))[:50]
+        assert examples(small, split) == examples(large, split)[:50]
 
 
 def test_stored_examples_are_those_of_the_config_in_order(tmp_path):
@@ -141,7 +147,7 @@ def test_stored_examples_are_those_of_the_config_in_order(tmp_path):
     for split in programs.SPLITS:
         stored = stored_examples(builder, split)
         assert [(e["program"].decode(), e["target"].decode()) for e in stored] == [
-            example for _, example in builder.builder_config.examples(split)
+            *examples(builder.builder_config, split)
         ]
         assert {(e["length"], e["nesting"]) for e in stored} == {(2, 3)}
 
@@ -169,7 +175,7 @@ def test_description_tells_the_shares_of_the_operations(tmp_path):
     assert text.startswith(readme.strip())
     num_test = builder.info.splits["test"].num_examples
     assert f"test {num_test:,}." in text
-    assert "test is smaller than 3,000: 31,000 draws yield no more distinct programs" in text
+    assert "test is smaller than 3,000: 13,000 draws yield no more distinct programs" in text
     assert "train is smaller" not in text
     for split in programs.SPLITS:
         shares = re.search(f"Operations in {split}: (.*)", text)[1]
@@ -182,11 +188,25 @@ def test_description_tells_the_shares_of_the_operations(tmp_path):
     assert l2e.Builder(config=builder.builder_config, data_dir=tmp_path).info.description == text
 
 
-def test_a_class_without_examples_in_a_split(tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "split_of", lambda text: "test" if text == "7" else "validation")
-    builder = build("copy_length_1_examples_5", tmp_path)
-    assert set(builder.info.splits) == {"validation", "test"}
-    assert [e["target"] for e in stored_examples(builder, "test")] == [b"7"]
-    text = description(builder)
-    assert "Examples: train 0, validation 5, test 1." in text
-    assert "train is smaller than 5: 1,050 draws yield no more programs" in text
+# Of the classes with few texts: the splits' numbers of texts, all of which are found.
+@pytest.mark.parametrize(
+    ("name", "train", "validation", "test"),
+    [
+        ("copy_length_1_examples_2000", 5, 3, 2),
+        ("copy_length_2_examples_2000", 29, 35, 36),
+        ("addition_length_1_examples_2000", 37, 34, 29),
+    ],
+)
+def test_no_split_is_empty_and_training_is_full(name, train, validation, test):
+    config = l2e.config_from_name(name)
+    assert len(set(examples(config, "train"))) == train
+    sizes = {split: len(numbers) for split, numbers in config.choose().items()}
+    assert sizes == {"train": 2_000, "validation": validation, "test": test}
+
+
+def test_the_candidates_suffice_for_every_training_split():
+    """Also for the one with the smallest share, 29 of 100 texts, and 4 sigma fewer than expected."""
+    n, share = tasks.EXAMPLES_PER_DIFFICULTY, 0.29
+    num_candidates = l2e.config_from_name("copy_length_2").num_candidates
+    sigma = (num_candidates * share * (1 - share)) ** 0.5
+    assert num_candidates * share - 4 * sigma > n

@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import pathlib
 import resource
@@ -113,20 +114,10 @@ def test_read_returns_the_config_s_examples(prepared):
     for split in programs.SPLITS:
         read_programs, targets = read(prepared[0], split)
         assert read_programs.dtype == targets.dtype == np.dtype(object)
-        expected = [example for _, example in config.examples(split)]
+        expected = [config.candidate(i) for i in config.choose()[split]]
         assert [p.decode() for p in read_programs] == [example.program for example in expected]
         assert [t.decode() for t in targets] == [example.target for example in expected]
-        size = prepared_data.num_examples("addition", Difficulty(3), split, prepared[0], SIZE)
-        assert size == len(expected) == SIZE
-
-
-def test_a_split_that_is_not_stored_is_empty(tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "split_of", lambda text: "test" if text == "7" else "validation")
-    l2e.Builder(config="copy_length_1_examples_5", data_dir=tmp_path).download_and_prepare()
-    read_programs, targets = prepared_data.read("copy", Difficulty(1), "train", tmp_path, 5)
-    assert read_programs.shape == targets.shape == (0,)
-    assert prepared_data.num_examples("copy", Difficulty(1), "train", tmp_path, 5) == 0
-    assert prepared_data.read("copy", Difficulty(1), "test", tmp_path, 5)[0].tolist() == [b"7"]
+        assert len(expected) == SIZE
 
 
 def test_unknown_split(prepared):
@@ -150,6 +141,25 @@ def test_missing_data(tmp_path):
 def test_another_version_is_there(data_dir):
     folder(data_dir).rename(folder(data_dir).with_name("0.9.0"))
     assert "(there is version 0.9.0)" in one_line_error(read, data_dir)
+    assert one_line_error(prepared_data.prepare, "addition", [Difficulty(3)], data_dir, SIZE) == (
+        f"{folder(data_dir).parent}: version 0.9.0 where 1.0.0 is expected; "
+        "delete the folder and prepare it again"
+    )
+
+
+def test_training_refuses_data_of_another_version(data_dir, tmp_path):
+    """Building the right version beside it would leave two, and nobody knows which was meant."""
+    folder(data_dir).rename(folder(data_dir).with_name("0.9.0"))
+    flags = (f"--data_dir={data_dir}", f"--examples_per_difficulty={SIZE}", "--target_length=4")
+    finished = subprocess.run(
+        [sys.executable, "-m", "keras_l2e.train", f"--workdir={tmp_path / 'run'}", *flags],
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 1
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert f"{folder(data_dir).parent}: version 0.9.0 where 1.0.0 is expected" in line
 
 
 def test_another_version_under_this_name(data_dir):
@@ -169,7 +179,17 @@ def test_another_size_under_this_name(data_dir):
     """As a build with TFDS's own --max_examples_per_split leaves it."""
     info = folder(data_dir) / "dataset_info.json"
     info.write_text(info.read_text().replace('"20"', '"5"'))
-    assert "5 training examples where 20 are expected" in one_line_error(read, data_dir)
+    assert "train size 5 where 20 is expected" in one_line_error(read, data_dir)
+
+
+def test_a_split_is_missing(data_dir):
+    info = folder(data_dir) / "dataset_info.json"
+    content = json.loads(info.read_text())
+    content["splits"] = [split for split in content["splits"] if split["name"] != "train"]
+    info.write_text(json.dumps(content))
+    assert "splits test, validation where test, train, validation is expected" in one_line_error(
+        read, data_dir, "test"
+    )
 
 
 def test_another_config_under_this_name(data_dir):
