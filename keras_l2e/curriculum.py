@@ -4,7 +4,7 @@ A strategy is a pure function of a `Curriculum` (what is taught) and a `State` (
 its weights are given over `Curriculum.levels`, the difficulties in the order of the paper's naive
 curriculum:
 
-    >>> curriculum = Curriculum("naive", tasks.grid(Difficulty(3)))
+    >>> curriculum = Curriculum("naive", [Difficulty(1), Difficulty(2), Difficulty(3)])
     >>> curriculum.weights(State(level=1))
     [0.0, 1.0, 0.0]
     >>> curriculum.judge(State(level=1), accuracy=0.97)
@@ -118,7 +118,7 @@ def naive(curriculum: Curriculum, state: State) -> list[float]:
 
 
 def mix(curriculum: Curriculum, state: State) -> list[float]:
-    """Every example at a difficulty of its own, uniform over all up to the target (paper, section 4)."""
+    """Every example at a difficulty of its own, uniform over all levels (paper, section 4)."""
     return _uniform(curriculum, range(len(curriculum.levels)))
 
 

@@ -1,9 +1,10 @@
-"""What is counted: token_accuracy (teacher-forced) and exact_match (free-running), example by example.
+"""What is counted: token_accuracy (teacher-forced) and exact_match (free-running).
 
     >>> free_token_accuracy(["123"], ["1234"])
     0.75
 
-Every function returns one number for a list of examples; sums over subsets give the breakdowns.
+Every function returns one number for a list of at least one example; the breakdowns are numbers of
+parts of that list.
 """
 
 from collections.abc import Sequence
@@ -29,5 +30,5 @@ def exact_match(targets: Sequence[str], outputs: Sequence[str]) -> float:
 def free_token_accuracy(targets: Sequence[str], outputs: Sequence[str]) -> float:
     """Equal positions / the longer of both lengths, summed over examples; EOS left out."""
     pairs = list(zip(targets, outputs, strict=True))
-    equal = sum(sum(a == b for a, b in zip(target, output)) for target, output in pairs)  # noqa: B905
-    return equal / max(1, sum(max(len(target), len(output)) for target, output in pairs))
+    equal = sum(a == b for pair in pairs for a, b in zip(*pair, strict=False))
+    return equal / sum(max(len(target), len(output)) for target, output in pairs)

@@ -35,7 +35,7 @@ class Operand(NamedTuple):
 
 
 class Draft:
-    """A program while it is drawn: its statements so far and the result the next operation takes."""
+    """A program while it is drawn: its statements so far and the result of the last operation."""
 
     def __init__(self, rng: random.Random, length: int, previous: Operand | None = None):
         self.draw = rng.randrange
@@ -51,7 +51,7 @@ class Draft:
         return Operand(str(value), value)
 
     def operands(self, count: int) -> list[Operand]:
-        """`count` operands: the previous result, if any, at a random position; literals elsewhere."""
+        """`count` operands: literals, but for the previous result, if any, at a random position."""
         if self.previous is None:
             return [self.literal() for _ in range(count)]
         position = self.draw(count) if count > 1 else 0
@@ -178,7 +178,7 @@ _VARIABLE = re.compile(r"\b[a-j]\b")
 
 
 def rename_variables(program: str) -> str:
-    """The text with its variables (whole words a..j) renamed to a, b, c... in order of appearance."""
+    """The text with its variables (whole words a..j) renamed to a, b... in order of appearance."""
     names: dict[str, str] = {}
     return _VARIABLE.sub(
         # The remainder is taken for a text that has all ten: the default is worked out either way.

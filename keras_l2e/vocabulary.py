@@ -1,4 +1,4 @@
-"""The 40 characters of the program class and three special ids, encoded in Python and in TensorFlow.
+"""The 40 characters of the program class and three special ids, in Python and in TensorFlow.
 
     >>> encode("print(3)")
     [36, 37, 31, 34, 39, 3, 11, 4]

@@ -205,7 +205,7 @@ def test_no_split_is_empty_and_training_is_full(name, train, validation, test):
 
 
 def test_the_candidates_suffice_for_every_training_split():
-    """Also for the one with the smallest share, 29 of 100 texts, and 4 sigma fewer than expected."""
+    """Even for the one with the smallest share, 29 of 100 texts, and 4 sigma fewer of them."""
     n, share = tasks.EXAMPLES_PER_DIFFICULTY, 0.29
     num_candidates = l2e.config_from_name("copy_length_2").num_candidates
     sigma = (num_candidates * share * (1 - share)) ** 0.5

@@ -1,0 +1,463 @@
+import ast
+import contextlib
+import io
+import itertools
+import math
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_l2e import interpreter, programs
+from keras_l2e.programs import SPLITS, VARIABLES, Draft, Operand
+
+# 31 difficulties of 700 programs are 21,700.
+DIFFICULTIES = [
+    *itertools.product(range(1, 10), range(1, 4)),
+    *[(4, 4), (6, 4), (3, 10), (12, 10)],
+]
+PROGRAMS_EACH = 700
+
+# A previous result whose text and value no literal has.
+PREVIOUS = Operand("Q", 1_000_003)
+
+
+def within(count, n, p):
+    """Whether `count` of n independent draws of probability p lies within 4 sigma of n p."""
+    return abs(count - n * p) <= 4 * math.sqrt(n * p * (1 - p))
+
+
+def draw_many(length, nesting, count):
+    rng = random.Random(f"{length}/{nesting}")
+    return [programs.generate(rng, length, nesting) for _ in range(count)]
+
+
+class Script:
+    """Stands in for an rng: gives these draws one by one and notes the bounds asked for."""
+
+    def __init__(self, *draws):
+        self.draws = list(draws)
+        self.bounds = []
+
+    def randrange(self, bound):
+        self.bounds.append(bound)
+        return self.draws.pop(0)
+
+
+class Highest:
+    """Stands in for an rng whose every draw is the highest possible."""
+
+    def randrange(self, bound):
+        return bound - 1
+
+
+def apply(operation, *draws, length=2, previous=PREVIOUS):
+    """Statements and text, joined by newlines, and value of an operation with scripted draws."""
+    draft = Draft(Script(*draws), length, previous)
+    text, value = programs.OPERATIONS[operation](draft)
+    assert draft.draw.__self__.draws == []
+    assert type(value) is int
+    return "\n".join([*draft.statements, text]), value
+
+
+# Every operation, with the draws that make it. Q is the previous result; literal draws are one less
+# than the literal, and variables are drawn from abcdefghij.
+OPERATIONS = [
+    ("pair", (0, 41, 0), "(Q+42)", 1_000_045),
+    ("pair", (0, 41, 1), "(Q-42)", 999_961),
+    ("pair", (1, 41, 0), "(42+Q)", 1_000_045),
+    ("pair", (1, 41, 1), "(42-Q)", -999_961),
+    ("smallmul", (6, 0), "(Q*7)", 7_000_021),
+    ("smallmul", (6, 1), "(7*Q)", 7_000_021),
+    ("equality", (), "Q", 1_000_003),
+    ("vars", (0, 41, 9, 0), "j=Q;\n(j+42)", 1_000_045),
+    ("vars", (0, 41, 0, 1), "a=Q;\n(a-42)", 999_961),
+    ("vars", (1, 41, 2, 0), "c=42;\n(c+Q)", 1_000_045),
+    ("vars", (1, 41, 2, 1), "c=42;\n(c-Q)", -999_961),
+    ("small_loop", (0, 41, 3, 6, 0), "d=Q\nfor x in range(7):d+=42\nd", 1_000_297),
+    ("small_loop", (0, 41, 3, 6, 1), "d=Q\nfor x in range(7):d-=42\nd", 999_709),
+    ("small_loop", (1, 41, 3, 6, 0), "d=42\nfor x in range(7):d+=Q\nd", 7_000_063),
+    ("small_loop", (1, 41, 3, 6, 1), "d=42\nfor x in range(7):d-=Q\nd", -6_999_979),
+    ("ifstat", (0, 10, 20, 30, 0), "(Q if 11>21 else 31)", 31),
+    ("ifstat", (0, 10, 20, 30, 1), "(Q if 11<21 else 31)", 1_000_003),
+    ("ifstat", (1, 10, 20, 30, 0), "(11 if Q>21 else 31)", 11),
+    ("ifstat", (1, 10, 20, 30, 1), "(11 if Q<21 else 31)", 31),
+    ("ifstat", (2, 10, 20, 30, 0), "(11 if 21>Q else 31)", 31),
+    ("ifstat", (2, 10, 20, 30, 1), "(11 if 21<Q else 31)", 11),
+    ("ifstat", (3, 10, 20, 30, 0), "(11 if 21>31 else Q)", 1_000_003),
+    ("ifstat", (3, 10, 20, 30, 1), "(11 if 21<31 else Q)", 11),
+    # Equal sides are neither greater nor less.
+    ("ifstat", (0, 20, 20, 30, 0), "(Q if 21>21 else 31)", 31),
+    ("ifstat", (0, 20, 20, 30, 1), "(Q if 21<21 else 31)", 31),
+]
+
+
+@pytest.mark.parametrize(("operation", "draws", "text", "value"), OPERATIONS)
+def test_operations(operation, draws, text, value):
+    assert apply(operation, *draws) == (text, value)
+
+
+def test_every_operation_is_in_the_table():
+    assert {row[0] for row in OPERATIONS} == set(programs.OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    ("operation", "draws", "text", "value"),
+    [
+        ("pair", (4, 5, 0), "(5+6)", 11),
+        ("smallmul", (4, 5, 0), "(5*6)", 30),
+        ("equality", (4,), "5", 5),
+        ("vars", (4, 5, 1, 0), "b=5;\n(b+6)", 11),
+        ("small_loop", (4, 5, 1, 2, 0), "b=5\nfor x in range(3):b+=6\nb", 23),
+        ("ifstat", (1, 2, 3, 4, 1), "(2 if 3<4 else 5)", 2),
+    ],
+)
+def test_the_first_operation_has_literals_only(operation, draws, text, value):
+    assert apply(operation, *draws, previous=None) == (text, value)
+
+
+def test_a_program_is_a_chain_of_statements():
+    """Operation, its draws; operation, its draws; the sixth of six operations is ifstat."""
+    rng = Script(3, 4, 5, 8, 0, 5, 1, 1699, 905, 5518, 0)
+    assert programs.generate(rng, length=4, nesting=2) == (
+        "i=5;\nprint((1700 if (i+6)>906 else 5519))",
+        "5519",
+    )
+    assert rng.bounds == [6, 10_000, 10_000, 10, 2, 6, 4, 10_000, 10_000, 10_000, 2]
+
+
+def test_variables_are_fresh():
+    draft = Draft(random.Random(0), 1)
+    assert sorted(draft.variable() for _ in range(10)) == sorted(VARIABLES)
+
+
+# The three-way oracle
+
+
+def test_what_is_drawn_is_what_the_interpreter_and_cpython_print():
+    drawn = [e for d in DIFFICULTIES for e in draw_many(*d, PROGRAMS_EACH)]
+    assert len(drawn) >= 20_000
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        for program, _ in drawn:
+            exec(program, {})
+    targets = [target for _, target in drawn]
+    assert output.getvalue().splitlines() == targets
+    assert [interpreter.run(program) for program, _ in drawn] == targets
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "j=8584\nfor x in range(8):\n  j+=920\nb=(1500+j)\nprint((b+7567))",
+        "i=8827\nc=(i-5347)\nprint((c+8704) if 2641<8500 else 5308)",
+    ],
+)
+def test_the_paper_s_own_examples_are_of_the_class(program):
+    """Written as the paper prints them: indented loops, no semicolons."""
+    assert set(program) <= set("\n ()*+-0123456789:;<=>abcdefghijlnoprstx")
+    assert interpreter.run(program) in ("25011", "12184")
+
+
+# Distributions
+
+
+def test_operations_are_equally_frequent(monkeypatch):
+    drawn = Counter()
+    for name, operation in programs.OPERATIONS.items():
+        counted = count_calls(operation, name, drawn)
+        monkeypatch.setitem(programs.OPERATIONS, name, counted)
+    monkeypatch.setattr(programs, "_OPERATION_LIST", list(programs.OPERATIONS.values()))
+    n = 3 * len(draw_many(4, 3, 10_000))
+    assert drawn.total() == n
+    assert all(within(drawn[name], n, 1 / 6) for name in programs.OPERATIONS)
+
+
+def count_calls(operation, name, counter):
+    def counted(draft):
+        counter[name] += 1
+        return operation(draft)
+
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("draw", "highest"), [(Draft.literal, 10), (Draft.small, 4)], ids=["literal", "small"]
+)
+def test_small_ranges_are_uniform_with_both_ends(draw, highest):
+    n = 20_000
+    draft = Draft(random.Random(0), length=1)
+    drawn = Counter(getattr(value := draw(draft), "value", value) for _ in range(n))
+    assert set(drawn) == set(range(1, highest + 1))
+    assert all(within(count, n, 1 / highest) for count in drawn.values())
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 9, 12])
+def test_ranges_at_both_ends(length):
+    low = Draft(Script(0, 0), length)
+    assert (low.literal(), low.small()) == (("1", 1), 1)
+    assert low.draw.__self__.bounds == [10**length, 4 * length]
+    high = Draft(Highest(), length)
+    assert (high.literal(), high.small()) == ((f"1{'0' * length}", 10**length), 4 * length)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_previous_result_stands_at_every_operand_position_equally_often(count):
+    n = 8_000
+    draft = Draft(random.Random(count), 3, PREVIOUS)
+    positions = Counter()
+    for _ in range(n):
+        operands = draft.operands(count)
+        assert operands.count(PREVIOUS) == 1
+        positions[operands.index(PREVIOUS)] += 1
+    assert all(within(positions[i], n, 1 / count) for i in range(count))
+
+
+# The outcomes between which a coin decides.
+@pytest.mark.parametrize(
+    ("operation", "mark"),
+    [
+        ("pair", "+"),
+        ("smallmul", "Q*"),
+        ("vars", "+"),
+        ("small_loop", "+="),
+        ("ifstat", ">"),
+    ],
+)
+def test_coins_are_fair(operation, mark):
+    n = 4_000
+    rng = random.Random(operation)
+    draw = programs.OPERATIONS[operation]
+    marked = 0
+    for _ in range(n):
+        draft = Draft(rng, 2, PREVIOUS)
+        text = draw(draft).text
+        marked += mark in "\n".join([*draft.statements, text])
+    assert within(marked, n, 1 / 2)
+
+
+def test_every_variable_is_equally_often_the_first():
+    n = 10_000
+    first = Counter(Draft(rng, 1).variable() for rng in [random.Random(0)] for _ in range(n))
+    assert set(first) == set(VARIABLES)
+    assert all(within(count, n, 1 / 10) for count in first.values())
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "characters", "repeats", "negative"),
+    [
+        ((1, 1), (18.1, 37, 1.5, 3), 0.616, 0.14),
+        ((4, 1), (23.9, 42, 4.5, 7), 0.026, 0.16),
+        ((4, 3), (50.1, 104, 5.0, 9), 0.0001, 0.27),
+        ((6, 3), (58.1, 112, 7.2, 11), 0.0, 0.28),
+        ((9, 3), (70.4, 136, 10.3, 15), 0.0, None),
+    ],
+)
+def test_statistics_of_the_released_code(difficulty, characters, repeats, negative):
+    """Two samples of 20,000, theirs and ours, differ by the error of both and that of rounding.
+
+    The released code measured on 20,000 draws: mean and largest number of characters of program and
+    target, the share of repeats, the share of negative targets.
+    """
+    n = 20_000
+    drawn = draw_many(*difficulty, n)
+    both = 4 * math.sqrt(2 / n)
+    for column, mean, largest in ((0, *characters[:2]), (1, *characters[2:])):
+        lengths = [len(example[column]) for example in drawn]
+        ours = sum(lengths) / n
+        sigma = math.sqrt(sum((length - ours) ** 2 for length in lengths) / n)
+        assert abs(ours - mean) < both * sigma + 0.05
+        assert largest <= programs.longest(*difficulty)[column]
+        # Of 2 n draws of one distribution the k longest are all ours with probability 2**-k: 14 of
+        # them are as rare as 4 sigma.
+        assert sum(length > largest for length in lengths) < 14
+    # One draw more or less changes the number of distinct programs by one at most, so its variance
+    # is at most n / 2 (Efron and Stein); where hardly any repeat, each repeat is a rare event.
+    ours = 1 - len({program for program, _ in drawn}) / n
+    error = both * math.sqrt(1 / 2) + 0.0005 if repeats > 0.001 else 14 / n
+    assert abs(ours - repeats) < error
+    if negative is not None:
+        ours = sum(target.startswith("-") for _, target in drawn) / n
+        assert abs(ours - negative) < both * math.sqrt(negative * (1 - negative)) + 0.005
+
+
+# Determinism
+
+
+def test_programs_follow_from_the_rng_alone():
+    first, again, other = (
+        [programs.generate(rng, 5, 3) for _ in range(100)]
+        for rng in (random.Random("a"), random.Random("a"), random.Random("b"))
+    )
+    assert first == again != other
+    assert not set(first) & set(other)
+
+
+# If this fails, every stored program changes: the data set needs a new version.
+@pytest.mark.parametrize(
+    ("seed", "program", "target"),
+    [
+        (0, "d=3971\nfor x in range(6):d+=1182\nprint((5632-(d-8185)))", "2754"),
+        (7, "j=5643;\nprint((9503-(j-(16*1833))))", "33188"),
+        (
+            9,
+            "j=1372;\nc=(j+(6595 if 6854<8018 else 290))\nfor x in range(9):c-=4029\nprint(c)",
+            "-28294",
+        ),
+    ],
+)
+def test_golden_programs(seed, program, target):
+    assert programs.generate(random.Random(f"golden/{seed}"), 4, 3) == (program, target)
+
+
+# Counting operations
+
+
+def test_operations_are_counted_as_they_were_drawn(monkeypatch):
+    drawn = Counter()
+    for name, operation in programs.OPERATIONS.items():
+        monkeypatch.setitem(programs.OPERATIONS, name, count_calls(operation, name, drawn))
+    monkeypatch.setattr(programs, "_OPERATION_LIST", list(programs.OPERATIONS.values()))
+    for nesting in range(1, 11):
+        rng = random.Random(nesting)
+        for length in (1, 2, 9) * 100:
+            drawn.clear()
+            program = programs.generate(rng, length, nesting).program
+            assert programs.count_operations(program, nesting) == drawn
+
+
+# The longest program and target
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_nothing_is_longer_than_the_longest(difficulty):
+    longest_program, longest_target = programs.longest(*difficulty)
+    for program, target in draw_many(*difficulty, 500):
+        assert len(program) <= longest_program
+        assert len(target) <= longest_target
+
+
+@pytest.mark.parametrize("difficulty", [(1, 1), (1, 3), (4, 3), (9, 2), (12, 10)])
+def test_the_longest_program_is_reached(difficulty, monkeypatch):
+    """By one operation again and again, with the highest literals and small numbers."""
+    reached = []
+    for operation in programs.OPERATIONS.values():
+        monkeypatch.setattr(programs, "_OPERATION_LIST", [operation])
+        reached.append(len(programs.generate(Highest(), *difficulty).program))
+    assert max(reached) == programs.longest(*difficulty)[0]
+
+
+@pytest.mark.parametrize("length", [1, 4, 12])
+def test_the_longest_target_is_the_largest_value_and_a_sign(length):
+    """By hand: after a product, a loop that subtracts it reaches the largest absolute value."""
+    assert programs.longest(length, 1)[1] == len(str(10**length * 4 * length + 10**length)) + 1
+    largest = 10**length
+    for _ in range(10):
+        largest += 4 * length * largest
+    assert programs.longest(length, 10)[1] <= len(str(largest)) + 1
+
+
+def test_the_highest_draws_stay_within_the_longest_target(monkeypatch):
+    for operation in programs.OPERATIONS.values():
+        monkeypatch.setattr(programs, "_OPERATION_LIST", [operation])
+        for length, nesting in DIFFICULTIES:
+            target = programs.generate(Highest(), length, nesting).target
+            assert len(target) <= programs.longest(length, nesting)[1]
+
+
+# Renaming and splits
+
+
+@pytest.mark.parametrize(
+    ("program", "renamed"),
+    [
+        ("print(3)", "print(3)"),
+        ("j=1;\nc=j;\nprint((c+j))", "a=1;\nb=a;\nprint((b+a))"),
+        ("g=5\nfor x in range(2):g+=1\nprint(g)", "a=5\nfor x in range(2):a+=1\nprint(a)"),
+        (" ".join(VARIABLES), " ".join(VARIABLES)),
+        (" ".join("jihgfedcbaj"), " ".join("abcdefghija")),
+        # Only whole words are variables, and x is none.
+        ("x=1\nif else in aa b1 b_ éb", "x=1\nif else in aa b1 b_ éb"),
+        ("", ""),
+    ],
+)
+def test_renaming(program, renamed):
+    assert programs.rename_variables(program) == renamed
+    assert programs.rename_variables(renamed) == renamed
+
+
+@st.composite
+def renamed_pair(draw):
+    """A program that uses up to ten variables, and a copy under other names."""
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    program, _ = programs.generate(rng, draw(st.integers(1, 9)), draw(st.integers(1, 10)))
+    new_names = dict(zip(VARIABLES, draw(st.permutations(VARIABLES)), strict=True))
+    renamed = ast.unparse(Renamer(new_names).visit(ast.parse(program)))
+    return ast.unparse(ast.parse(program)), renamed
+
+
+class Renamer(ast.NodeTransformer):
+    """Renames by Python's own grammar, so that the regular expression is not its own judge."""
+
+    def __init__(self, new_names):
+        self.new_names = new_names
+
+    def visit_Name(self, node):
+        return ast.Name(self.new_names.get(node.id, node.id), node.ctx)
+
+
+@settings(max_examples=300, deadline=None)
+@given(renamed_pair())
+def test_a_renamed_copy_has_the_same_digest_and_split(pair):
+    program, renamed = pair
+    assert programs.digest(program) == programs.digest(renamed)
+    assert programs.split_of(program) == programs.split_of(renamed)
+    assert programs.rename_variables(program) == programs.rename_variables(renamed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_has_a_split(text):
+    assert programs.split_of(text) in SPLITS
+    assert programs.split_of(programs.rename_variables(text)) == programs.split_of(text)
+
+
+# If this fails, examples move between splits: the data set needs a new version.
+GOLDEN_SPLITS = {
+    "": "train",
+    "7": "validation",
+    "print(1+2)": "train",
+    "i=5;\nprint((i+6))": "validation",
+    "a=5;\nprint((a+6))": "validation",
+    "\ud800": "validation",
+    "😀": "train",
+}
+
+
+@pytest.mark.parametrize(("text", "split"), GOLDEN_SPLITS.items())
+def test_golden_splits(text, split):
+    assert programs.split_of(text) == split
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "12345"])
+def test_splits_do_not_depend_on_python_s_hash(hash_seed):
+    code = "from keras_l2e import programs; print([programs.split_of(str(i)) for i in range(50)])"
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert output == f"{[programs.split_of(str(i)) for i in range(50)]}\n"
+
+
+@pytest.mark.parametrize("difficulty", [(1, 1), (4, 1), (4, 3), (9, 3)])
+def test_each_split_has_a_third_of_the_distinct_programs(difficulty):
+    distinct = {programs.rename_variables(p) for p, _ in draw_many(*difficulty, 20_000)}
+    counts = Counter(map(programs.split_of, distinct))
+    assert all(within(counts[split], len(distinct), 1 / 3) for split in SPLITS)
