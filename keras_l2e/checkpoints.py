@@ -5,7 +5,6 @@ path. The archive's own checksums tell an altered file.
 """
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,12 +22,8 @@ def save(folder: Path, epoch: int, variables: Sequence[keras.Variable], state: d
     """Writes the checkpoint of a finished epoch and removes those no longer needed."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {_key(i, variable): variable.numpy() for i, variable in enumerate(variables)}
-
-    def write(path: Path) -> None:
-        with open(path, "wb") as file:
-            np.savez(file, state=np.array(json.dumps(state)), **arrays)
-
-    write_atomically(folder / f"epoch_{epoch:05}.npz", write)
+    arrays["state"] = np.array(json.dumps(state))
+    write_atomically(folder / f"epoch_{epoch:05}.npz", lambda path: np.savez(path, **arrays))
     for old in sorted(folder.glob("epoch_*.npz"))[:-KEPT]:
         old.unlink()
 
@@ -48,7 +43,7 @@ def restore(folder: Path, variables: Sequence[keras.Variable], report=print) -> 
             with np.load(path) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             state = json.loads(arrays.pop("state").item())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # Every way in which NumPy and zipfile take a damaged file.
             report(f"{path} is not a whole checkpoint; falling back to the one before")
             continue
         _assign(path, arrays, variables)

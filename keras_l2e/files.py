@@ -7,12 +7,15 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write(temporary_path)`, then puts the file in place: it is there whole or not at all."""
-    temporary = path.with_name(f".tmp.{path.name}")  # keeps the suffix, which says how to write
-    write(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Calls `write(temporary_path)`, then puts that file in place: whole or not at all."""
+    temporary = path.with_name(f".tmp.{path.name}")  # Keeps the suffix, which says how to write.
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value) -> None:

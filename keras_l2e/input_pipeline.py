@@ -1,13 +1,11 @@
 """From difficulties to batches: sources, the mixture, length-sorted batches, encoding.
 
-    >>> dataset = training_batches([("print(1+2)", "3")...], weights=[1.0], ...)
-
-A batch is `(inputs, labels, weights)`; for the one example `print(1+2)` -> `3`:
+A batch is `(inputs, labels, weights)`; for the one example `print(1+2)` -> `3`, read as it stands:
 
     encoder_token_ids  [[36, 37, 31, 34, 39, 3, 9, 6, 10, 4, 42]]   print(1+2) EOS
     decoder_token_ids  [[41, 11]]                                   BOS 3
     labels             [[11, 42]]                                   3 EOS
-    weights            [[0.5, 0.5]]                                 they sum to 1
+    weights            [[0.5, 0.5]]                                 with --loss_scale=character
 """
 
 import random
@@ -19,9 +17,6 @@ import tensorflow as tf
 from keras_l2e import vocabulary
 from keras_l2e.programs import split_of
 from keras_l2e.tasks import TASKS, Difficulty
-
-
-LOSS_SCALES = ("character", "example")
 
 # Batches are cut from windows of this many batches, sorted by length: at 32 the examples of a batch
 # differ so little in length that padding is a few per cent, and no example is dropped or delayed
@@ -41,7 +36,7 @@ def seed_of(*names) -> int:
 
 
 def prepared_source(programs: Sequence[bytes], targets: Sequence[bytes], seed: int):
-    """An endless dataset of (program, target) over stored examples, in a new order for each seed."""
+    """An endless dataset of (program, target) over stored examples, in the order of the seed."""
     order = np.random.default_rng(seed).permutation(len(programs))
     examples = (np.asarray(programs, object)[order], np.asarray(targets, object)[order])
     return tf.data.Dataset.from_tensor_slices(examples).repeat()
@@ -68,7 +63,19 @@ def generated_source(task: str, difficulty: Difficulty, seed: int):
 
 
 def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: int):
-    """One endless dataset that takes each element from a source drawn by `weights`."""
+    """One endless dataset that takes each element from a source drawn by `weights`.
+
+    An empty source would end it; its share goes to the others.
+
+    Raises:
+        ValueError: all sources with a weight are empty.
+    """
+    weights = [
+        0.0 if source.cardinality() == 0 else weight
+        for source, weight in zip(sources, weights, strict=True)
+    ]
+    if not any(weights):
+        raise ValueError("no examples in any source that has a weight")
     # A tensor, because zeros in a Python list would drop their sources from the graph, and with
     # them the promise that every epoch has the same one.
     return tf.data.Dataset.sample_from_datasets(
@@ -82,16 +89,18 @@ def sorted_batches(dataset: tf.data.Dataset, batch_size: int, num_batches: int, 
     Each window of WINDOW batches is sorted by length, cut, and its batches put in a random order.
     """
 
-    def cut(programs, targets):
+    def cut(window, examples):
+        programs, targets = examples
         order = tf.argsort(tf.strings.length(programs), stable=True)
         rows = tf.reshape(order, [-1, batch_size])
-        rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, tf.size(order)])
+        rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, window])
         return tf.gather(programs, rows), tf.gather(targets, rows)
 
     window = min(WINDOW, num_batches)
     return (
         dataset.take(batch_size * num_batches)
         .batch(batch_size * window)
+        .enumerate()
         .map(cut)
         .unbatch()
         .apply(tf.data.experimental.assert_cardinality(num_batches))
@@ -170,7 +179,15 @@ def training_batches(
     batch_size: int,
     num_batches: int,
 ):
-    """The batches of one epoch: a pure function of its arguments."""
+    """The batches of one epoch: a pure function of its arguments.
+
+    Args:
+        sources: one endless dataset of (program, target) for each difficulty.
+        weights: the share of each source; see `mixture`.
+        seed: of the mixture and of the order of batches; the sources have their own.
+        input_form, loss_scale: see `encode_examples`.
+        batch_size, num_batches: every batch is full, and there are exactly so many.
+    """
     dataset = mixture(sources, weights, seed)
     dataset = sorted_batches(dataset, batch_size, num_batches, seed)
     dataset = dataset.map(

@@ -1,0 +1,255 @@
+import collections
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2e import input_pipeline, programs, vocabulary
+from keras_l2e.tasks import TASKS, Difficulty
+
+PAD, BOS, EOS = vocabulary.PAD, vocabulary.BOS, vocabulary.EOS
+
+
+def constant_source(text):
+    return tf.data.Dataset.from_tensors((text, text)).repeat()
+
+
+def numbered_source(name, count, seed=0):
+    """Stored examples whose programs are distinct and of many lengths."""
+    texts = [f"{name}{'+' * (i % 7)}{i}".encode() for i in range(count)]
+    return input_pipeline.prepared_source(texts, texts, seed)
+
+
+def batches(sources, weights, **changes):
+    arguments = {
+        "seed": 1,
+        "input_form": "none",
+        "loss_scale": "character",
+        "batch_size": 4,
+        "num_batches": 5,
+    }
+    return input_pipeline.training_batches(sources, weights, **arguments | changes)
+
+
+def texts_of(dataset):
+    """The programs in a dataset of batches, batch by batch."""
+    return [
+        [
+            vocabulary.decode(row[: row.index(EOS)])
+            for row in inputs["encoder_token_ids"].numpy().tolist()
+        ]
+        for inputs, _, _ in dataset
+    ]
+
+
+def as_lists(dataset):
+    return [tf.nest.map_structure(lambda x: x.numpy().tolist(), batch) for batch in dataset]
+
+
+@pytest.mark.parametrize(
+    "weights", [[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.55, 0.45, 0.0], [0.0, 0.02, 0.98]]
+)
+def test_the_weights_are_the_shares_that_come_out(weights):
+    num_batches, batch_size = 50, 400
+    sources = [constant_source(text) for text in "abc"]
+    drawn = texts_of(batches(sources, weights, batch_size=batch_size, num_batches=num_batches))
+    counts = collections.Counter(text for batch in drawn for text in batch)
+    n = num_batches * batch_size
+    assert counts.total() == n
+    for text, share in zip("abc", weights, strict=True):
+        # 4 sigma of a binomial; exactly none, or all, where the share is 0 or 1.
+        assert abs(counts[text] - n * share) <= 4 * math.sqrt(n * share * (1 - share))
+
+
+def test_sources_without_weight_stay_in_the_graph():
+    sources = [constant_source(text) for text in "abc"]
+
+    def num_inputs(weights):
+        return len(input_pipeline.mixture(sources, weights, seed=1)._inputs())
+
+    assert num_inputs([1.0, 0.0, 0.0]) == num_inputs([0.2, 0.3, 0.5]) == 1 + len(sources)
+
+
+def test_the_share_of_an_empty_source_goes_to_the_others():
+    sources = [numbered_source("a", 0), constant_source("b"), constant_source("c")]
+    drawn = texts_of(batches(sources, [0.5, 0.5, 0.0], num_batches=9))
+    assert drawn == [["b"] * 4] * 9
+    with pytest.raises(ValueError, match="no examples"):
+        batches(sources, [1.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_even_the_easiest_difficulty_has_texts_to_train_on(task):
+    # Copy of length 1 has ten texts in all; a source of none of them would never give an element.
+    source = input_pipeline.generated_source(task, Difficulty(1), seed=1)
+    assert len(list(source.take(3))) == 3
+
+
+@pytest.mark.parametrize("num_batches", [1, 5, 32, 70])
+def test_every_batch_is_full(num_batches):
+    dataset = batches([numbered_source("a", 50)], [1.0], num_batches=num_batches)
+    assert dataset.cardinality() == num_batches
+    found = list(dataset)
+    assert len(found) == num_batches
+    for inputs, labels, weights in found:
+        assert inputs["encoder_token_ids"].shape[0] == 4
+        assert inputs["decoder_token_ids"].shape == labels.shape == weights.shape
+
+
+def test_epochs_look_alike_to_fit():
+    # Another spec would make `fit` trace its step again.
+    sources = [numbered_source("a", 50), numbered_source("b", 50)]
+    ids = tf.TensorSpec([4, None], tf.int32)
+    expected = (
+        {"encoder_token_ids": ids, "decoder_token_ids": ids},
+        ids,
+        tf.TensorSpec([4, None], tf.float32),
+    )
+    generated = [input_pipeline.generated_source("addition", Difficulty(1), seed=1)] * 2
+    assert batches(sources, [1.0, 0.0]).element_spec == expected
+    assert batches(sources, [0.5, 0.5], num_batches=70).element_spec == expected
+    assert batches(generated, [0.0, 1.0], input_form="double").element_spec == expected
+
+
+@pytest.mark.parametrize("num_batches", [3, 32, 70])
+def test_every_drawn_example_comes_once(num_batches):
+    # As many examples as the epoch draws: none twice, none left behind in a window.
+    count = 4 * num_batches
+    dataset = batches([numbered_source("a", count)], [1.0], num_batches=num_batches)
+    drawn = [text for batch in texts_of(dataset) for text in batch]
+    assert len(drawn) == len(set(drawn)) == count
+
+
+def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order():
+    dataset = batches([numbered_source("a", 320)], [1.0], batch_size=10, num_batches=32)
+    lengths = [[len(text) for text in batch] for batch in texts_of(dataset)]
+    assert max(max(batch) - min(batch) for batch in lengths) <= 1
+    longest = [max(batch) for batch in lengths]
+    assert longest != sorted(longest)
+
+
+def test_windows_are_put_in_different_orders():
+    # Two windows of the same 32 texts.
+    source = input_pipeline.prepared_source([b"1" * n for n in range(1, 33)], [b"1"] * 32, 0)
+    drawn = texts_of(batches([source], [1.0], batch_size=1, num_batches=64))
+    assert sorted(drawn[:32]) == sorted(drawn[32:])
+    assert drawn[:32] != drawn[32:]
+
+
+def test_batches_depend_on_the_seed_and_nothing_else():
+    def epoch(seed):
+        sources = [numbered_source("a", 40, seed=seed), numbered_source("b", 40, seed=seed)]
+        return as_lists(batches(sources, [0.5, 0.5], seed=seed, num_batches=40))
+
+    assert epoch(1) == epoch(1)
+    assert epoch(1) != epoch(2)
+
+
+def test_seeds_come_from_names():
+    names = ("addition", Difficulty(3), "train", 1)
+    assert input_pipeline.seed_of(*names, 0) == input_pipeline.seed_of(*names, 0)
+    seeds = {input_pipeline.seed_of(*names, epoch) for epoch in range(1000)}
+    # 31 bits: a thousand draws collide with a probability of 1000**2 / 2**32, one in 4000.
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_prepared_source_gives_every_example_in_an_order_of_its_seed():
+    def first(seed, count):
+        source = numbered_source("a", 20, seed)
+        return [program for program, _ in source.take(count).as_numpy_iterator()]
+
+    once = first(seed=1, count=20)
+    assert len(set(once)) == 20
+    assert first(seed=1, count=60) == 3 * once
+    assert first(seed=2, count=20) != once
+    assert sorted(first(seed=2, count=20)) == sorted(once)
+
+
+@pytest.mark.parametrize(
+    ("task", "difficulty"),
+    [("program", Difficulty(2, 2)), ("addition", Difficulty(3)), ("copy", Difficulty(1))],
+)
+def test_a_generated_source_draws_training_examples_only(task, difficulty):
+    def drawn(seed):
+        source = input_pipeline.generated_source(task, difficulty, seed).take(700)
+        return [(p.decode(), t.decode()) for p, t in source.as_numpy_iterator()]
+
+    examples = drawn(seed=1)
+    assert len(examples) == 700  # More than one block of draws.
+    assert {programs.split_of(program) for program, _ in examples} == {"train"}
+    assert all(TASKS[task].answer(program) == target for program, target in examples)
+    assert examples == drawn(seed=1)
+    assert examples != drawn(seed=2)
+
+
+# The ids of `1+23`: CHARACTERS holds + at 6 (counted from 1) and the digits from 8 on.
+ONE, PLUS, TWO, THREE = 9, 6, 10, 11
+
+
+@pytest.mark.parametrize(
+    ("input_form", "ids"),
+    [
+        ("none", [ONE, PLUS, TWO, THREE, EOS]),
+        ("reverse", [THREE, TWO, PLUS, ONE, EOS]),
+        ("double", [ONE, PLUS, TWO, THREE, EOS, ONE, PLUS, TWO, THREE, EOS]),
+        ("reverse_double", [THREE, TWO, PLUS, ONE, EOS, THREE, TWO, PLUS, ONE, EOS]),
+    ],
+)
+def test_input_forms(input_form, ids):
+    found = input_pipeline.encode_programs(tf.constant(["1+23", "1", ""]), input_form)
+    repeats = 2 if input_form.endswith("double") else 1
+    assert found.dtype == tf.int32
+    assert found.numpy().tolist() == [
+        ids,
+        [ONE, EOS] * repeats + [PAD] * (3 * repeats),
+        [EOS] * repeats + [PAD] * (4 * repeats),
+    ]
+
+
+def test_the_example_of_the_module():
+    inputs, labels, weights = input_pipeline.encode_examples(
+        tf.constant(["print(1+2)"]), tf.constant(["3"]), "none", "character"
+    )
+    found = {**inputs, "labels": labels, "weights": weights}
+    for name, value in found.items():
+        (line,) = [x for x in input_pipeline.__doc__.splitlines() if x.strip().startswith(name)]
+        assert str(value.numpy().tolist()) in line
+
+
+@pytest.mark.parametrize("loss_scale", ["character", "example"])
+def test_targets_shift_and_weights(loss_scale):
+    # Targets of 1 and 3 characters: with EOS 2 and 4 positions.
+    inputs, labels, weights = input_pipeline.encode_examples(
+        tf.constant(["1", "2"]), tf.constant(["1", "123"]), "none", loss_scale
+    )
+    assert labels.numpy().tolist() == [[ONE, EOS, PAD, PAD], [ONE, TWO, THREE, EOS]]
+    assert inputs["decoder_token_ids"].numpy().tolist() == [
+        [BOS, ONE, EOS, PAD],
+        [BOS, ONE, TWO, THREE],
+    ]
+    # Mean over 6 characters; or sum over time and mean over 2 examples.
+    weight = np.float32(1 / 6 if loss_scale == "character" else 1 / 2)
+    assert weights.numpy().tolist() == [[weight, weight, 0, 0], [weight] * 4]
+
+
+def test_padding_is_small():
+    # Real programs at (4, 2): 20 to 80 characters, so unsorted batches would be half padding.
+    source = input_pipeline.generated_source("program", Difficulty(4, 2), seed=1)
+    dataset = batches([source], [1.0], batch_size=64, num_batches=32)
+    ids = [inputs["encoder_token_ids"].numpy() for inputs, _, _ in dataset]
+    padding = sum(np.sum(batch == PAD) for batch in ids) / sum(batch.size for batch in ids)
+    assert padding < 0.05
+
+
+def test_evaluation_batches_give_every_example_once_in_order():
+    texts = [str(i).encode() for i in range(10)]
+    dataset = input_pipeline.evaluation_batches(texts, texts, input_form="none", batch_size=4)
+    assert texts_of(dataset) == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
+
+
+def test_an_epoch_read_twice_is_the_same_epoch():
+    # The first fit of a process reads the first batch to build the model, then starts again.
+    dataset = batches([numbered_source("a", 40), numbered_source("b", 40)], [0.5, 0.5])
+    assert as_lists(dataset) == as_lists(dataset)
