@@ -1,0 +1,223 @@
+import itertools
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_l2e.curriculum import CLIMBING, PATIENCE, STRATEGIES, Curriculum, State
+from keras_l2e.tasks import Difficulty, grid
+
+FIVE = grid(Difficulty(5))
+
+# One row per strategy: weights over five levels at the first, the middle and the last of them.
+WEIGHTS = {
+    "baseline": ([0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 1]),
+    "naive": ([1, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1]),
+    "mix": ([0.2] * 5, [0.2] * 5, [0.2] * 5),
+    # 0.8 at the level, 0.2 over all five.
+    "combined": (
+        [0.84, 0.04, 0.04, 0.04, 0.04],
+        [0.04, 0.04, 0.84, 0.04, 0.04],
+        [0.04, 0.04, 0.04, 0.04, 0.84],
+    ),
+    # 0.55 at the level, 0.25 over three below, 0.1 one above, 0.1 over all up to the level.
+    "frontier": (
+        [0.9, 0.1, 0, 0, 0],
+        [
+            0.25 / 2 + 0.1 / 3,
+            0.25 / 2 + 0.1 / 3,
+            0.55 + 0.1 / 3,
+            0.1,
+            0,
+        ],
+        [
+            0.1 / 5,
+            0.25 / 3 + 0.1 / 5,
+            0.25 / 3 + 0.1 / 5,
+            0.25 / 3 + 0.1 / 5,
+            0.55 + 0.1 + 0.1 / 5,
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weights(strategy):
+    curriculum = Curriculum(strategy, FIVE)
+    found = [curriculum.weights(State(level)) for level in (0, 2, 4)]
+    for weights, expected in zip(found, WEIGHTS[strategy], strict=True):
+        assert weights == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("target", [(1, 1), (2, 1), (1, 2), (9, 1), (12, 10), (65, 1)])
+def test_weights_are_a_distribution_in_every_state(strategy, target):
+    levels = grid(Difficulty(*target))
+    for mix_share in (0.0, 0.2, 1.0):
+        curriculum = Curriculum(strategy, levels, mix_share)
+        for level in range(len(levels)):
+            weights = curriculum.weights(State(level))
+            assert len(weights) == len(levels)
+            assert min(weights) >= 0
+            assert sum(weights) == pytest.approx(1, rel=1e-12)
+            # The difficulty that is judged is always taught.
+            assert weights[level] > 0 or strategy not in CLIMBING or mix_share == 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weights_do_not_depend_on_the_accuracies(strategy):
+    curriculum = Curriculum(strategy, FIVE)
+    assert curriculum.weights(State(1)) == curriculum.weights(State(1, (0.1, 0.2)))
+
+
+@pytest.mark.parametrize(
+    ("mix_share", "alike"), [(0.0, "naive"), (1.0, "mix")], ids=["no mix", "mix only"]
+)
+def test_the_share_of_mix_reaches_from_naive_to_mix(mix_share, alike):
+    for level in range(5):
+        weights = Curriculum("combined", FIVE, mix_share).weights(State(level))
+        assert weights == pytest.approx(Curriculum(alike, FIVE).weights(State(level)))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "start"),
+    [("baseline", 4), ("naive", 0), ("mix", 4), ("combined", 0), ("frontier", 0)],
+)
+def test_start(strategy, start):
+    curriculum = Curriculum(strategy, FIVE)
+    assert curriculum.start() == State(start)
+    assert curriculum.at_target(curriculum.start()) == (start == 4)
+    assert curriculum.difficulty(curriculum.start()) == FIVE[start]
+
+
+def test_every_strategy_has_its_rows():
+    assert set(WEIGHTS) == set(STRATEGIES) > CLIMBING
+
+
+@pytest.mark.parametrize("strategy", sorted(CLIMBING))
+def test_lengths_rise_to_the_target_s_then_the_nesting(strategy):
+    """The paper's naive: past the target length, length returns to 1 and nesting rises by 1."""
+    curriculum = Curriculum(strategy, grid(Difficulty(3, 2)))
+    state = curriculum.start()
+    visited = []
+    for _ in range(8):
+        visited.append(curriculum.difficulty(state))
+        state = curriculum.judge(state, 1.0)
+    assert visited == [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (3, 2), (3, 2)]
+
+
+# Going on
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "state"),
+    [
+        (0.0, State(1, (0.0,))),
+        (0.95, State(1, (0.95,))),
+        (math.nextafter(0.95, 1), State(2)),
+        (1.0, State(2)),
+    ],
+)
+def test_a_level_is_mastered_above_the_threshold(accuracy, state):
+    assert Curriculum("naive", FIVE).judge(State(1), accuracy) == state
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_the_threshold_can_be_chosen(threshold):
+    curriculum = Curriculum("naive", FIVE, advance_threshold=threshold)
+    assert curriculum.judge(State(), threshold).level == 0
+    above = math.nextafter(threshold, 2)
+    assert curriculum.judge(State(), above).level == 1
+
+
+def evaluations_at_the_first_level(curriculum, accuracies):
+    """How many of the accuracies it takes to leave it, None if they do not suffice."""
+    state = State()
+    for count, accuracy in enumerate(accuracies, start=1):
+        state = curriculum.judge(state, accuracy)
+        if state.level:
+            assert state == State(1)
+            return count
+    return None
+
+
+STEP = 1 / 16
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "count"),
+    [
+        # Five evaluations without progress after the first one.
+        ([0.5] * 6, 6),
+        ([0.5] * 5, None),
+        ([0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 6),
+        # Less progress than asked for is none; what is asked for is some.
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5 + 0.99 * STEP], 6),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5 + STEP], None),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5 + STEP, 0, 0, 0, 0], None),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5 + STEP, 0, 0, 0, 0, 0], 11),
+        # A fall does not hold the level up, nor does a recovery from it.
+        ([0.9, 0.1, 0.2, 0.3, 0.4, 0.5], 6),
+        # Mastered before that.
+        ([0.5, 0.5, 0.96], 3),
+    ],
+)
+def test_a_level_is_left_after_five_evaluations_without_progress(accuracies, count):
+    curriculum = Curriculum("naive", FIVE, min_progress=STEP)
+    assert evaluations_at_the_first_level(curriculum, accuracies) == count
+
+
+def most_evaluations(threshold, min_progress):
+    """After the first, every five evaluations must raise the best accuracy by `min_progress`.
+
+    It starts at 0 or above and must not pass the threshold, so it rises threshold / min_progress
+    times at most; the five evaluations after that are in vain.
+    """
+    return 1 + PATIENCE * (math.floor(threshold / min_progress) + 1)
+
+
+@given(st.data())
+def test_no_level_holds_a_run_up_for_ever(data):
+    threshold = 0.75
+    most = most_evaluations(threshold, STEP)
+    accuracies = data.draw(st.lists(st.floats(0, 1), min_size=most, max_size=most))
+    curriculum = Curriculum("naive", FIVE, advance_threshold=threshold, min_progress=STEP)
+    assert evaluations_at_the_first_level(curriculum, accuracies) <= most
+
+
+def test_the_slowest_learner_takes_as_long_as_that():
+    """Just enough progress, as late as can be, up to just the threshold."""
+    accuracies = (min(STEP * (i // PATIENCE), 0.75) for i in itertools.count())
+    curriculum = Curriculum("naive", FIVE, advance_threshold=0.75, min_progress=STEP)
+    assert evaluations_at_the_first_level(curriculum, accuracies) == most_evaluations(0.75, STEP)
+
+
+@given(st.lists(st.floats(0, 1), max_size=100))
+def test_levels_rise_one_by_one_and_the_target_is_never_left(accuracies):
+    curriculum = Curriculum("combined", FIVE)
+    state = curriculum.start()
+    for accuracy in accuracies:
+        before, state = state, curriculum.judge(state, accuracy)
+        if before.level == 4:
+            assert state == before
+        else:
+            assert state in (State(before.level + 1), State(before.level, state.accuracies))
+            assert state.level > before.level or state.accuracies == (*before.accuracies, accuracy)
+    assert curriculum.at_target(state) == (state.level == 4)
+
+
+@pytest.mark.parametrize("strategy", ["baseline", "mix"])
+def test_without_a_climb_the_target_is_judged_from_the_start(strategy):
+    curriculum = Curriculum(strategy, FIVE)
+    for accuracy in (0.0, 0.5, 1.0) * 5:
+        assert curriculum.judge(curriculum.start(), accuracy) == curriculum.start()
+
+
+@given(st.integers(0, 100), st.lists(st.floats(0, 1)))
+def test_a_state_survives_json(level, accuracies):
+    """As checkpoints keep it: a list of the level and a list."""
+    state = State(level, tuple(accuracies))
+    level, accuracies = json.loads(json.dumps(state))
+    assert State(level, tuple(accuracies)) == state
