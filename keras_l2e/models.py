@@ -10,6 +10,7 @@ import zipfile
 
 import keras
 
+from keras_l2e import layers
 from keras_l2e.errors import WorkError
 
 
@@ -47,7 +48,7 @@ def lstm(
 
     def stack(name: str) -> list[keras.layers.Layer]:
         return [
-            keras.layers.LSTM(
+            layers.LSTM(
                 hidden_dim,
                 unit_forget_bias=not uniform_init,
                 return_sequences=True,
@@ -59,12 +60,8 @@ def lstm(
         ]
 
     # Layers.
-    embedding = keras.layers.Embedding(
-        vocabulary_size,
-        embedding_dim or hidden_dim,
-        mask_zero=True,
-        name="embedding",
-        **initializers("embeddings"),
+    embedding = layers.EmbeddingTable(
+        vocabulary_size, embedding_dim or hidden_dim, name="embedding", **initializers("embeddings")
     )
     reader = stack("shared" if tie_encoder_decoder else "encoder")
     writer = reader if tie_encoder_decoder else stack("decoder")
@@ -72,20 +69,23 @@ def lstm(
 
     # Encoder.
     encoder_token_ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
-    x = embedding(encoder_token_ids)
+    mask = keras.ops.not_equal(encoder_token_ids, 0)
+    x, embeddings = encoder_token_ids, {"embeddings": embedding(encoder_token_ids)}
     encoder_states = []
     for layer in reader:
-        x, *states = layer(x)
+        x, *states = layer(x, mask=mask, **embeddings)
+        embeddings = {}  # Only the first layer reads token ids.
         encoder_states += states
     encoder = keras.Model(encoder_token_ids, encoder_states, name="encoder")
 
     # Decoder. It needs no mask: targets are padded on the right, behind every position that counts.
     step_token_ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
     state_inputs = [keras.Input([hidden_dim]) for _ in encoder_states]
-    x = embedding(step_token_ids)
+    x, embeddings = step_token_ids, {"embeddings": embedding(step_token_ids)}
     decoder_states = []
-    for layer, state in zip(writer, zip(state_inputs[::2], state_inputs[1::2]), strict=True):
-        x, *states = layer(x, initial_state=list(state))
+    for i, layer in enumerate(writer):
+        x, *states = layer(x, initial_state=state_inputs[2 * i : 2 * i + 2], **embeddings)
+        embeddings = {}
         decoder_states += states
     decoder = keras.Model(
         [step_token_ids, *state_inputs], [logits(x), *decoder_states], name="decoder"
@@ -94,10 +94,18 @@ def lstm(
     # The training model.
     decoder_token_ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
     outputs, *_ = decoder([decoder_token_ids, *encoder(encoder_token_ids)])
-    return keras.Model(
+    return layers.Network(
         {"encoder_token_ids": encoder_token_ids, "decoder_token_ids": decoder_token_ids},
         outputs,
         name="lstm",
+        arguments={
+            "vocabulary_size": vocabulary_size,
+            "hidden_dim": hidden_dim,
+            "num_layers": num_layers,
+            "embedding_dim": embedding_dim,
+            "tie_encoder_decoder": tie_encoder_decoder,
+            "uniform_init": uniform_init,
+        },
     )
 
 

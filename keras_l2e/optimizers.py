@@ -43,7 +43,11 @@ class Adam(_WholeBatch, keras.optimizers.Adam):
 
 
 class Muon(_WholeBatch, keras.optimizers.Muon):
-    """Muon for the LSTM kernels, Adam at the same rate for embedding, biases and output layer."""
+    """Muon for the LSTM kernels, Adam at the same rate for embedding, biases and output layer.
+
+    Keras has every replica orthogonalize every kernel. Here the kernels are dealt out among the
+    replicas, and each is orthogonalized by products of its smaller side only.
+    """
 
     def __init__(self, *args, **kwargs):
         settings = {
@@ -53,6 +57,69 @@ class Muon(_WholeBatch, keras.optimizers.Muon):
             "adam_weight_decay": 0,
         }
         super().__init__(*args, **{**settings, **kwargs})
+
+    # Keras' hook for the update, in which it sees all replicas.
+    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
+        others = []
+        kernels = []
+        for gradient, variable in grads_and_vars:
+            by_adam = self.adam_velocities[self._get_variable_index(variable)] is not None
+            (others if by_adam else kernels).append((gradient, variable))
+        # Without the large kernels first, one replica might get them all.
+        kernels.sort(key=lambda pair: -pair[1].shape.num_elements())
+        for i, (gradient, variable) in enumerate(kernels):
+            direction = self._direction(distribution, i, gradient, variable)
+            distribution.extended.update(
+                variable, self._update_kernel, args=(gradient, direction, learning_rate), group=False
+            )
+        super()._distributed_tf_update_step(distribution, others, learning_rate)
+
+    def _direction(self, distribution, i: int, gradient, variable):
+        """A kernel's orthogonalized momentum, computed on one replica's device."""
+        momentum = self.momentums[self._get_variable_index(variable)].value
+        gradients = distribution.experimental_local_results(gradient)
+        momenta = distribution.experimental_local_results(momentum)
+        chosen = i % len(gradients)
+        with tf.device(gradients[chosen].device):
+            gradient, moved = gradients[chosen], momenta[chosen] * self.momentum
+            return orthogonalize(
+                gradient + self.momentum * (moved + gradient),
+                (self.muon_a, self.muon_b, self.muon_c),
+                self.ns_steps,
+            )
+
+    def _update_kernel(self, variable, gradient, direction, learning_rate):
+        momentum = self.momentums[self._get_variable_index(variable)]
+        self.assign(momentum, momentum * self.momentum + gradient)
+        self.assign_sub(variable, self.lr_adjust(learning_rate * direction))
+
+
+def orthogonalize(matrix, coefficients: tuple[float, float, float], num_steps: int):
+    """Newton-Schulz steps towards the nearest orthogonal matrix, as in `keras.optimizers.Muon`.
+
+    A step is X <- (a + b G + c G^2) X with G = X X^T. All these factors commute with G, so the steps
+    need not touch X: the product of the factors is gathered and applied to X once in the end.
+
+    Args:
+        matrix: float32 [m, n].
+        coefficients: a, b, c of the polynomial.
+        num_steps: how many steps.
+
+    Returns:
+        float32 [m, n].
+    """
+    a, b, c = coefficients
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix / (tf.norm(matrix) + 1e-7)
+    gram = tf.matmul(x, x, transpose_b=wide, transpose_a=not wide)
+    identity = tf.eye(min(matrix.shape))
+    product = None
+    for step in range(num_steps):
+        factor = a * identity + b * gram + c * tf.matmul(gram, gram)
+        product = factor if product is None else tf.matmul(factor, product)
+        if step < num_steps - 1:
+            gram = tf.matmul(factor, tf.matmul(gram, factor))
+    return tf.matmul(product, x) if wide else tf.matmul(x, product)
 
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "muon": Muon}

@@ -1,0 +1,268 @@
+"""An LSTM layer that trains faster on CPU than Keras' own, with the same weights and numbers.
+
+    layer = layers.LSTM(256, return_sequences=True, return_state=True)
+    outputs, h, c = layer(x, mask=mask)   # a mask must be right-padded, as cuDNN wants it
+
+    table = layers.EmbeddingTable(43, 64)(token_ids)
+    outputs, h, c = layer(token_ids, embeddings=table)
+
+The whole sequence goes forward in one operation instead of a dozen a step; backward, each step is
+one operation for the gates and one product, and the weights' gradient is one large product over all
+steps. Given token ids and their embeddings, the first product is done once for each token of the
+vocabulary instead of once for each position. benchmarks/training_step.py measures it.
+"""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class EmbeddingTable(keras.layers.Embedding):
+    """`keras.layers.Embedding` that gives its whole table, float32 [input_dim, output_dim].
+
+    It is called on token ids, int32 [n, t], only to stand in the model's graph where the stock layer
+    stands; `LSTM` does the looking up.
+    """
+
+    def call(self, inputs):
+        return tf.convert_to_tensor(self.embeddings)
+
+    def compute_output_shape(self, input_shape):
+        return (self.input_dim, self.output_dim)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class LSTM(keras.layers.LSTM):
+    """`keras.layers.LSTM` with another way of computing on CPU.
+
+    Takes the arguments of `keras.layers.LSTM`; called with `embeddings` (float32 [v, d]), its input
+    are token ids (int32 [n, t]) to be looked up there. With a GPU, or with arguments that leave the
+    standard cell (dropout, other activations, no bias, backwards, stateful), it computes as
+    `keras.layers.LSTM` does.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.input_spec = None  # Two axes for token ids, three otherwise.
+
+    def build(self, sequences_shape, initial_state_shape=None, embeddings_shape=None):
+        if embeddings_shape is not None:
+            sequences_shape = (*sequences_shape, embeddings_shape[-1])
+        super().build(sequences_shape)
+
+    def compute_output_shape(
+        self, sequences_shape, initial_state_shape=None, embeddings_shape=None
+    ):
+        return super().compute_output_shape(sequences_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False, embeddings=None):
+        if not self._is_standard():
+            if embeddings is not None:
+                sequences = tf.gather(embeddings, sequences)
+            return super().call(sequences, initial_state, mask, training)
+        if initial_state is None:
+            initial_state = self.get_initial_state(tf.shape(sequences)[0])
+        h, c = (tf.convert_to_tensor(state) for state in initial_state)
+        kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, self.cell.trainable_weights)
+        if embeddings is None:
+            x = tf.transpose(sequences, [1, 0, 2])
+        else:
+            # A row of embeddings @ kernel for each position: as fast as looking it up, and its
+            # gradient is a product too, not a slow sum over segments.
+            x = tf.one_hot(tf.transpose(sequences), embeddings.shape[0])
+            kernel = tf.matmul(embeddings, kernel)
+        lengths = None
+        if mask is not None:
+            lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        outputs, h, c = lstm(x, h, c, kernel, recurrent_kernel, bias, lengths)
+        if not self.return_sequences:
+            outputs = h
+        else:
+            outputs = tf.transpose(outputs, [1, 0, 2])
+            if mask is not None:
+                outputs = tf.where(mask[:, :, None], outputs, h[:, None])
+            outputs = tf.ensure_shape(outputs, [*sequences.shape[:2], self.units])
+        return (outputs, h, c) if self.return_state else outputs
+
+    def _is_standard(self) -> bool:
+        return (
+            self.activation is keras.activations.tanh
+            and self.recurrent_activation is keras.activations.sigmoid
+            and self.use_bias
+            and not (self.dropout or self.recurrent_dropout)
+            and not (self.go_backwards or self.stateful or self.unroll)
+            and self.compute_dtype == "float32"
+            and not tf.config.list_logical_devices("GPU")
+        )
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class Network(keras.Model):
+    """A functional model that is saved as the call of `models.MODELS` that builds it.
+
+    Keras saves the graph, but a layer that stands in two models within it (the embedding; with one
+    stack for reading and writing, the LSTMs) comes back as two layers, one of them untrained.
+
+    Args:
+        inputs, outputs: see `keras.Model`.
+        name: its name in `models.MODELS`.
+        arguments: what that function was called with.
+    """
+
+    def __init__(self, inputs, outputs, *, name: str, arguments: dict):
+        super().__init__(inputs, outputs, name=name)
+        self.arguments = arguments
+
+    def get_config(self):
+        return {"name": self.name, "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        from keras_l2e import models
+
+        return models.MODELS[config["name"]](**config["arguments"])
+
+
+def lstm(x, h, c, kernel, recurrent_kernel, bias, lengths=None):
+    """Runs an LSTM over a time-major batch.
+
+    Args:
+        x: float32 [t, n, d], t >= 1.
+        h, c: float32 [n, units], the states before the first step.
+        kernel, recurrent_kernel, bias: float32 [d, 4 * units], [units, 4 * units], [4 * units], gates
+            in Keras' order: input, forget, candidate, output.
+        lengths: int32 [n], steps of each row that count; all of them if None.
+
+    Returns:
+        outputs: float32 [t, n, units]; what stands behind a row's length has no meaning.
+        h, c: float32 [n, units], the states after each row's last step.
+    """
+    arguments = (x, h, c, kernel, recurrent_kernel, bias)
+    if lengths is None:
+        return _lstm(*arguments)
+    return _lstm_of_lengths(lengths, *arguments)
+
+
+@tf.custom_gradient
+def _lstm(*arguments):
+    saved = _forward(*arguments)
+
+    def gradient(d_outputs, d_h, d_c):
+        return _backward(arguments, saved, d_outputs, None, d_h, d_c)
+
+    return (saved.h, saved.h[-1], saved.cs[-1]), gradient
+
+
+@tf.custom_gradient
+def _lstm_of_lengths(lengths, x, h, c, *weights):
+    saved = _forward(x, h, c, *weights)
+    # Rows without a step keep their states; `last` points their gather anywhere.
+    last = tf.stack([tf.maximum(lengths - 1, 0), tf.range(tf.size(lengths))], axis=1)
+    some = (lengths > 0)[:, None]
+    last_h = tf.where(some, tf.gather_nd(saved.h, last), h)
+    last_c = tf.where(some, tf.gather_nd(saved.cs, last), c)
+
+    def gradient(d_outputs, d_h, d_c):
+        # A state after a row's last step is the output, or cell, of that step.
+        d_outputs = tf.tensor_scatter_nd_add(d_outputs, last, tf.where(some, d_h, 0.0))
+        d_cells = tf.scatter_nd(last, tf.where(some, d_c, 0.0), tf.shape(saved.cs))
+        zeros = tf.zeros_like(d_h)
+        d_x, d_first_h, d_first_c, *d_weights = _backward(
+            (x, h, c, *weights), saved, d_outputs, d_cells, zeros, zeros
+        )
+        d_first_h += tf.where(some, 0.0, d_h)
+        d_first_c += tf.where(some, 0.0, d_c)
+        return None, d_x, d_first_h, d_first_c, *d_weights
+
+    return (saved.h, last_h, last_c), gradient
+
+
+def _forward(x, h, c, kernel, recurrent_kernel, bias):
+    """Gates, cells and outputs of all steps: i, cs, f, o, ci, co, h, each float32 [t, n, units]."""
+    no_peephole = tf.zeros_like(bias[: recurrent_kernel.shape[0]])
+    return tf.raw_ops.BlockLSTMV2(
+        seq_len_max=tf.shape(x, tf.int64)[0],
+        x=x,
+        cs_prev=c,
+        h_prev=h,
+        w=tf.concat([kernel, recurrent_kernel], axis=0),
+        wci=no_peephole,
+        wcf=no_peephole,
+        wco=no_peephole,
+        b=bias,
+        cell_clip=0.0,
+        use_peephole=False,
+    )
+
+
+def _backward(arguments, saved, d_outputs, d_cells, d_h, d_c):
+    """The gradients of `_forward`'s arguments.
+
+    Args:
+        arguments, saved: what `_forward` took and gave.
+        d_outputs: float32 [t, n, units], gradient of the outputs.
+        d_cells: float32 [t, n, units], gradient of the cells, or None for zeros.
+        d_h, d_c: float32 [n, units], gradient of the states after the last step.
+    """
+    x, h, c, kernel, recurrent_kernel, bias = arguments
+    units = recurrent_kernel.shape[0]
+    # The gates' operation gives their gradients in the order input, candidate, forget, output.
+    w = _swap_middle(tf.concat([kernel, recurrent_kernel], axis=0))
+    # Transposed once: products with a transposed matrix take 1.3 to 3 times as long.
+    recurrent_transposed = tf.transpose(w[-units:])
+    no_peephole = tf.zeros_like(bias[:units])
+    num_steps = tf.shape(x)[0]
+    width = 4 * units
+
+    def step(t, d_h, d_c, d_gates):
+        d_h += d_outputs[t]
+        if d_cells is not None:
+            d_c += d_cells[t]
+        before = tf.maximum(t - 1, 0)
+        d_c, d_gate, *_ = tf.raw_ops.LSTMBlockCellGrad(
+            x=x[t],
+            cs_prev=tf.cond(t > 0, lambda: saved.cs[before], lambda: c),
+            h_prev=h,
+            w=w,
+            wci=no_peephole,
+            wcf=no_peephole,
+            wco=no_peephole,
+            b=bias,
+            i=saved.i[t],
+            cs=saved.cs[t],
+            f=saved.f[t],
+            o=saved.o[t],
+            ci=saved.ci[t],
+            co=saved.co[t],
+            cs_grad=d_c,
+            h_grad=d_h,
+            use_peephole=False,
+        )
+        d_h = tf.matmul(d_gate, recurrent_transposed)
+        return t - 1, d_h, d_c, d_gates.write(t, d_gate)
+
+    d_gates = tf.TensorArray(tf.float32, num_steps, element_shape=[None, width])
+    _, d_h, d_c, d_gates = tf.while_loop(
+        lambda t, *_: t >= 0, step, (num_steps - 1, d_h, d_c, d_gates)
+    )
+    d_gates = d_gates.stack()
+    flat = tf.reshape(d_gates, [-1, width])
+    d_x = tf.reshape(tf.matmul(flat, w[:-units], transpose_b=True), tf.shape(x))
+    d_kernel = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), flat, transpose_a=True)
+    # Slices, not a copy of all outputs shifted by one step.
+    d_recurrent = tf.matmul(
+        tf.reshape(saved.h[:-1], [-1, units]),
+        tf.reshape(d_gates[1:], [-1, width]),
+        transpose_a=True,
+    ) + tf.matmul(h, d_gates[0], transpose_a=True)
+    d_bias = tf.reduce_sum(flat, axis=0)
+    return d_x, d_h, d_c, *(_swap_middle(d) for d in (d_kernel, d_recurrent, d_bias))
+
+
+def _swap_middle(gates):
+    """Swaps the second and third quarter of the last axis: one gate order to the other and back."""
+    first, second, third, fourth = tf.split(gates, 4, axis=-1)
+    return tf.concat([first, third, second, fourth], axis=-1)

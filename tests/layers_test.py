@@ -1,0 +1,107 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2e import layers
+
+TOLERANCE = 1e-5
+
+
+def run(layer, x, mask, state):
+    """Outputs, last states and the gradients of a scalar that depends on all of them."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, *state])
+        outputs, h, c = layer(x, mask=mask, initial_state=state)
+        counted = outputs if mask is None else outputs * tf.cast(mask, tf.float32)[:, :, None]
+        loss = tf.reduce_sum(tf.sin(counted)) + tf.reduce_sum(tf.cos(h)) + tf.reduce_sum(c**2)
+    return [outputs, h, c, *tape.gradient(loss, [x, *state, *layer.trainable_weights])]
+
+
+def pair(units=7, **settings):
+    """Keras' layer and ours with equal weights, returning everything."""
+    keras.utils.set_random_seed(3)
+    settings = {"return_sequences": True, "return_state": True} | settings
+    stock, ours = keras.layers.LSTM(units, **settings), layers.LSTM(units, **settings)
+    for layer in (stock, ours):
+        layer.build((None, None, 5))
+    stock.cell.bias.assign(np.random.default_rng(0).normal(size=4 * units))
+    ours.set_weights(stock.get_weights())
+    return stock, ours
+
+
+def batch(rows=4, steps=6, units=7):
+    rng = np.random.default_rng(1)
+    x = tf.constant(rng.normal(size=(rows, steps, 5)), tf.float32)
+    state = [tf.constant(rng.normal(size=(rows, units)), tf.float32) for _ in range(2)]
+    return x, state
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 6, 6, 6], [6, 1, 3, 5], [0, 6, 2, 0], [2, 1, 1, 2]])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_equals_stock_layer(lengths, compiled):
+    stock, ours = pair()
+    x, state = batch()
+    mask = None if lengths is None else tf.sequence_mask(lengths, 6)
+    results = []
+    for layer in (stock, ours):
+        function = tf.function(run) if compiled else run
+        results.append(function(layer, x, mask, state))
+    counted = 1.0 if mask is None else tf.cast(mask, tf.float32)[:, :, None].numpy()
+    for i, (expected, found) in enumerate(zip(*results, strict=True)):
+        # A row without any step has no last output to repeat.
+        weight = counted if i == 0 and lengths and 0 in lengths else 1.0
+        np.testing.assert_allclose(found * weight, expected * weight, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_one_step_and_default_state():
+    stock, ours = pair()
+    x, _ = batch(steps=1)
+    for expected, found in zip(stock(x), ours(x), strict=True):
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("settings", [{}, {"return_sequences": False}, {"return_state": False}])
+def test_returns_what_stock_returns(settings):
+    stock, ours = pair(**settings)
+    x, _ = batch()
+    expected, found = (tf.nest.flatten(layer(x)) for layer in (stock, ours))
+    assert [e.shape for e in expected] == [f.shape for f in found]
+    for e, f in zip(expected, found, strict=True):
+        np.testing.assert_allclose(f, e, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"dropout": 0.5}, {"use_bias": False}, {"activation": "relu"}, {"go_backwards": True}],
+)
+def test_other_cells_are_left_to_stock(settings):
+    ours = layers.LSTM(3, **settings)
+    assert not ours._is_standard()
+    stock = keras.layers.LSTM(3, **settings)
+    x, _ = batch()
+    stock.build(x.shape)
+    ours.build(x.shape)
+    ours.set_weights(stock.get_weights())
+    np.testing.assert_allclose(ours(x), stock(x), atol=TOLERANCE)
+
+
+def test_longer_padding_changes_nothing():
+    _, ours = pair()
+    x, state = batch()
+    mask = tf.sequence_mask([3, 1, 4, 2], 6)
+    short = run(ours, x[:, :4], mask[:, :4], state)
+    long = run(ours, x, mask, state)
+    for i, (expected, found) in enumerate(zip(short, long, strict=True)):
+        found = found[:, :4] if i in (0, 3) else found
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_saves_and_loads(tmp_path):
+    inputs = keras.Input([None, 5])
+    model = keras.Model(inputs, layers.LSTM(4)(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    x, _ = batch()
+    np.testing.assert_array_equal(loaded(x), model(x))
+    assert isinstance(loaded.layers[-1], layers.LSTM)
