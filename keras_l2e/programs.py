@@ -1,7 +1,12 @@
 """The program class of "Learning to Execute": six operations, chained `nesting` times.
 
-    >>> generate(random.Random(3), length=2, nesting=2)
-    Example(program='print(((68 if 38<72 else 23)-48))', target='20')
+    >>> program, target = generate(random.Random(3), length=2, nesting=2)
+    >>> print(program)
+    j=81
+    for x in range(2):j+=(3*76)
+    print(j)
+    >>> target
+    '537'
 
 Every operation takes the previous result at a uniformly random operand position and literals at the
 others, so a program is a chain in which each result is used exactly once. The class is that of the

@@ -1,5 +1,4 @@
 import contextlib
-import doctest
 import io
 import random
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keras_l2e import interpreter
 from keras_l2e.interpreter import (
     MAX_CHARACTERS,
     MAX_DIGITS,
@@ -404,10 +402,6 @@ def test_longest_program_of_the_class_fits():
 def test_refuses_what_is_no_text(program):
     with pytest.raises(TypeError, match="program must be a str"):
         run(program)
-
-
-def test_documented_examples():
-    assert doctest.testmod(interpreter, optionflags=doctest.IGNORE_EXCEPTION_DETAIL).failed == 0
 
 
 def test_writes_nothing_and_needs_no_tensorflow():
