@@ -20,8 +20,8 @@ import tensorflow as tf
 class EmbeddingTable(keras.layers.Embedding):
     """`keras.layers.Embedding` that gives its whole table, float32 [input_dim, output_dim].
 
-    It is called on token ids, int32 [n, t], only to stand in the model's graph where the stock layer
-    stands; `LSTM` does the looking up.
+    It is called on token ids, int32 [n, t], only to stand in the model's graph where the stock
+    layer stands; `LSTM` does the looking up.
     """
 
     def call(self, inputs):
@@ -132,8 +132,8 @@ def lstm(x, h, c, kernel, recurrent_kernel, bias, lengths=None):
     Args:
         x: float32 [t, n, d], t >= 1.
         h, c: float32 [n, units], the states before the first step.
-        kernel, recurrent_kernel, bias: float32 [d, 4 * units], [units, 4 * units], [4 * units], gates
-            in Keras' order: input, forget, candidate, output.
+        kernel, recurrent_kernel, bias: float32 [d, 4 * units], [units, 4 * units], [4 * units],
+            gates in Keras' order: input, forget, candidate, output.
         lengths: int32 [n], steps of each row that count; all of them if None.
 
     Returns:

@@ -15,8 +15,8 @@ class _WholeBatch:
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
 
-    # Keras' own hook between the sum over replicas and the update. tests/optimizers_test.py fails if
-    # a later Keras stops calling it.
+    # Keras' own hook between the sum over replicas and the update. tests/optimizers_test.py fails
+    # if a later Keras stops calling it.
     def _all_reduce_sum_gradients(self, grads_and_vars):
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)
         if not self.clip_norm:
@@ -69,9 +69,8 @@ class Muon(_WholeBatch, keras.optimizers.Muon):
         kernels.sort(key=lambda pair: -pair[1].shape.num_elements())
         for i, (gradient, variable) in enumerate(kernels):
             direction = self._direction(distribution, i, gradient, variable)
-            distribution.extended.update(
-                variable, self._update_kernel, args=(gradient, direction, learning_rate), group=False
-            )
+            arguments = (gradient, direction, learning_rate)
+            distribution.extended.update(variable, self._update_kernel, args=arguments, group=False)
         super()._distributed_tf_update_step(distribution, others, learning_rate)
 
     def _direction(self, distribution, i: int, gradient, variable):
@@ -97,8 +96,8 @@ class Muon(_WholeBatch, keras.optimizers.Muon):
 def orthogonalize(matrix, coefficients: tuple[float, float, float], num_steps: int):
     """Newton-Schulz steps towards the nearest orthogonal matrix, as in `keras.optimizers.Muon`.
 
-    A step is X <- (a + b G + c G^2) X with G = X X^T. All these factors commute with G, so the steps
-    need not touch X: the product of the factors is gathered and applied to X once in the end.
+    A step is X <- (a + b G + c G^2) X with G = X X^T. All these factors commute with G, so the
+    steps need not touch X: the product of the factors is gathered and applied once in the end.
 
     Args:
         matrix: float32 [m, n].

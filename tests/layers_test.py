@@ -51,7 +51,35 @@ def test_equals_stock_layer(lengths, compiled):
     for i, (expected, found) in enumerate(zip(*results, strict=True)):
         # A row without any step has no last output to repeat.
         weight = counted if i == 0 and lengths and 0 in lengths else 1.0
-        np.testing.assert_allclose(found * weight, expected * weight, atol=TOLERANCE, rtol=TOLERANCE)
+        found, expected = found * weight, expected * weight
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 1, 3, 5]])
+def test_token_ids_with_embeddings_equal_embedded_tokens(lengths):
+    stock, ours = pair()
+    rng = np.random.default_rng(2)
+    table = tf.constant(rng.normal(size=(11, 5)), tf.float32)
+    ids = tf.constant(rng.integers(0, 11, size=(4, 6)), tf.int32)
+    mask = None if lengths is None else tf.sequence_mask(lengths, 6)
+    results = []
+    for layer, inputs in ((stock, lambda: (tf.gather(table, ids),)), (ours, lambda: (ids,))):
+        with tf.GradientTape() as tape:
+            tape.watch(table)
+            embeddings = {} if layer is stock else {"embeddings": table}
+            _, h, c = layer(*inputs(), mask=mask, **embeddings)
+            loss = tf.reduce_sum(tf.sin(h)) + tf.reduce_sum(c**2)
+        gradients = tape.gradient(loss, [table, *layer.trainable_weights])
+        results.append([h, c, *map(tf.convert_to_tensor, gradients)])
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_standard_cell_takes_the_fast_path(monkeypatch):
+    _, ours = pair()
+    monkeypatch.setattr(keras.layers.LSTM, "call", lambda *_: pytest.fail("stock computation"))
+    x, state = batch()
+    assert ours(x, initial_state=state)[0].shape == (4, 6, 7)
 
 
 def test_one_step_and_default_state():

@@ -1,0 +1,224 @@
+"""Compares a training step of this package with stock Keras and with PyTorch.
+
+    python benchmarks/training_step.py --json=FILE
+
+The same encoder-decoder, batch, loss, clipping and plain SGD everywhere; each side in a process of
+its own with the thread settings that suit it (ours: replicas of one thread each, as in train.py;
+stock Keras: TensorFlow's defaults, no strategy; PyTorch: one thread, and all cores). They take
+turns, a burst of steps each, so that a change of the machine's speed meets all of them. Keras runs
+in `fit`; what a call of `fit` costs beside its steps is shown apart.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import measuring
+import numpy as np
+
+VOCABULARY_SIZE = 43
+# hidden layers, cells, embedding, one stack for both, batch, steps read, steps written, burst
+NETWORKS = {
+    "2x400": (2, 400, 400, True, 100, 35, 15, 12),
+    "1x128": (1, 128, 64, False, 128, 27, 13, 40),
+    "1x256": (1, 256, 64, False, 128, 20, 10, 30),
+}
+SIDES = ("ours", "keras", "torch_1", "torch_2")
+CLIP_NORM = 1.0
+LEARNING_RATE = 1e-3
+
+
+def batch(network: str) -> tuple[np.ndarray, np.ndarray]:
+    """Random ids to read and to write."""
+    *_, rows, read, written, _ = NETWORKS[network]
+    rng = np.random.default_rng(0)
+    return tuple(rng.integers(1, 41, size=(rows, n)).astype(np.int32) for n in (read, written))
+
+
+def keras_side(network: str, ours: bool):
+    """A function that makes a number of steps in `fit`."""
+    from keras_l2e import runtime
+
+    runtime.load_tensorflow(runtime.default_onednn() if ours else "")
+    strategy = runtime.start(runtime.default_num_replicas()) if ours else None
+    import contextlib
+
+    import keras
+    import tensorflow as tf
+
+    from keras_l2e import layers, optimizers
+
+    layer_count, cells, embedding_dim, tied, *_ = NETWORKS[network]
+    read, written = batch(network)
+    with strategy.scope() if ours else contextlib.nullcontext():
+        if ours:
+            from keras_l2e.models import lstm
+
+            model = lstm(VOCABULARY_SIZE, cells, layer_count, embedding_dim, tied)
+            optimizer = optimizers.SGD(LEARNING_RATE, clip_norm=CLIP_NORM)
+        else:
+            model = stock_model(keras, layer_count, cells, embedding_dim, tied)
+            optimizer = keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=CLIP_NORM)
+        model.compile(
+            optimizer,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
+        )
+    assert ours == any(isinstance(x, layers.LSTM) for x in model.get_layer("encoder").layers)
+    weights = np.full(written.shape, 1 / written.size, np.float32)
+    example = {"encoder_token_ids": read, "decoder_token_ids": written}, written, weights
+    options = tf.data.Options()
+    options.autotune.enabled = False
+
+    def run(num_steps: int) -> None:
+        dataset = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
+        model.fit(dataset, verbose=0, shuffle=False)
+
+    return run
+
+
+def stock_model(keras, layer_count: int, cells: int, embedding_dim: int, tied: bool):
+    """The same network from stock layers."""
+
+    def stack():
+        return [
+            keras.layers.LSTM(cells, return_sequences=True, return_state=True)
+            for _ in range(layer_count)
+        ]
+
+    embedding = keras.layers.Embedding(VOCABULARY_SIZE, embedding_dim, mask_zero=True)
+    reader = stack()
+    writer = reader if tied else stack()
+    read = keras.Input([None], dtype="int32", name="encoder_token_ids")
+    x, states = embedding(read), []
+    for layer in reader:
+        x, *state = layer(x)
+        states.append(state)
+    encoder = keras.Model(read, states, name="encoder")
+    written = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    x = embedding(written)
+    for layer, state in zip(writer, encoder(read), strict=True):
+        x, *_ = layer(x, initial_state=state)
+    logits = keras.layers.Dense(VOCABULARY_SIZE)(x)
+    return keras.Model({"encoder_token_ids": read, "decoder_token_ids": written}, logits)
+
+
+def torch_side(network: str, num_threads: int):
+    """A function that makes a number of steps."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(num_threads)
+    layer_count, cells, embedding_dim, tied, *_ = NETWORKS[network]
+    read, written = (torch.from_numpy(ids.astype(np.int64)) for ids in batch(network))
+    embedding = nn.Embedding(VOCABULARY_SIZE, embedding_dim)
+    reader = nn.LSTM(embedding_dim, cells, layer_count, batch_first=True)
+    writer = reader if tied else nn.LSTM(embedding_dim, cells, layer_count, batch_first=True)
+    logits = nn.Linear(cells, VOCABULARY_SIZE)
+    parameters = list(nn.ModuleList([embedding, reader, writer, logits]).parameters())
+    optimizer = torch.optim.SGD(parameters, LEARNING_RATE)
+
+    def run(num_steps: int) -> None:
+        for _ in range(num_steps):
+            optimizer.zero_grad()
+            _, states = reader(embedding(read))
+            outputs, _ = writer(embedding(written), states)
+            loss = nn.functional.cross_entropy(logits(outputs).flatten(0, 1), written.flatten())
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+            optimizer.step()
+
+    return run
+
+
+def serve(side: str, network: str) -> None:
+    """A side's process: for each line on standard input, a burst; answers with its two times."""
+    if side.startswith("torch"):
+        cores = len(os.sched_getaffinity(0))
+        run = torch_side(network, 1 if side == "torch_1" else cores)
+    else:
+        run = keras_side(network, side == "ours")
+    run(3)
+    run(1)
+    burst = NETWORKS[network][-1]
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        run(1)
+        middle = time.perf_counter()
+        run(1 + burst)
+        ended = time.perf_counter()
+        one = middle - started
+        step = (ended - middle - one) / burst
+        print(json.dumps([step, one - step]), flush=True)
+
+
+def measure(network: str, sides: list[str], repeats: int) -> dict[str, dict]:
+    """Seconds a step, and a call's cost beside its steps, of each side; they take turns."""
+    processes = {}
+    for side in sides:
+        command = [sys.executable, __file__, f"--side={side}", f"--network={network}"]
+        processes[side] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    steps = {side: [] for side in sides}
+    calls = {side: [] for side in sides}
+    for process in processes.values():
+        if process.stdout.readline() != "ready\n":
+            sys.exit(1)
+    for _ in range(repeats):
+        for side, process in processes.items():
+            print(file=process.stdin, flush=True)
+            step, call = json.loads(process.stdout.readline())
+            steps[side].append(step)
+            calls[side].append(call)
+    for process in processes.values():
+        process.stdin.close()
+        process.wait()
+    return {
+        side: {
+            "step_seconds": measuring.summary(steps[side]),
+            "call_seconds": measuring.summary(calls[side]),
+        }
+        for side in sides
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--repeats", type=int, default=7, help="bursts of each side")
+    parser.add_argument("--network", choices=NETWORKS, help="only this network")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        return serve(arguments.side, arguments.network)
+    has_torch = measuring.environment()["versions"]["torch"]
+    if not has_torch:
+        print("PyTorch is not installed: compared with Keras only", file=sys.stderr)
+    sides = [side for side in SIDES if has_torch or not side.startswith("torch")]
+    result = {"networks": {}}
+    titles = f"{'ms a step: median':>18} {'min':>8} {'max':>8} {'peer/ours':>10}"
+    print(f"{'network':8} {'side':8} {titles}")
+    for network in [arguments.network] if arguments.network else NETWORKS:
+        figures = measure(network, sides, arguments.repeats)
+        result["networks"][network] = figures
+        medians = {side: figures[side]["step_seconds"]["median"] for side in sides}
+        for side in sides:
+            seconds = figures[side]["step_seconds"]
+            print(
+                f"{network:8} {side:8} {1e3 * seconds['median']:18.1f} {1e3 * seconds['min']:8.1f} "
+                f"{1e3 * seconds['max']:8.1f} {medians[side] / medians['ours']:10.2f}"
+            )
+        result[f"ratio_to_keras_{network}"] = medians["keras"] / medians["ours"]
+        if has_torch:
+            best = min(medians["torch_1"], medians["torch_2"])
+            result[f"ratio_to_torch_{network}"] = best / medians["ours"]
+    measuring.write(arguments.json, result)
+
+
+if __name__ == "__main__":
+    main()
