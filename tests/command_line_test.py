@@ -1,0 +1,310 @@
+import os
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from absl import flags
+
+from keras_l2e import command_line, run_flags, train
+from keras_l2e.errors import UsageError
+
+ENTRY_POINTS = ("train", "evaluate", "export", "execute")
+INSTALLED = sorted(path.name for path in command_line.FLAGFILES.glob("*.cfg"))
+
+
+def snapshot(folder):
+    """Everything in a folder, with bytes and times of change."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else None,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def write_run(workdir, finished=False, **changes):
+    """The folder of a run, as far as a command sees it before TensorFlow is loaded."""
+    values = flags.FlagValues()
+    run_flags.define(values)
+    values(["", f"--workdir={workdir}"])
+    config = SimpleNamespace(**values.flag_values_dict() | {"num_replicas": 2, "onednn": "off"})
+    vars(config).update(changes)
+    workdir.mkdir()
+    run_flags.write(workdir, config)
+    if finished:
+        (workdir / "model.keras").write_bytes(b"no model")
+        (workdir / "evaluation.json").write_text("{}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with all sorts of things that a flag may name by mistake."""
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/kept").write_text("kept")
+    (tmp_path / "empty").mkdir()
+    write_run(tmp_path / "run", learning_rate=0.01)
+    write_run(tmp_path / "finished", finished=True)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/flags.cfg").write_text("--no_such_flag=1\n")
+    (tmp_path / "good.cfg").write_text("# a comment\n\n--seed=7\n--task=copy\n")
+    (tmp_path / "unknown.cfg").write_text("--seed=7\n--hidden_dims=3\n")
+    (tmp_path / "latin.cfg").write_bytes("--seed=7 # für".encode("latin-1"))
+    (tmp_path / "dashes.cfg").write_text("--seed=7\nhidden_dim=3\n")
+    (tmp_path / "nested.cfg").write_text("--flagfile=dashes.cfg\n")
+    (tmp_path / "missing.cfg").write_text("--flagfile=no.cfg\n")
+    (tmp_path / "loop.cfg").write_text("--flagfile=loop.cfg\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(run_command, folder, tmp_path_factory):
+    """Runs an entry point where TensorFlow cannot be imported."""
+    no_tensorflow = tmp_path_factory.mktemp("no_tensorflow")
+    (no_tensorflow / "tensorflow.py").write_text("raise SystemExit('TensorFlow is imported')")
+
+    def run(name, *arguments, **options):
+        environment = os.environ | {"PYTHONPATH": str(no_tensorflow), "HOME": str(folder / "empty")}
+        return run_command(name, *arguments, cwd=folder, env=environment, **options)
+
+    return run
+
+
+W = "--workdir=new"
+BAD = [
+    # Names.
+    (["train", W, "--strategy=mixx"], ["--strategy=mixx", "baseline|combined|frontier|mix|naive"]),
+    (["train", W, "--task=addtion"], ["--task=addtion", "addition|copy|program"]),
+    (["train", W, "--model=gru"], ["--model=gru", "lstm"]),
+    (["train", W, "--optimizer=adamw"], ["--optimizer=adamw", "adam|muon|sgd"]),
+    (["train", W, "--input_form=double_reverse"], ["double_reverse", "reverse_double"]),
+    (["train", W, "--train_source=fresh"], ["fresh", "generated|prepared"]),
+    (["train", W, "--learning_rate_schedule=linear"], ["linear", "constant|cosine|plateau"]),
+    (["train", W, "--loss_scale=token"], ["token", "character|example"]),
+    (["train", W, "--onednn=yes"], ["--onednn=yes", "auto|off|on"]),
+    (["train", W, "--strateg=mix"], ["strateg", "strategy"]),
+    (["evaluate", "--workdir=run", "--hidden_dim=3"], ["hidden_dim"]),
+    # Sizes.
+    (["train", W, "--target_length=0"], ["--target_length=0", "positive"]),
+    (["train", W, "--target_length=65"], ["length 65", "1..64"]),
+    (["train", W, "--target_nesting=2"], ["nesting 2", "1..1"]),
+    (["train", W, "--task=program", "--target_length=13"], ["length 13", "1..12"]),
+    (["train", W, "--hidden_dim=-1"], ["--hidden_dim=-1"]),
+    (["train", W, "--num_layers=0"], ["--num_layers=0"]),
+    (["train", W, "--embedding_dim=0"], ["--embedding_dim=0"]),
+    (["train", W, "--global_batch_size=0"], ["--global_batch_size=0"]),
+    (["train", W, "--batches_per_epoch=0"], ["--batches_per_epoch=0"]),
+    (["train", W, "--num_epochs=0"], ["--num_epochs=0"]),
+    (["train", W, "--examples_per_difficulty=-5"], ["--examples_per_difficulty=-5"]),
+    (["train", W, "--validation_examples=0"], ["--validation_examples=0"]),
+    (["train", W, "--test_examples=0"], ["--test_examples=0"]),
+    (["train", W, "--num_replicas=-1"], ["--num_replicas=-1"]),
+    (["train", W, "--seed=-1"], ["--seed=-1"]),
+    (["train", W, "--seed=x"], ["--seed=x"]),
+    (["train", W, "--learning_rate=0"], ["--learning_rate=0", "positive"]),
+    (["train", W, "--learning_rate=nan"], ["--learning_rate=nan", "finite"]),
+    (["train", W, "--clip_norm=inf"], ["--clip_norm=inf", "finite"]),
+    (["train", W, "--mix_share=1.5"], ["--mix_share=1.5", "1.0"]),
+    (
+        ["train", W, "--learning_rate_schedule=plateau", "--learning_rate=1e-4"],
+        ["--learning_rate=0.0001", "--min_learning_rate=0.001"],
+    ),
+    # Paths.
+    (["train"], ["--workdir", "a path is needed"]),
+    (["train", "--workdir="], ["--workdir=", "a path is needed"]),
+    (["train", "--workdir=file"], ["--workdir=file", "not a folder"]),
+    (["train", "--workdir=file/below"], ["--workdir=file/below: file is not a folder"]),
+    (["train", "--workdir=full"], ["--workdir=full", "holds other files"]),
+    (["train", W, "--data_dir=file"], ["--data_dir=file", "not a folder"]),
+    (["train", W, "--data_dir=file/below"], ["--data_dir=file/below", "not a folder"]),
+    (["train", W, "--data_dir="], ["--data_dir=", "a path is needed"]),
+    (["evaluate"], ["--workdir", "a path is needed"]),
+    (["evaluate", "--workdir=missing"], ["no training run in missing", "flags.cfg"]),
+    (["evaluate", "--workdir=empty"], ["no training run in empty"]),
+    (["evaluate", "--workdir=run"], ["no finished training in run", "model.keras"]),
+    (["evaluate", "--workdir=broken"], ["broken/flags.cfg", "no_such_flag"]),
+    (["evaluate", "--workdir=finished", "--data_dir=file"], ["--data_dir=file", "not a folder"]),
+    (["evaluate", "--workdir=finished", "--data_dir="], ["--data_dir=", "a path is needed"]),
+    (["export", "--workdir=finished"], ["--output", "a path is needed"]),
+    (["export", "--workdir=empty", "--output=out"], ["no training run in empty"]),
+    (["export", "--workdir=run", "--output=out"], ["no finished training in run"]),
+    (["export", "--workdir=finished", "--output=full"], ["--output=full exists"]),
+    (["export", "--workdir=finished", "--output=file/x"], ["--output=file/x", "not a folder"]),
+    (["execute", "print(1)"], ["--model", "a path is needed"]),
+    (["execute", "--model=empty", "print(1)"], ["no model in empty"]),
+    (["execute", "--model=missing", "print(1)"], ["no model in missing"]),
+    (["execute", "--model=file", "print(1)"], ["no model in file"]),
+    (["execute", "--model=run", "print(1)"], ["no model in run"]),
+    # Flagfiles.
+    (["train", W, "--flagfile=no.cfg"], ["'no.cfg'", *INSTALLED]),
+    (["train", W, "--flagfile", "no.cfg"], ["'no.cfg'", *INSTALLED]),
+    (["train", W, "--flagfile=empty"], ["'empty'", *INSTALLED]),
+    (["train", W, "--flagfile="], ["''", *INSTALLED]),
+    (["train", W, "--flagfile"], ["''", *INSTALLED]),
+    (["train", W, "--flagfile=unknown.cfg"], ["hidden_dims", "hidden_dim"]),
+    (["train", W, "--flagfile=latin.cfg"], ["latin.cfg", "not UTF-8"]),
+    (["train", W, "--flagfile=dashes.cfg"], ["dashes.cfg line 2: 'hidden_dim=3'"]),
+    (["train", W, "--flagfile=nested.cfg"], ["dashes.cfg line 2: 'hidden_dim=3'"]),
+    (["train", W, "--flagfile=missing.cfg"], ["'no.cfg'", *INSTALLED]),
+    (["train", W, "--flagfile=loop.cfg"], ["loop.cfg names itself"]),
+    # Other arguments.
+    (["train", W, "print(1)"], ["'print(1)'"]),
+    (["train", W, "--", "--seed=2"], ["'--seed=2'"]),
+    (["evaluate", "--workdir=run", "run"], ["'run'"]),
+    (["export", "--workdir=run", "--output=out", "out"], ["'out'"]),
+    # Going on with other flags.
+    (["train", "--workdir=run"], ["--learning_rate=0.01", "--learning_rate=0.004"]),
+    (
+        ["train", "--workdir=run", "--learning_rate=0.01", "--num_replicas=1"],
+        ["--num_replicas=2", "--num_replicas=1"],
+    ),
+    (
+        ["train", "--workdir=run", "--learning_rate=0.01", "--tie_encoder_decoder"],
+        ["--tie_encoder_decoder=False", "--tie_encoder_decoder=True"],
+    ),
+    (["train", "--workdir=finished", "--seed=2"], ["--seed=1", "--seed=2"]),
+    (["train", "--workdir=broken"], ["broken/flags.cfg", "no_such_flag"]),
+]
+
+
+@pytest.mark.parametrize(("command", "parts"), BAD, ids=[" ".join(row[0]) for row in BAD])
+def test_a_wrong_command_is_one_line_and_exit_code_2(run, folder, command, parts):
+    before = snapshot(folder)
+    process = run(*command)
+    assert process.returncode == 2, process
+    assert process.stdout == ""
+    assert re.fullmatch(r"error: .+\n", process.stderr), process.stderr
+    for part in parts:
+        assert part in process.stderr
+    assert snapshot(folder) == before
+
+
+def test_two_programs_are_one_too_many(run, folder):
+    (folder / "model/assets.extra").mkdir(parents=True)
+    (folder / "model/assets.extra/keras_l2e.json").write_text("{}")
+    process = run("execute", "--model=model", "print(1)", "print(2)")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == "error: one program at a time; the second is 'print(2)'\n"
+    (folder / "latin.py").write_bytes(b"\xff")
+    process = run("execute", "--model=model", "latin.py")
+    assert (process.returncode, process.stderr) == (2, "error: latin.py is not UTF-8 text\n")
+    with open(folder / "latin.py") as file:
+        process = run("execute", "--model=model", stdin=file)
+    assert (process.returncode, process.stderr) == (2, "error: standard input is not UTF-8 text\n")
+
+
+def test_a_finished_run_is_left_alone(run, folder):
+    before = snapshot(folder)
+    process = run("train", "--workdir=finished")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == "finished holds a finished run; nothing to do\n"
+    # Places are no part of what a run computes.
+    process = run("train", "--workdir=../" + folder.name + "/finished", "--data_dir=empty")
+    assert process.returncode == 0
+    # Its own flags.cfg is a flagfile of the same run.
+    process = run("train", "--flagfile=finished/flags.cfg")
+    assert process.stdout.endswith("finished holds a finished run; nothing to do\n")
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_help_is_quick_and_names_every_flag(run, name):
+    started = time.monotonic()
+    process = run(name, "--help")
+    seconds = time.monotonic() - started
+    assert (process.returncode, process.stderr) == (0, "")
+    first, *_ = process.stdout.splitlines()
+    assert first.endswith(".")
+    source = (Path(command_line.__file__).parent / f"{name}.py").read_text()
+    values = flags.FlagValues()
+    run_flags.define(values)
+    names = set(values) if name == "train" else re.findall(r'(?:path|integer)\(\s*"(\w+)"', source)
+    assert len(names) >= 1
+    for flag in names:
+        assert f"  --{flag}: " in process.stdout
+    assert max(map(len, process.stdout.splitlines())) <= 100
+    # Under a second when nothing else runs; TensorFlow alone takes three.
+    assert seconds < 2
+
+
+def test_a_flag_given_directly_wins(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "outer.cfg").write_text("--seed=8\n--flagfile=good.cfg\n")
+
+    def expand(*arguments):
+        return command_line._expand_flagfiles(arguments)
+
+    assert expand("--seed=9", "--flagfile=good.cfg") == ["--seed=7", "--task=copy", "--seed=9"]
+    assert expand("--flagfile", "good.cfg", "--seed=9")[-1] == "--seed=9"
+    assert expand("--flagfile=outer.cfg") == ["--seed=7", "--task=copy", "--seed=8"]
+    assert expand("--flagfile=good.cfg", "--flagfile=outer.cfg")[-1] == "--seed=8"
+    assert expand("a", "--", "--flagfile=good.cfg") == ["a", "--", "--flagfile=good.cfg"]
+
+
+def test_an_installed_flagfile_is_found_by_its_name(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert "quickstart.cfg" in INSTALLED
+    for path in ("quickstart.cfg", "keras_l2e/flagfiles/quickstart.cfg"):
+        assert command_line.find_flagfile(path) == command_line.FLAGFILES / "quickstart.cfg"
+    # One that is there comes first.
+    (folder / "quickstart.cfg").write_text("--seed=3\n")
+    assert command_line.find_flagfile("quickstart.cfg") == Path("quickstart.cfg")
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_installed_flagfiles_are_right(name, tmp_path):
+    values = flags.FlagValues()
+    run_flags.define(values)
+    lines = command_line.read_flagfile(command_line.FLAGFILES / name)
+    values(["", *lines, f"--workdir={tmp_path / 'new'}", f"--data_dir={tmp_path}"])
+    config = SimpleNamespace(**values.flag_values_dict())
+    assert train.settle(config, tmp_path / "new").onednn in ("on", "off")
+    assert config.global_batch_size % 2 == 0
+
+
+def test_flags_are_written_and_read_back(tmp_path):
+    write_run(tmp_path / "run", learning_rate=1e-05, tie_encoder_decoder=True, data_dir="a b")
+    config = run_flags.read(tmp_path / "run")
+    assert (config.learning_rate, config.tie_encoder_decoder) == (1e-05, True)
+    assert (config.data_dir, config.num_replicas) == ("a b", 2)
+    # Every flag stands there, once.
+    values = flags.FlagValues()
+    run_flags.define(values)
+    lines = (tmp_path / "run/flags.cfg").read_text().splitlines()
+    assert [line.partition("=")[0] for line in lines] == [f"--{name}" for name in sorted(values)]
+
+
+def test_open_flags_are_taken_over_from_the_run(folder):
+    config = run_flags.read(folder / "run")
+    config.num_replicas, config.onednn = 0, "auto"
+    settled = train.settle(config, folder / "run")
+    assert (settled.num_replicas, settled.onednn) == (2, "off")
+
+
+@pytest.mark.parametrize(
+    ("num_replicas", "global_batch_size", "message"),
+    [
+        (1000, 1000, "--num_replicas=1000; allowed 0 to "),
+        (1, 7, None),
+        (2, 7, "multiples of the 2"),
+    ],
+)
+def test_replicas_share_the_batch(num_replicas, global_batch_size, message, monkeypatch):
+    monkeypatch.setattr("keras_l2e.runtime.num_devices", lambda: 2)
+    config = SimpleNamespace(num_replicas=num_replicas, global_batch_size=global_batch_size)
+    if message is None:
+        train.share_among_replicas(config)
+        assert config.num_replicas == num_replicas
+    else:
+        with pytest.raises(UsageError, match=message):
+            train.share_among_replicas(config)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a /proc")
+def test_a_folder_that_cannot_be_made_is_found_while_working(run_command):
+    process = run_command("train", "--workdir=/proc/new")
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: .+: /proc/new\n", process.stderr), process.stderr
