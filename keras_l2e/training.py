@@ -32,9 +32,12 @@ from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
-# A validation split smaller than this cannot tell 95% from chance progress; such splits belong to
-# difficulties with so few programs that most are trained on (a hundred 1-digit sums).
+# A validation split smaller than this cannot judge: 4 sigma at 95% are 6%.
 JUDGEABLE_EXAMPLES = 200
+# Nor can one of a difficulty whose training examples are repeats for more than this share: training
+# knows all it may know of so small a class, and what is held out is what training rarely draws (of
+# the distinct programs of length 1, nine in ten are conditionals).
+JUDGEABLE_REPEATS = 0.5
 PLATEAU_DECAY = 0.8
 
 
@@ -274,8 +277,7 @@ class Run:
         first = None
         while True:
             difficulty = self.curriculum.difficulty(self.state)
-            stored = len(self.data[difficulty, "validation"][0])
-            split = "validation" if stored >= JUDGEABLE_EXAMPLES else "train"
+            split = self.judging_split(difficulty)
             accuracy = self.score(difficulty, split, scores)["token_accuracy"]
             if first is None:
                 first = {
@@ -289,6 +291,14 @@ class Run:
             first["advanced_to"] = self.curriculum.difficulty(self.state)._asdict()
             if accuracy <= self.config.advance_threshold:
                 return first
+
+    def judging_split(self, difficulty: Difficulty) -> str:
+        """The split whose accuracy decides about going on: validation where it can, else train."""
+        programs, _ = self.data[difficulty, "train"]
+        num_validation = len(self.data[difficulty, "validation"][0])
+        repeats = 1 - len(set(programs)) / max(1, len(programs))
+        judgeable = num_validation >= JUDGEABLE_EXAMPLES and repeats <= JUDGEABLE_REPEATS
+        return "validation" if judgeable else "train"
 
     def score(self, difficulty: Difficulty, split: str, scores: dict) -> dict:
         """Accuracies on stored examples of a difficulty, computed once an epoch (`scores`)."""
