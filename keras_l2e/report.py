@@ -29,21 +29,22 @@ from keras_l2e.files import write_atomically
 # Okabe and Ito's colours, distinct for colour-blind readers; the pale ones are tints of them.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
 PALE = {BLUE: "#8CC3E3", ORANGE: "#F5CE7A"}
-HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
+
+COPY_MARK = Line2D([], [], color=BLACK, linewidth=1.3)
+COPY_MARK.set_label("answer_in_program (the text holds the answer)")
 
 WIDTH = 7.2  # inches: a page's text width
 DPI = 200
-MAX_BARS_WITH_VALUES = 10  # more lengths than this leave no room for numbers above the bars
+MAX_BARS_WITH_VALUES = 11  # more lengths than this leave no room for numbers above the bars
 MAX_BARS_IN_PAIRS = 20  # more lengths than this leave stripes: one bar is drawn before the other
 LABEL_WIDTH = 0.022  # of the axis: labels of difficulties that stand closer would touch
-NESTING_LABEL_WIDTH = 0.075
+NESTING_LABEL_WIDTH = 0.09
 
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 7.5,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
-    "axes.labelsize": 8,
     "axes.edgecolor": "0.35",
     "axes.linewidth": 0.7,
     "axes.axisbelow": True,
@@ -52,23 +53,13 @@ STYLE = {
     "figure.titlesize": 9.5,
     "figure.titleweight": "bold",
     "grid.color": "0.92",
-    "grid.linewidth": 0.7,
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
-    "xtick.color": "0.35",
-    "xtick.labelcolor": "0.1",
-    "ytick.color": "0.35",
-    "ytick.labelcolor": "0.1",
 }
 
 METRICS = {
     "exact_match": (BLUE, "exact_match (free-running)"),
     "token_accuracy": (ORANGE, "token_accuracy (teacher-forced)"),
-}
-HEADERS = {
-    "num_examples": "examples",
-    "token_accuracy": "token_accuracy\n(teacher-forced)",
-    "exact_match": "exact_match\n(free-running)",
 }
 BREAKDOWNS = {
     "by_operation": ("operation", "operation"),
@@ -101,16 +92,10 @@ def plot_evaluation(evaluation: dict, path) -> None:
     _save(_heat_maps(evaluation) if several else _length_bars(evaluation), path)
 
 
-def plot_breakdown(evaluation: dict, path) -> bool:
-    """Draws `exact_match` by operation or by carry-chain length as a PNG.
-
-    Returns:
-        Whether there was anything to draw; if not, no file is written.
-    """
-    breakdown = _breakdown_groups(evaluation)
-    if breakdown:
+def plot_breakdown(evaluation: dict, path) -> None:
+    """Draws `exact_match` by operation or by carry-chain length as a PNG, where there is either."""
+    if breakdown := _breakdown_groups(evaluation):
         _save(_breakdown(evaluation, *breakdown), path)
-    return breakdown is not None
 
 
 def format_table(evaluation: dict) -> str:
@@ -178,12 +163,8 @@ def _new_figure(height: float) -> Figure:
 @matplotlib.rc_context(STYLE)
 def _save(figure: Figure, path) -> None:
     """Writes a PNG whole or not at all; equal figures give equal bytes."""
-    write_atomically(
-        Path(path),
-        lambda temporary: figure.savefig(
-            temporary, format="png", dpi=DPI, metadata={"Software": None}
-        ),
-    )
+    options = {"format": "png", "dpi": DPI, "metadata": {"Software": None}}
+    write_atomically(Path(path), lambda temporary: figure.savefig(temporary, **options))
 
 
 @matplotlib.rc_context(STYLE)
@@ -200,8 +181,7 @@ def _learning_curve(history: list[dict]) -> Figure:
     upper.yaxis.set_major_locator(MultipleLocator(0.2))
 
     examples = [epoch["num_examples"] for epoch in history]
-    losses = [epoch["loss"] for epoch in history]
-    _plot(lower, examples, losses, GREEN, 1.3)
+    _plot(lower, examples, [epoch["loss"] for epoch in history], GREEN, 1.3)
     lower.set_yscale("log")
     # On a short axis the powers of ten alone would be one label or none.
     lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -250,27 +230,24 @@ def _steps(history: list[dict]) -> list[tuple[int, int, int]]:
 def _mark_steps(upper, lower, steps: list[tuple[int, int, int]]) -> None:
     """Marks by lines and labels where the difficulty changes, as far as there is room."""
     style = {"fontsize": 7, "color": "0.35"}
-    nestings = [nesting for _, _, nesting in steps]
-    several = len(set(nestings)) > 1
     if len(steps) == 1:
         upper.set_title(f"difficulty: {_difficulty(*steps[0][1:])}", **style)
         return
-    title = "current difficulty: length (digits)"
-    if not several and nestings[0] > 1:
-        title += f", nesting {nestings[0]}"
-    upper.set_title(title, pad=27 if several else 16, **style)
+    deeper = [next(same) for _, same in itertools.groupby(steps, key=lambda step: step[2])]
+    pad = 27 if len(deeper) > 1 else 16
+    upper.set_title("current difficulty: length (digits)", pad=pad, **style)
     above = {"xycoords": upper.get_xaxis_transform(), "va": "bottom"}
     width = upper.get_xlim()[1]
     for x, length, _ in _apart(steps, width * LABEL_WIDTH):
         _text(upper, x, 1, str(length), size=7, rise=3, **above)
         for axes in (upper, lower):
             axes.axvline(x, color="0.87", linewidth=0.6, zorder=0.5)
-    if several:
-        deeper = [step for i, step in enumerate(steps) if not i or step[2] != nestings[i - 1]]
-        for x, _, nesting in _apart(deeper, width * NESTING_LABEL_WIDTH):
-            _text(upper, x, 1, f"nesting {nesting}", size=7, rise=14, ha="left", **above)
-            for axes in (upper, lower):
-                axes.axvline(x, color="0.6", linewidth=0.8, zorder=0.6)
+    if len(deeper) == 1:
+        return
+    for x, _, nesting in _apart(deeper, width * NESTING_LABEL_WIDTH):
+        _text(upper, x, 1, f"nesting {nesting}", size=7, rise=14, ha="left", **above)
+        for axes in (upper, lower):
+            axes.axvline(x, color="0.6", linewidth=0.8, zorder=0.6)
 
 
 def _apart(steps: list[tuple[int, int, int]], distance: float) -> list[tuple[int, int, int]]:
@@ -309,20 +286,17 @@ def _length_bars(evaluation: dict) -> Figure:
     _copy_marks(axes, [row["answer_in_program"] for row, _ in rows])
 
     chance = evaluation["chance_token_accuracy"]
-    chance_line = {"color": BLACK, "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
-    axes.axhline(chance, **chance_line)
+    line = {"color": BLACK, "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
+    axes.axhline(chance, **line)
     handles = [Patch(color=colour, label=label) for colour, label in METRICS.values()]
     if not in_pairs:
         handles[1].set_label(f"{handles[1].get_label()}, behind")
-    handles.append(_copy_handle())
-    label = f"chance token_accuracy: {_rate(chance, 3)}"
-    handles.append(Line2D([], [], label=label, **chance_line))
+    handles.append(COPY_MARK)
+    handles.append(Line2D([], [], label=f"chance token_accuracy: {_rate(chance, 3)}", **line))
     if evaluation["beyond_training"]:
         handles.append(Patch(label="beyond training", **_beyond_training(BLUE)))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    nesting = rows[0][0]["nesting"]
-    axes.set_ylabel(f"share right ({_counts(rows)})")
-    axes.set_xlabel("length (digits)" + (f", nesting {nesting}" if nesting > 1 else ""))
+    axes.set(ylabel=f"share right ({_counts(rows)})", xlabel="length (digits)")
     _share_axis(axes)
     _categories(axes, [row["length"] for row, _ in rows])
     return figure
@@ -333,8 +307,9 @@ def _beyond_training(colour: str) -> dict:
 
 
 def _value(axes, x: float, rate: float, top: float) -> None:
-    """Writes a bar's value above it."""
-    _text(axes, x, top, _short_rate(rate, 3), 5.9, rise=2, va="bottom", path_effects=HALO)
+    """Writes a bar's value above it, on white."""
+    halo = [patheffects.withStroke(linewidth=2.2, foreground="white")]
+    _text(axes, x, top, _short_rate(rate, 3), 5.4, rise=2, va="bottom", path_effects=halo)
 
 
 def _copy_marks(axes, rates: list[float]) -> None:
@@ -342,11 +317,6 @@ def _copy_marks(axes, rates: list[float]) -> None:
     left, right = ([i + side for i in range(len(rates))] for side in (-0.42, 0.42))
     for linewidth, colour in ((2.4, "white"), (1.3, BLACK)):
         axes.hlines(rates, left, right, colour, linewidth=linewidth, clip_on=False, zorder=3)
-
-
-def _copy_handle() -> Line2D:
-    label = "answer_in_program (the text holds the answer)"
-    return Line2D([], [], color=BLACK, linewidth=1.3, label=label)
 
 
 def _share_axis(axes) -> None:
@@ -367,7 +337,7 @@ def _categories(axes, names: list) -> None:
 
 
 def _describe(evaluation: dict) -> str:
-    return "{task}, {split} split, input form {input_form}, seed {seed}".format(**evaluation)
+    return "{task}, {split} split, input form {input_form}, seed {seed}".format_map(evaluation)
 
 
 def _difficulty(length: int, nesting: int) -> str:
@@ -408,28 +378,29 @@ def _heat_map(axes, rows, name: str, lengths: list[int], nestings: list[int]):
     for row, beyond in rows:
         x, y = lengths.index(row["length"]), nestings.index(row["nesting"])
         grid[y][x] = row[name]
-        ink = "white" if row[name] > 0.6 else "0.1"
-        _text(axes, x, y, _short_rate(row[name], 3), 8, rise=3, color=ink, va="center")
-        small = _short_rate(row["answer_in_program"], 2)
-        _text(axes, x, y, small, 6.2, rise=-7, color=ink, va="center")
+        ink = {"color": "white" if row[name] > 0.6 else "0.1", "va": "center"}
+        _text(axes, x + 0.5, y + 0.5, _short_rate(row[name], 3), 8, rise=3, **ink)
+        _text(axes, x + 0.5, y + 0.5, _short_rate(row["answer_in_program"], 2), 6.2, -7, **ink)
         if beyond:
-            frame = {"edgecolor": ink, "linewidth": 0.8, "linestyle": (0, (3, 2)), "fill": False}
-            axes.add_patch(Rectangle((x - 0.44, y - 0.43), 0.88, 0.86, **frame))
-    image = axes.imshow(grid, cmap="YlGnBu", vmin=0, vmax=1, origin="lower", aspect="auto")
-    axes.set_xticks(range(len(lengths)), map(str, lengths))
-    axes.set_yticks(range(len(nestings)), map(str, nestings))
-    # The minor grid is the white gap between the cells.
-    axes.set_xticks([i - 0.5 for i in range(1, len(lengths))], minor=True)
-    axes.set_yticks([i - 0.5 for i in range(1, len(nestings))], minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="both", length=0)
+            frame = {
+                "fill": False,
+                "edgecolor": ink["color"],
+                "linestyle": (0, (3, 2)),
+                "zorder": 2,
+            }
+            axes.add_patch(Rectangle((x + 0.06, y + 0.07), 0.88, 0.86, linewidth=0.8, **frame))
+    cells = {"cmap": "YlGnBu", "vmin": 0, "vmax": 1, "edgecolor": "white", "linewidth": 1.5}
+    mesh = axes.pcolormesh(grid, **cells)
+    axes.set_xticks([i + 0.5 for i in range(len(lengths))], map(str, lengths))
+    axes.set_yticks([i + 0.5 for i in range(len(nestings))], map(str, nestings))
+    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return image
+    return mesh
 
 
 def _text(axes, x: float, y: float, text: str, size: float, rise: float, **style) -> None:
     """Writes a text `rise` points above the place (x, y)."""
-    style = {"ha": "center", "color": "0.2", "zorder": 4, "textcoords": "offset points", **style}
+    style = {"ha": "center", "color": "0.2", "zorder": 4, "textcoords": "offset points"} | style
     axes.annotate(text, (x, y), xytext=(0, rise), fontsize=size, **style)
 
 
@@ -438,6 +409,7 @@ def _breakdown(evaluation: dict, kind: str, groups: list[tuple[str, list[dict]]]
     figure = _new_figure(height=1.0 + 1.9 * len(groups))
     panels = figure.subplots(len(groups), squeeze=False)[:, 0]
     figure.suptitle(_describe(evaluation), x=0.01, ha="left")
+    field, field_label = BREAKDOWNS[kind]
     colour, label = METRICS["exact_match"]
     for axes, (title, entries) in zip(panels, groups, strict=True):
         for x, entry in enumerate(entries):
@@ -452,9 +424,9 @@ def _breakdown(evaluation: dict, kind: str, groups: list[tuple[str, list[dict]]]
         _copy_marks(axes, [entry["answer_in_program"] for entry in entries])
         axes.set(ylabel="share right", title=title)
         _share_axis(axes)
-        _categories(axes, [entry["name"] for entry in entries])
-    panels[-1].set_xlabel(BREAKDOWNS[kind][1])
-    handles = [Patch(color=colour, label=f"{label} and its 95% interval"), _copy_handle()]
+        _categories(axes, [entry[field] for entry in entries])
+    axes.set_xlabel(field_label)
+    handles = [Patch(color=colour, label=f"{label} and its 95% interval"), COPY_MARK]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
@@ -463,8 +435,7 @@ def _breakdown_groups(evaluation: dict) -> tuple[str, list[tuple[str, list[dict]
     """The breakdown's kind and its groups: the hardest trained difficulty, then all together.
 
     Returns:
-        (a key of BREAKDOWNS, [(title, entries)]), an entry being name, num_examples, exact_match
-        and answer_in_program; None where the evaluation has no breakdown.
+        (a key of BREAKDOWNS, [(title, entries)]), see `_pool`; None if there is no breakdown.
     """
     for kind, (field, _) in BREAKDOWNS.items():
         if kind in evaluation:
@@ -479,12 +450,12 @@ def _breakdown_groups(evaluation: dict) -> tuple[str, list[tuple[str, list[dict]
 
 
 def _pool(entries: list[dict], field: str) -> list[dict]:
-    """One entry a name, in order; rates are averaged with the numbers of examples."""
+    """One entry a value of `field`, in order; rates are averaged with the numbers of examples."""
     pooled = []
-    for name in sorted({entry[field] for entry in entries}):
-        same = [entry for entry in entries if entry[field] == name]
+    for value in sorted({entry[field] for entry in entries}):
+        same = [entry for entry in entries if entry[field] == value]
         total = sum(entry["num_examples"] for entry in same)
-        pooled.append({"name": name, "num_examples": total})
+        pooled.append({field: value, "num_examples": total})
         for rate in ("exact_match", "answer_in_program"):
             pooled[-1][rate] = sum(e[rate] * e["num_examples"] for e in same) / total
     return pooled
@@ -531,24 +502,20 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
     parts.append(f"chance token_accuracy: {_rate(evaluation['chance_token_accuracy'], 4)}")
     kind, groups = _breakdown_groups(evaluation) or ("", [])
     for title, entries in groups:
-        field, _ = BREAKDOWNS[kind]
-        entries = [entry | {field: entry["name"]} for entry in entries]
-        columns = [field, "num_examples", "exact_match", "answer_in_program"]
+        columns = [BREAKDOWNS[kind][0], "num_examples", "exact_match", "answer_in_program"]
         parts += [heading.format(f"{kind}, {title}"), render(*_cells(entries, columns))]
     return "\n\n".join(parts)
 
 
 def _cells(rows: list[dict], columns: list[str]) -> tuple[list[str], list[list[str]]]:
     """The header and the cells of a table, rates in four decimals."""
-    header = [HEADERS.get(name, name) for name in columns]
-    cells = [
-        [
-            _rate(row[name], 4) if isinstance(row[name], float) else str(row[name])
-            for name in columns
-        ]
-        for row in rows
-    ]
-    return header, cells
+    labels = {name: label.replace(" ", "\n") for name, (_, label) in METRICS.items()}
+    header = [labels.get(name, name) for name in columns]
+    return header, [[_cell(row[name]) for name in columns] for row in rows]
+
+
+def _cell(value) -> str:
+    return _rate(value, 4) if isinstance(value, float) else str(value)
 
 
 def _plain_table(header: list[str], rows: list[list[str]]) -> str:

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 import subprocess
 import sys
 
@@ -35,6 +36,8 @@ def make_evaluation(rows, **changes):
         "seed": 1,
         "chance_token_accuracy": 0.0909,
         "rows": rows,
+        "beyond_training": [],
+        "samples": [],
         **changes,
     }
 
@@ -42,6 +45,7 @@ def make_evaluation(rows, **changes):
 def make_carry(length, carry_chain, exact_match, num_examples=100):
     return {
         "length": length,
+        "nesting": 1,
         "carry_chain": carry_chain,
         "num_examples": num_examples,
         "exact_match": exact_match,
@@ -88,14 +92,13 @@ PROGRAMS = make_evaluation(
 SMALL = make_evaluation(
     [
         make_row(1, token_accuracy=1.0, exact_match=1.0),
-        make_row(2, token_accuracy=0.99996, exact_match=0.9, free_token_accuracy=None),
+        make_row(2, token_accuracy=0.99996, exact_match=0.9),
     ],
     beyond_training=[make_row(3, exact_match=0.00002, num_examples=50)],
     by_carry_chain=[
         make_carry(1, 1, 1.0),
         make_carry(1, 0, 0.9),
         make_carry(2, 0, 0.5, num_examples=300),
-        make_carry(3, 0, 0.0),
     ],
     samples=[
         {
@@ -162,16 +165,13 @@ def test_learning_curve_is_a_png(tmp_path, history):
 @pytest.mark.parametrize(
     "evaluation",
     [
-        make_evaluation([make_row(5, 2)]),
+        make_evaluation([make_row(5)]),
         make_evaluation([make_row(1)], beyond_training=[make_row(2)]),
         make_evaluation([make_row(length) for length in range(1, 41)]),
         make_evaluation([make_row(2, n) for n in (1, 2)]),
         make_evaluation([make_row(x, y) for x in range(1, 13) for y in range(1, 11)]),
-        make_evaluation([make_row(1, token_accuracy=None, exact_match=None)]),
-        make_evaluation([make_row(1, 1, None, None), make_row(2, 2, answer_in_program=None)]),
-        {"task": "copy", "rows": [make_row(5)]},
     ],
-    ids=["1 row", "1 + 1", "40 rows", "1x2", "12x10", "None", "None in a grid", "least keys"],
+    ids=["1 row", "1 + 1", "40 rows", "1x2", "12x10"],
 )
 def test_evaluation_is_a_png(tmp_path, evaluation):
     report.plot_evaluation(evaluation, str(tmp_path / "evaluation.png"))
@@ -179,12 +179,12 @@ def test_evaluation_is_a_png(tmp_path, evaluation):
 
 
 def test_breakdown_is_a_png(tmp_path):
-    assert report.plot_breakdown(SMALL, tmp_path / "breakdown.png") is True
+    report.plot_breakdown(SMALL, tmp_path / "breakdown.png")
     assert_png(tmp_path / "breakdown.png")
 
 
 def test_no_breakdown_no_file(tmp_path):
-    assert report.plot_breakdown(ADDITION, tmp_path / "breakdown.png") is False
+    report.plot_breakdown(ADDITION, tmp_path / "breakdown.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,26 +194,13 @@ def test_equal_data_gives_equal_bytes(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "evaluation.png"
-    path.write_bytes(b"old")
-
-    def fail(*_):
-        raise OSError("no room")
-
-    monkeypatch.setattr(report.os, "replace", fail)
-    with pytest.raises(OSError, match="no room"):
-        report.plot_evaluation(ADDITION, path)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_neither_pyplot_nor_tensorflow_is_imported():
     code = (
         "import sys, keras_l2e.report as report;"
+        "rates = {'token_accuracy': 0.5, 'exact_match': 0.5};"
         "report._learning_curve("
         "[{'num_examples': 1, 'difficulty': {'length': 1, 'nesting': 1}, 'loss': 1.0,"
-        " 'validation': None, 'target_validation': None}]);"
+        " 'validation': rates, 'target_validation': rates}]);"
         "print([m for m in ('matplotlib.pyplot', 'tensorflow', 'pandas') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -252,13 +239,15 @@ def test_steps_begin_where_the_difficulty_before_ended():
 
 def test_no_line_joins_rates_of_unlike_difficulties():
     history = make_history([(1, 1), (2, 1)], epochs_each=2, examples_each=10)
-    assert report._curve(history, "validation", "exact_match") == [
-        [(10, 0.0), (20, 0.001)],
-        [(30, 0.002), (40, 0.003)],
-    ]
-    assert report._curve(history, "target_validation", "exact_match") == [
-        [(10, 0.0), (20, 0.0005), (30, 0.002), (40, 0.003)],
-    ]
+    gap = pytest.approx(math.nan, nan_ok=True)
+    assert report._curve(history, "validation", "exact_match") == (
+        [10, 20, gap, 30, 40],
+        [0.0, 0.001, gap, 0.002, 0.003],
+    )
+    assert report._curve(history, "target_validation", "exact_match") == (
+        [10, 20, 30, 40],
+        [0.0, 0.0005, 0.002, 0.003],
+    )
 
 
 @pytest.mark.parametrize(
@@ -287,36 +276,20 @@ def test_step_labels_with_room_are_all_there():
     assert written == ["1", "2", "3", "1", "2", "3", "nesting 1", "nesting 2"]
 
 
-def test_first_and_last_step_are_always_labelled():
+def test_the_last_step_is_always_labelled():
     figure = report._learning_curve(make_history([(length, 1) for length in range(1, 65)], 1))
     written = [label.get_text() for label in step_labels(figure.axes[0])]
-    assert (written[0], written[-1]) == ("1", "64")
+    assert written[-1] == "64"
     assert 10 <= len(written) < 64
 
 
-def test_values_of_none_and_nan_are_skipped():
+def test_rates_that_are_not_known_are_skipped():
     history = make_history([(1, 1), (2, 1)], epochs_each=2)
-    history[0]["loss"] = None
-    history[1]["loss"] = float("nan")
     history[2]["validation"]["exact_match"] = None
-    history[3]["validation"] = None
-    history[3]["target_validation"] = None
     figure = report._learning_curve(history)
     figure.draw_without_rendering()
-    (loss,) = [line for line in figure.axes[1].lines if line.get_color() == report.GREEN]
-    assert [x for x in loss.get_xdata() if x == x] == [3000, 4000]
-    assert report._curve(history, "validation", "exact_match") == [[(1000, 0.0), (2000, 0.001)], []]
-
-
-def test_a_loss_of_zero_has_a_linear_axis():
-    history = make_history([(1, 1)], epochs_each=2)
-    history[1]["loss"] = 0.0
-    assert report._learning_curve(history).axes[1].get_yscale() == "linear"
-
-
-def test_an_empty_history_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no epoch"):
-        report.plot_learning_curve([], tmp_path / "curve.png")
+    current = figure.axes[0].lines[0]
+    assert [x for x, y in current.get_xydata() if y == y] == [1000, 2000, 4000]
 
 
 # Evaluation
@@ -347,11 +320,6 @@ def test_bars_show_every_row_and_name_every_mark():
     assert figure.get_suptitle() == "addition, test split, input form reverse, seed 1"
 
 
-def test_bars_name_the_nesting_where_it_is_not_one():
-    (axes,) = report._length_bars(make_evaluation([make_row(5, 2)])).axes
-    assert axes.get_xlabel() == "length (digits), nesting 2"
-
-
 def test_many_bars_have_few_legible_ticks():
     figure = report._length_bars(make_evaluation([make_row(x) for x in range(1, 65)]))
     figure.draw_without_rendering()
@@ -364,11 +332,11 @@ def test_many_bars_have_few_legible_ticks():
 
 
 def test_numbers_above_the_bars_do_not_touch():
-    rows = [make_row(x, token_accuracy=0.99999, exact_match=0.99998) for x in range(1, 11)]
+    rows = [make_row(x, token_accuracy=0.99999, exact_match=0.99998) for x in range(1, 12)]
     figure = report._length_bars(make_evaluation(rows))
     figure.draw_without_rendering()
     boxes = [t.get_window_extent() for t in figure.axes[0].texts]
-    assert len(boxes) == 20
+    assert len(boxes) == 22
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
@@ -376,10 +344,9 @@ def test_heat_maps_have_a_fixed_scale_and_blank_missing_cells():
     rows = [make_row(1, 1), make_row(2, 1), make_row(1, 2)]
     figure = report._heat_maps(make_evaluation(rows, beyond_training=[make_row(3, 1)]))
     for axes, value in zip(figure.axes[:2], (".900", ".980"), strict=True):
-        (image,) = axes.images
-        assert image.get_clim() == (0, 1)
-        assert image.get_array().shape == (2, 3)
-        assert image.get_array().mask.tolist() == [[False] * 3, [False, True, True]]
+        (mesh,) = axes.collections
+        assert mesh.get_clim() == (0, 1)
+        assert mesh.get_array().mask.tolist() == [[False] * 3, [False, True, True]]
         assert [t.get_text() for t in axes.texts] == [value, ".12"] * 4
         assert len(axes.patches) == 1
     assert figure.axes[0].get_title(loc="left") == "exact_match (free-running)"
@@ -409,7 +376,6 @@ def test_breakdown_by_operation_shows_the_hardest_and_all():
             make_operation(1, 1, "pair", 1.0),
             make_operation(1, 1, "ifstat", 0.8),
             make_operation(2, 2, "pair", 0.5),
-            make_operation(9, 9, "pair", 0.0),
         ],
     )
     key, groups = report._breakdown_groups(evaluation)
@@ -418,11 +384,11 @@ def test_breakdown_by_operation_shows_the_hardest_and_all():
         "hardest trained difficulty: length 2, nesting 2",
         "all trained difficulties",
     ]
-    assert [[(e["name"], e["exact_match"]) for e in entries] for _, entries in groups] == [
+    assert [[(e["operation"], e["exact_match"]) for e in entries] for _, entries in groups] == [
         [("pair", 0.5)],
-        [("pair", 0.75), ("ifstat", 0.8)],
+        [("ifstat", 0.8), ("pair", 0.75)],
     ]
-    figure = report._breakdown(evaluation)
+    figure = report._breakdown(evaluation, key, groups)
     assert figure.axes[1].get_xlabel() == "operation"
     assert "exact_match (free-running) and its 95% interval" in legend_labels(figure)
 
@@ -431,7 +397,8 @@ def test_breakdown_of_one_difficulty_has_one_panel():
     evaluation = make_evaluation(
         [make_row(9)], by_carry_chain=[make_carry(9, c, 1 - c / 10) for c in range(10)]
     )
-    assert len(report._breakdown(evaluation).axes) == 1
+    _, groups = report._breakdown_groups(evaluation)
+    assert [title for title, _ in groups] == ["hardest trained difficulty: length 9"]
 
 
 def test_interval_is_wilsons():
@@ -449,30 +416,30 @@ def test_table():
     assert report.format_table(SMALL) == (
         "addition, test split, input form reverse, seed 1\n"
         "\n"
-        "                             token_accuracy     exact_match\n"
-        "length  nesting  examples  (teacher-forced)  (free-running)"
+        "                                 token_accuracy     exact_match\n"
+        "length  nesting  num_examples  (teacher-forced)  (free-running)"
         "  free_token_accuracy  answer_in_program\n"
-        "     1        1      1000            1.0000          1.0000"
+        "     1        1          1000            1.0000          1.0000"
         "               0.9700             0.1250\n"
-        "     2        1      1000           >0.9999          0.9000"
-        "                    -             0.1250\n"
-        "     3        1        50            0.9800         <0.0001"
+        "     2        1          1000           >0.9999          0.9000"
+        "               0.9700             0.1250\n"
+        "     3        1            50            0.9800         <0.0001"
         "               0.9700             0.1250  beyond training\n"
         "\n"
         "chance token_accuracy: 0.0909\n"
         "\n"
         "by_carry_chain, hardest trained difficulty: length 2\n"
         "\n"
-        "                          exact_match\n"
-        "carry_chain  examples  (free-running)  answer_in_program\n"
-        "          0       300          0.5000             0.0000\n"
+        "                              exact_match\n"
+        "carry_chain  num_examples  (free-running)  answer_in_program\n"
+        "          0           300          0.5000             0.0000\n"
         "\n"
         "by_carry_chain, all trained difficulties\n"
         "\n"
-        "                          exact_match\n"
-        "carry_chain  examples  (free-running)  answer_in_program\n"
-        "          0       400          0.6000             0.0000\n"
-        "          1       100          1.0000             0.0000"
+        "                              exact_match\n"
+        "carry_chain  num_examples  (free-running)  answer_in_program\n"
+        "          0           400          0.6000             0.0000\n"
+        "          1           100          1.0000             0.0000"
     )
 
 
@@ -483,7 +450,7 @@ def test_markdown_table():
     assert report.format_markdown_table(evaluation) == (
         "**program, test split, input form reverse, seed 1**\n"
         "\n"
-        "| length | nesting | examples | token_accuracy (teacher-forced) |"
+        "| length | nesting | num_examples | token_accuracy (teacher-forced) |"
         " exact_match (free-running) | free_token_accuracy | answer_in_program |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| 1 | 1 | 1000 | 0.9800 | 0.9000 | 0.9700 | 0.1250 |\n"
@@ -492,7 +459,7 @@ def test_markdown_table():
         "\n"
         "**by_operation, hardest trained difficulty: length 1**\n"
         "\n"
-        "| operation | examples | exact_match (free-running) | answer_in_program |\n"
+        "| operation | num_examples | exact_match (free-running) | answer_in_program |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| pair | 500 | 0.7500 | 0.2000 |"
     )
@@ -531,14 +498,9 @@ def test_samples_are_spread_over_the_difficulties(count, lengths):
     assert [line for line in lines if line.startswith("length")] == [f"length {x}" for x in lengths]
 
 
-def test_a_negative_count_is_refused():
-    with pytest.raises(ValueError, match="count -1 is out of range"):
-        report.format_samples(SMALL, count=-1)
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "-"), (0, "0.00"), (0.001, "<0.01"), (0.25, "0.25"), (0.999, ">0.99"), (1.0, "1.00")],
+    [(0, "0.00"), (0.001, "<0.01"), (0.25, "0.25"), (0.999, ">0.99"), (1.0, "1.00")],
 )
 def test_no_rate_is_rounded_to_all_or_nothing(value, text):
     assert report._rate(value, 2) == text
@@ -557,47 +519,6 @@ def test_history_is_read_as_written(tmp_path):
     assert report.read_history(tmp_path / "history.jsonl") == history
 
 
-@pytest.mark.parametrize(
-    ("spoil", "problem"),
-    [
-        (lambda e: e.pop("num_examples"), ", line 2: lacks 'num_examples', a whole number"),
-        (lambda e: e.update(loss="low"), ", line 2: loss is 'low', not a number or null"),
-        (lambda e: e.update(difficulty=3), ", line 2: difficulty is 3, not an object"),
-        (lambda e: e["difficulty"].pop("nesting"), ", line 2, difficulty: lacks 'nesting', a w"),
-        (
-            lambda e: e["validation"].update(exact_match=float("nan")),
-            ", line 2, validation: exact_match is nan, not a rate from 0 to 1 or null",
-        ),
-    ],
-)
-def test_a_bad_epoch_is_named_by_file_and_line(tmp_path, spoil, problem):
-    history = make_history([(1, 1), (2, 1)])
-    spoil(history[1])
-    path = tmp_path / "history.jsonl"
-    write_history(path, history)
-    with pytest.raises(ValueError) as caught:
-        report.read_history(path)
-    assert str(caught.value).startswith(f"{path}{problem}")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", ", line 1: no JSON (Expecting value, column 1)"),
-        ("[1]\n", ", line 1: [1] is not an object"),
-        ("{}\n", ", line 1: lacks 'num_examples', a whole number"),
-        ('{"num_exa', ", line 1: no JSON (Unterminated string starting at, column 2)"),
-    ],
-)
-def test_a_bad_history_is_named_by_file_and_line(tmp_path, text, problem):
-    path = tmp_path / "history.jsonl"
-    path.write_text(text)
-    with pytest.raises(ValueError) as caught:
-        report.read_history(path)
-    assert str(caught.value) == f"{path}{problem}"
-
-
 def test_a_torn_last_line_is_named(tmp_path):
     path = tmp_path / "history.jsonl"
     write_history(path, make_history([(1, 1)], epochs_each=3))
@@ -612,44 +533,9 @@ def test_evaluation_is_read_as_written(tmp_path):
     assert report.read_evaluation(path) == SMALL
 
 
-@pytest.mark.parametrize(
-    ("spoil", "problem"),
-    [
-        (lambda e: e.pop("task"), ": lacks 'task', a text"),
-        (lambda e: e.update(rows=[]), ": rows is [], not a list with at least one entry"),
-        (lambda e: e.update(samples={}), ": samples is {}, not a list or null"),
-        (
-            lambda e: e["rows"][1].update(exact_match=1.5),
-            ", rows[1]: exact_match is 1.5, not a rate from 0 to 1 or null",
-        ),
-        (lambda e: e["samples"][0].pop("correct"), ", samples[0]: lacks 'correct', true or false"),
-        (
-            lambda e: e["by_carry_chain"][2].update(carry_chain=True),
-            ", by_carry_chain[2]: carry_chain is True, not a whole number",
-        ),
-    ],
-)
-def test_a_bad_evaluation_is_named_by_file_and_entry(tmp_path, spoil, problem):
-    evaluation = copy.deepcopy(SMALL)
-    spoil(evaluation)
+def test_a_broken_evaluation_is_named(tmp_path):
     path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps(evaluation))
+    path.write_text('{"task": "addition",\n "rows": }\n')
     with pytest.raises(ValueError) as caught:
         report.read_evaluation(path)
-    assert str(caught.value) == f"{path}{problem}"
-
-
-def test_a_broken_evaluation_is_named_by_line(tmp_path):
-    path = tmp_path / "evaluation.json"
-    path.write_text('{\n  "task": "addition",\n  "rows": }\n')
-    with pytest.raises(ValueError) as caught:
-        report.read_evaluation(path)
-    assert str(caught.value) == f"{path}, line 3: no JSON (Expecting value, column 11)"
-
-
-def test_bytes_that_are_no_text_are_refused(tmp_path):
-    path = tmp_path / "evaluation.json"
-    path.write_bytes(b"{\xff}")
-    with pytest.raises(ValueError) as caught:
-        report.read_evaluation(path)
-    assert str(caught.value) == f"{path}: no UTF-8 text at byte 1"
+    assert str(caught.value).startswith(f"{path}: no JSON (Expecting value: line 2 column 10")
