@@ -252,11 +252,11 @@ def longest(length: int, nesting: int) -> tuple[int, int]:
     value = 10**length
     program_length = len(text)
     for _ in range(nesting):
+        # A positive value is enough: where a sign matters, a coin chooses it.
         outcomes = [
             outcome
             for operation in OPERATIONS.values()
-            for signed in (value, -value)
-            for outcome in _extremes(operation, length, Operand(text, signed))
+            for outcome in _extremes(operation, length, Operand(text, value))
         ]
         # A statement's newline is part of the program, so lengths of whole texts may be compared.
         program_length += max(len(outcome) for outcome, _ in outcomes) - len(text)

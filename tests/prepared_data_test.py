@@ -299,7 +299,7 @@ def test_another_process_was_first(data_dir, tmp_path, monkeypatch):
 
 def test_killed_preparation(tmp_path):
     """What a kill leaves is not taken for data, is built anew, and is removed after a day."""
-    size = 20_000
+    size = 5_000
     config_folder = tmp_path / f"learning_to_execute/addition_length_3_examples_{size}"
     code = (
         "from keras_l2e import prepared_data, tasks\n"
