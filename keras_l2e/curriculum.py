@@ -51,7 +51,7 @@ class Curriculum:
     levels: Sequence[Difficulty]
     mix_share: float = 0.2
     advance_threshold: float = 0.95
-    min_progress: float = 0.01
+    min_progress: float = 0.02
 
     def start(self) -> State:
         """The state before any training."""
