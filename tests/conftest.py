@@ -18,6 +18,12 @@ tf.config.set_logical_device_configuration(
 
 
 @pytest.fixture(scope="session")
+def two_replicas():
+    """A strategy of two replicas; one for all tests, or its sums meet under the same keys."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
 def run_command():
     """Runs `python -m keras_l2e.NAME ARGUMENTS...` and gives the finished process."""
 

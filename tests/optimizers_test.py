@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from keras_l2e import input_pipeline, models, optimizers, run_flags, vocabulary
 
-ONE = ["CPU:0"]
-TWO = ["CPU:0", "CPU:1"]
+ONE = tf.distribute.MirroredStrategy(["CPU:0"])
 BATCH_SIZE = 8
 # Small enough to clip every step below: the gradient's norm starts at 0.66.
 CLIP_NORM = 0.2
@@ -25,9 +24,9 @@ def batches(num_batches, batch_size=BATCH_SIZE):
     return tf.data.Dataset.from_tensors(batch).repeat(num_batches)
 
 
-def make_model(devices, name, **arguments):
+def make_model(strategy, name, **arguments):
     keras.utils.set_random_seed(1)
-    with tf.distribute.MirroredStrategy(devices).scope():
+    with strategy.scope():
         model = models.lstm(vocabulary.SIZE, 8, 1)
         optimizer = optimizers.OPTIMIZERS[name](0.05, **arguments)
         optimizer.build(model.trainable_variables)
@@ -62,24 +61,24 @@ def test_the_flag_names_every_optimizer():
 # Sums in another order, through six steps. Adam and Muon divide by the size of the gradient: where
 # that is almost 0, its last bits move a weight by some thousandths of a step (0.05).
 @pytest.mark.parametrize(("name", "tolerance"), [("sgd", 1e-6), ("adam", 1e-4), ("muon", 1e-4)])
-def test_two_replicas_learn_what_one_learns(name, tolerance):
-    def train(devices):
-        model = make_model(devices, name, clip_norm=CLIP_NORM)
+def test_two_replicas_learn_what_one_learns(two_replicas, name, tolerance):
+    def train(strategy):
+        model = make_model(strategy, name, clip_norm=CLIP_NORM)
         before = weights(model)
         history = fit(model, batches(6))
         return before, weights(model), history["loss"] + history["token_accuracy"]
 
     before, one, one_history = train(ONE)
-    _, two, two_history = train(TWO)
+    _, two, two_history = train(two_replicas)
     np.testing.assert_allclose(two_history, one_history, rtol=1e-5)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(b, a, atol=tolerance)
     assert distance(before, one) > 0.05
 
 
-def test_the_loss_is_that_of_the_whole_batch():
+def test_the_loss_is_that_of_the_whole_batch(two_replicas):
     # Two replicas of which one has 8 of the 48 target positions and the other 40.
-    model = make_model(TWO, "sgd")
+    model = make_model(two_replicas, "sgd")
     inputs, labels, batch_weights = next(iter(batches(1)))
     assert np.count_nonzero(batch_weights[:4]) == 8
     assert np.count_nonzero(batch_weights[4:]) == 40
@@ -93,10 +92,12 @@ def test_the_loss_is_that_of_the_whole_batch():
     assert history["token_accuracy"][0] == pytest.approx(expected_accuracy, abs=1e-6)
 
 
-@pytest.mark.parametrize("devices", [ONE, TWO], ids=len)
-def test_the_gradient_of_the_whole_batch_is_clipped(devices):
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_the_gradient_of_the_whole_batch_is_clipped(two_replicas, num_replicas):
+    strategy = two_replicas if num_replicas == 2 else ONE
+
     def step(clip_norm):
-        model = make_model(devices, "sgd", clip_norm=clip_norm)
+        model = make_model(strategy, "sgd", clip_norm=clip_norm)
         before = weights(model)
         fit(model, batches(1))
         return distance(before, weights(model)) / 0.05
@@ -106,9 +107,9 @@ def test_the_gradient_of_the_whole_batch_is_clipped(devices):
     assert step(clip_norm=CLIP_NORM) == pytest.approx(CLIP_NORM, rel=1e-5)
 
 
-def test_many_short_fits_are_one_long_fit():
+def test_many_short_fits_are_one_long_fit(two_replicas):
     def train(fits, steps):
-        model = make_model(TWO, "adam", clip_norm=1.0, use_ema=True, ema_momentum=0.9)
+        model = make_model(two_replicas, "adam", clip_norm=1.0, use_ema=True, ema_momentum=0.9)
         for epoch in range(fits):
             fit(model, batches(steps), epoch)
         averages = [v.numpy() for v in model.optimizer._model_variables_moving_average]
@@ -120,8 +121,8 @@ def test_many_short_fits_are_one_long_fit():
     assert distance(one, one_averages) > 0.01
 
 
-def test_the_average_is_that_of_the_weights_after_each_step():
-    model = make_model(TWO, "sgd", use_ema=True, ema_momentum=0.9)
+def test_the_average_is_that_of_the_weights_after_each_step(two_replicas):
+    model = make_model(two_replicas, "sgd", use_ema=True, ema_momentum=0.9)
     average = None
     for epoch in range(3):
         fit(model, batches(1), epoch)

@@ -1,0 +1,575 @@
+"""End to end on tiny sizes: training, stopped runs, evaluation, export, execution."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import h5py
+import matplotlib.image
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from keras_l2e import execute, export, models, prepared_data, run_flags, train, training
+from keras_l2e.errors import WorkError
+from keras_l2e.scoring import Scorer
+from keras_l2e.tasks import TASKS, Difficulty, grid
+
+TINY = [
+    "--task=addition",
+    "--target_length=2",
+    "--input_form=reverse",
+    "--examples_per_difficulty=300",
+    "--num_epochs=8",
+    "--batches_per_epoch=5",
+    "--hidden_dim=16",
+    "--embedding_dim=8",
+    "--global_batch_size=32",
+    "--validation_examples=50",
+    "--test_examples=60",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def trained(run_command, folder):
+    """The folder of a finished run and the process that left it."""
+    process = run_command("train", *TINY, "--workdir=W", "--data_dir=data", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder / "W", process
+
+
+def read_weights(path):
+    """The bytes of every weight in a .keras file."""
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
+        weights = {}
+        h5py.File(file).visititems(
+            lambda name, item: (
+                weights.update({name: item[()].tobytes()})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    assert len(weights) == 9
+    return weights
+
+
+def test_it_leaves_every_file_and_says_nothing_but_progress(trained):
+    workdir, process = trained
+    assert process.stderr == ""
+    assert sorted(path.name for path in workdir.iterdir()) == [
+        "breakdown.png",
+        "checkpoints",
+        "evaluation.json",
+        "exact_match.png",
+        "flags.cfg",
+        "history.jsonl",
+        "learning_curve.png",
+        "model.keras",
+        "saved_model",
+        "tensorboard",
+        "timing.jsonl",
+    ]
+    for path in workdir.glob("*.png"):
+        assert matplotlib.image.imread(path).std() > 0.01
+    lines = process.stdout.splitlines()
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 8
+    for i, line in enumerate(epochs, start=1):
+        assert re.fullmatch(
+            rf"epoch {i}/8  addition length [12]  loss \d\.\d+  "
+            r"validation token_accuracy [\d.]+% exact_match [\d.]+%  \(target: [\d.]+%\)  "
+            r"[\d,]+ programs/s  \d:\d\d:\d\d left at most",
+            line,
+        )
+    assert "data: data (2 of 2 configs to build)" in lines
+    assert lines[-1] == "results, plots and SavedModel: W"
+
+
+def test_history_and_evaluation_depend_on_no_clock_and_no_place(trained):
+    workdir, _ = trained
+    history = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in history] == list(range(1, 9))
+    assert [line["num_examples"] for line in history] == list(range(160, 1281, 160))
+    for line in history:
+        assert sorted(line) == [
+            "advanced_to",
+            "difficulty",
+            "epoch",
+            "judged_by",
+            "judged_token_accuracy",
+            "learning_rate",
+            "loss",
+            "num_examples",
+            "target_validation",
+            "token_accuracy",
+            "validation",
+        ]
+    # A hundred 1-digit sums: their validation split is too small to judge by.
+    assert history[0]["difficulty"] == {"length": 1, "nesting": 1}
+    assert history[0]["judged_by"] == "training"
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    assert sorted(evaluation) == [
+        "beyond_training",
+        "by_carry_chain",
+        "chance_token_accuracy",
+        "input_form",
+        "rows",
+        "samples",
+        "seed",
+        "split",
+        "task",
+    ]
+    names = ("task", "split", "input_form", "seed")
+    assert [evaluation[name] for name in names] == ["addition", "test", "reverse", 1]
+    for row in evaluation["rows"]:
+        assert list(row) == [
+            "length",
+            "nesting",
+            "num_examples",
+            "token_accuracy",
+            "exact_match",
+            "free_token_accuracy",
+            "answer_in_program",
+        ]
+    assert [(row["length"], row["nesting"]) for row in evaluation["rows"]] == [(1, 1), (2, 1)]
+    assert evaluation["rows"][1]["num_examples"] == 60
+    beyond = [(row["length"], row["num_examples"]) for row in evaluation["beyond_training"]]
+    assert beyond == [(3, 1000), (4, 1000)]
+    timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in timing] == list(range(1, 9))
+    assert all(line["seconds"] > 0 for line in timing)
+
+
+def start(folder, *arguments):
+    command = [sys.executable, "-m", "keras_l2e.train", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, text=True, **pipes)
+
+
+def stop_after_an_epoch(process, signal_number):
+    """Sends the signal after an epoch; gives the exit code and what stderr holds."""
+    for line in process.stdout:
+        if line.startswith("epoch "):
+            process.send_signal(signal_number)
+            break
+    _, stderr = process.communicate(timeout=100)
+    return process.returncode, stderr
+
+
+def test_a_run_stopped_in_every_way_ends_as_one_left_alone(trained, folder, run_command):
+    # With the flags the first one wrote; they name its folder, the command line another.
+    workdir, _ = trained
+    command = ["--workdir=again", f"--flagfile={workdir / 'flags.cfg'}"]
+    again = folder / "again"
+    stopped = "stopped; the same command goes on from what is finished\n"
+    for signal_number, outcome in (
+        (signal.SIGKILL, (-9, "")),
+        (signal.SIGINT, (130, stopped)),
+        (signal.SIGTERM, (143, stopped)),
+    ):
+        assert stop_after_an_epoch(start(folder, *command), signal_number) == outcome
+        assert not (again / "evaluation.json").exists()
+    # As if killed with a checkpoint half on the disk.
+    newest = max((again / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    process = run_command("train", *command, cwd=folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert f"again/checkpoints/{newest.name} is not a whole checkpoint" in process.stdout
+    assert re.search(r"^going on after epoch [2-6]$", process.stdout, re.MULTILINE)
+    assert read_weights(again / "model.keras") == read_weights(workdir / "model.keras")
+    for name in ("history.jsonl", "evaluation.json"):
+        assert (again / name).read_text() == (workdir / name).read_text()
+    lines = [(path / "flags.cfg").read_text().splitlines() for path in (again, workdir)]
+    assert set(lines[0]) ^ set(lines[1]) == {"--workdir=W", "--workdir=again"}
+
+
+def test_evaluation_repeats_itself(trained, folder, run_command):
+    workdir, _ = trained
+    shutil.copytree(workdir, folder / "copy")
+    (folder / "copy/evaluation.json").unlink()
+    (folder / "copy/exact_match.png").unlink()
+    process = run_command("evaluate", "--workdir=copy", cwd=folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    text = (workdir / "evaluation.json").read_text()
+    assert (folder / "copy/evaluation.json").read_text() == text
+    assert (folder / "copy/exact_match.png").stat().st_size > 0
+    assert "(not trained): token_accuracy" in process.stdout
+
+
+def test_other_data_are_an_error_of_one_line(trained, folder, run_command):
+    workdir, _ = trained
+    shutil.copytree(folder / "data", folder / "other_data")
+    info = folder / (
+        f"other_data/learning_to_execute/addition_length_2_examples_300/"
+        f"{prepared_data.VERSION}/dataset_info.json"
+    )
+    info.write_text(info.read_text().replace(f'"{prepared_data.VERSION}"', '"0.9.0"'))
+    before = (workdir / "evaluation.json").read_text()
+    process = run_command("evaluate", f"--workdir={workdir}", "--data_dir=other_data", cwd=folder)
+    assert process.returncode == 1
+    assert re.fullmatch(r"error: .*version 0\.9\.0 where .* is expected.*\n", process.stderr)
+    assert (workdir / "evaluation.json").read_text() == before
+
+
+PROGRAMS = ["print(12+34)", "print(5+6)", "print(99+99)", "print(0)"]
+UNREADABLE = [
+    "",
+    "Print(1+2)",  # P is no character of the class.
+    "print(123+45)",  # One character longer than any program of the trained difficulties.
+    "print(1\u00b2)",  # Two bytes.
+    b"print(\xff\xfe)",
+]
+
+# Runs where keras_l2e and Keras cannot be imported; prints what the SavedModel gives.
+LOADER = """
+import json, sys
+sys.modules["keras_l2e"] = sys.modules["keras"] = None
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serving_default"]
+programs = [bytes.fromhex(text) for text in json.loads(sys.argv[2])]
+def as_lists(outputs):
+    return {name: tf.strings.as_string(value).numpy().tolist() if value.dtype != tf.string
+            else value.numpy().tolist() for name, value in outputs.items()}
+results = {
+    "batch": as_lists(serve(program=tf.constant(programs))),
+    "none": as_lists(serve(program=tf.constant([], tf.string))),
+    "steps": as_lists(model.decode_steps(tf.constant(programs))),
+    "no_steps": as_lists(model.decode_steps(tf.constant([], tf.string))),
+    "signature": str(serve.structured_input_signature) + str(serve.structured_outputs),
+}
+print(json.dumps(results, default=bytes.decode))
+"""
+
+
+@pytest.fixture(scope="module")
+def served(trained, folder, run_command):
+    """What an exported network gives for PROGRAMS and UNREADABLE in turn, in another process."""
+    process = run_command("export", "--workdir=W", "--output=below/exported", cwd=folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == "SavedModel: below/exported\n"
+    texts = [text if isinstance(text, bytes) else text.encode() for text in PROGRAMS + UNREADABLE]
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            LOADER,
+            str(folder / "below/exported"),
+            json.dumps([text.hex() for text in texts]),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_the_saved_model_gives_what_decoding_gives(trained, served):
+    workdir, _ = trained
+    scorer = Scorer(models.load(workdir / "model.keras"), "reverse", max_steps=4)
+    programs = [program.encode() for program in PROGRAMS]
+    scores = scorer.score(programs, [b"0"] * len(programs))
+    assert served["batch"]["output"][: len(PROGRAMS)] == scores.outputs
+    for probability in served["batch"]["probability"][: len(PROGRAMS)]:
+        assert 0 <= float(probability) < 1
+    for part in ("program", "string", "output", "probability", "float32"):
+        assert part in served["signature"]
+
+
+def test_rows_that_cannot_be_read_are_empty_and_harm_no_other(served):
+    count = len(PROGRAMS)
+    assert served["batch"]["output"][count:] == [""] * len(UNREADABLE)
+    assert [float(p) for p in served["batch"]["probability"][count:]] == [0.0] * len(UNREADABLE)
+    for row in served["steps"]["characters"][count:]:
+        assert set(row) == {""}
+    assert served["none"] == {"output": [], "probability": []}
+    assert served["no_steps"]["characters"] == []
+
+
+def test_steps_are_the_answer_one_by_one(served):
+    steps = served["steps"]
+    for i in range(len(PROGRAMS)):
+        characters = [character for character in steps["characters"][i] if character]
+        text = "".join(character for character in characters if character != "EOS")
+        assert text == served["batch"]["output"][i]
+        probabilities = [float(p) for p in steps["probabilities"][i]]
+        product = math.prod(probabilities[: len(characters)])
+        whole = float(served["batch"]["probability"][i])
+        # Printed with six digits.
+        assert whole == (pytest.approx(product, rel=1e-4) if characters[-1] == "EOS" else 0)
+        for step, character in enumerate(characters):
+            candidates = steps["candidates"][i][step]
+            values = [float(p) for p in steps["candidate_probabilities"][i][step]]
+            assert len(candidates) == 5 and candidates[0] == character
+            assert values == sorted(values, reverse=True)
+            assert values[0] == probabilities[step]
+
+
+def test_execute(trained, folder, run_command):
+    (folder / "program.py").write_text("print(12+34)\n")
+    assert execute._read_program([str(folder / "program.py")]) == "print(12+34)"
+    assert execute._read_program(["print(12+34)"]) == "print(12+34)"
+    assert execute._read_program(["print(1)" * 1000]) == "print(1)" * 1000
+    process = run_command("execute", "--model=W", cwd=folder, input="print(12+34)\n")
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
+    assert lines[0] == "program    print(12+34)"
+    assert lines[1].startswith("predicted  ")
+    assert lines[2:4] == ["true       46", "wrong"]
+    assert lines[4] == "character  probability"
+    for line in lines[5:]:
+        assert re.fullmatch(r"(\S|\\n| |EOS) +[01]\.\d{4}", line)
+
+
+def make_config(folder, **changes):
+    """The flags of a tiny run as `train` gets them."""
+    values = flags.FlagValues()
+    run_flags.define(values)
+    values(["", *TINY, f"--workdir={folder}", f"--data_dir={folder.parent / 'data'}"])
+    return SimpleNamespace(**values.flag_values_dict() | {"num_replicas": 2} | changes)
+
+
+@pytest.fixture
+def make_run(folder, two_replicas):
+    """Makes a run in this process, on two replicas, with its data prepared."""
+
+    def make(name, **changes):
+        config = make_config(folder / name, **changes)
+        prepared_data.prepare(
+            config.task,
+            grid(Difficulty(config.target_length, config.target_nesting)),
+            config.data_dir,
+            config.examples_per_difficulty,
+            report=str,
+        )
+        (folder / name).mkdir()
+        return training.Run(config, folder / name, two_replicas)
+
+    return make
+
+
+VARIANTS = {
+    "paper": {
+        "task": "program",
+        "target_nesting": 2,
+        "num_layers": 2,
+        "tie_encoder_decoder": True,
+        "embedding_dim": 16,
+        "uniform_init": 0.08,
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "learning_rate_schedule": "plateau",
+        "loss_scale": "example",
+        "clip_norm": 5.0,
+        "average_decay": 0.0,
+        "num_epochs": 2,
+    },
+    "generated": {
+        "task": "copy",
+        "train_source": "generated",
+        "input_form": "double",
+        "strategy": "baseline",
+        "optimizer": "adam",
+        "learning_rate_schedule": "cosine",
+        "average_decay": 0.5,
+        "num_epochs": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_flags(folder, make_run, name):
+    run = make_run(name, **VARIANTS[name])
+    run.train()
+    train.finish(run)
+    evaluation = json.loads((folder / name / "evaluation.json").read_text())
+    task = TASKS[run.config.task]
+    assert len(evaluation["rows"]) == 2 * run.config.target_nesting
+    assert ("by_operation" in evaluation) == (name == "paper")
+    if name == "generated":
+        assert all(row["answer_in_program"] == 1.0 for row in evaluation["rows"])
+    served = tf.saved_model.load(str(folder / name / "saved_model"))
+    samples = evaluation["samples"]
+    programs = [sample["program"] for sample in samples]
+    outputs = served.signatures["serving_default"](program=tf.constant(programs))["output"]
+    assert [output.decode() for output in outputs.numpy()] == [s["output"] for s in samples]
+    assert [task.answer(program) for program in programs] == [s["target"] for s in samples]
+
+
+def test_the_paper_is_named_when_its_network_is_trained(folder):
+    def described(**changes):
+        run = training.Run.__new__(training.Run)
+        run.config = make_config(folder / "new", **changes)
+        run.averaged = run.build_model()
+        return run.describe()
+
+    shape = {"num_layers": 2, "hidden_dim": 400, "embedding_dim": 400}
+    line = described(**shape, tie_encoder_decoder=True)
+    assert line.endswith("one stack reads and writes, 2,597,643 parameters (the paper's network)")
+    assert "paper" not in described(**shape)
+
+
+class ScriptedFit:
+    """Stands in for a model: `fit` gives the losses of a list."""
+
+    def __init__(self, model, losses):
+        self.optimizer = model.optimizer
+        self.trainable_variables = model.trainable_variables
+        self.losses = list(losses)
+        self.rates = []
+
+    def fit(self, *args, **kwargs):
+        self.rates.append(float(self.optimizer.learning_rate.numpy()))
+        return SimpleNamespace(
+            history={"loss": [self.losses[len(self.rates) - 1]], "token_accuracy": [0.5]}
+        )
+
+
+@pytest.fixture
+def scripted_run(make_run):
+    """Runs at the target; losses, and exact matches in validation, are those of the lists."""
+
+    def make(name, losses, exact_matches=None, **changes):
+        run = make_run(name, strategy="mix", num_epochs=len(losses), **changes)
+        run.model = ScriptedFit(run.model, losses)
+        run.save = run.report = lambda *args: None
+        rates = exact_matches or [0.0] * len(losses)
+        run.score = lambda *args: {
+            "token_accuracy": 0.5,
+            "exact_match": rates[run.epoch - 1],
+            "num_examples": 50,
+        }
+        run.train()
+        return run
+
+    return make
+
+
+def test_plateau_decays_the_rate_after_epochs_that_gain_nothing(scripted_run):
+    run = scripted_run(
+        "plateau",
+        losses=[5.0, 4.0, 4.0, 3.0, 3.5, 3.0, 2.0, 2.5, 2.5],
+        learning_rate_schedule="plateau",
+        learning_rate=0.5,
+        min_learning_rate=0.25,
+    )
+    # Decayed after epochs 3, 5, 6 and 8; 0.5 * 0.8**4 is below 0.25, so there is no ninth.
+    expected = [0.5, 0.5, 0.5, 0.4, 0.4, 0.32, 0.256, 0.256]
+    assert run.model.rates == pytest.approx(expected)
+    assert [line["learning_rate"] for line in run.history] == pytest.approx(expected)
+
+
+def test_cosine_goes_down_over_the_run(scripted_run):
+    run = scripted_run(
+        "cosine",
+        losses=[1.0] * 4,
+        learning_rate_schedule="cosine",
+        learning_rate=0.5,
+    )
+    half = 0.5 * math.sqrt(0.5)
+    assert run.model.rates == pytest.approx([0.5, (0.5 + half) / 2, 0.25, (0.5 - half) / 2])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_two_good_epochs_running_end_the_run(scripted_run, schedule):
+    run = scripted_run(
+        f"stop_{schedule}",
+        losses=[5.0, 4.0, 3.0, 2.0, 1.0, 0.5],
+        exact_matches=[0.95, 0.5, 0.9, 0.9, 1.0, 1.0],
+        learning_rate_schedule=schedule,
+        stop_at_exact_match=0.9,
+    )
+    assert len(run.history) == 4
+
+
+def test_levels_that_are_mastered_are_left_at_once(make_run):
+    run = make_run("levels", strategy="naive")
+    accuracies = {Difficulty(1): 0.99, Difficulty(2): 0.5}
+    splits = []
+
+    def score(difficulty, split, scores):
+        splits.append(split)
+        return {"token_accuracy": accuracies[difficulty]}
+
+    run.score = score
+    judged = run.judge({})
+    assert judged == {
+        "judged_by": "training",
+        "judged_token_accuracy": 0.99,
+        "advanced_to": {"length": 2, "nesting": 1},
+    }
+    # 29 sums of one digit are few to judge by, 300 of two digits enough.
+    assert splits == ["train", "validation"]
+    assert run.curriculum.at_target(run.state)
+    judged = run.judge({})
+    assert (judged["judged_by"], judged["advanced_to"]) == ("validation", None)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(scripted_run):
+    with pytest.raises(WorkError, match=r"the loss is nan in epoch 2 .*before it are kept"):
+        scripted_run("nan", losses=[1.0, math.nan])
+
+
+def test_execute_what_is_learnt_by_heart(folder, make_run):
+    # Ten digits: copy of length 1.
+    run = make_run(
+        "copy_1",
+        task="copy",
+        target_length=1,
+        strategy="baseline",
+        batches_per_epoch=150,
+        num_epochs=1,
+        learning_rate=0.02,
+        average_decay=0.0,
+    )
+    run.train()
+    model_dir = folder / "copy_1/saved_model"
+    export.export(run.config, run.averaged, model_dir)
+    for program in {program.decode() for program in run.data[Difficulty(1), "train"][0]}:
+        lines = execute.execute(model_dir, program).splitlines()
+        assert lines[:4] == [
+            f"program    {program}",
+            f"predicted  {program}",
+            f"true       {program}",
+            "right",
+        ]
+        assert [line.split()[0] for line in lines[5:]] == [program, "EOS"]
+    for text, reason in (
+        ("", "the program is empty"),
+        ("7\n8", "the program has 3 characters; this network was trained on at most 1"),
+        ("1A", "unknown character 'A' at position 1 of the program"),
+    ):
+        with pytest.raises(WorkError) as error:
+            execute.execute(model_dir, text)
+        assert str(error.value) == reason
+
+
+def test_execute_says_what_is_no_program(trained):
+    workdir, _ = trained
+    lines = execute.execute(workdir / "saved_model", "print(1+)").splitlines()
+    assert lines[2].startswith("true       unknown: ")
+    assert "right" not in lines and "wrong" not in lines
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "assets.extra/keras_l2e.json"])
+def test_a_broken_saved_model_is_an_error_of_one_line(trained, folder, name):
+    workdir, _ = trained
+    model_dir = folder / f"broken_{name[0]}"
+    shutil.copytree(workdir / "saved_model", model_dir)
+    (model_dir / name).write_bytes((model_dir / name).read_bytes()[:100])
+    with pytest.raises(WorkError, match="is not a whole SavedModel"):
+        execute.execute(model_dir, "print(1)")
