@@ -1,7 +1,9 @@
 """Greedy decoding in graph: from the encoder's states, one id at a time, until every row has ended.
 
-states = model.get_layer("encoder")(encoder_token_ids)
-ids, logits = greedy_decode(model, states, max_steps=7, bos=41, eos=42)
+    states = model.get_layer("encoder")(encoder_token_ids)
+    ids, logits = greedy_decode(model, states, max_steps=7, bos=41, eos=42)
+
+`ids` are what the model writes, `logits` what it thought at each step.
 """
 
 from collections.abc import Sequence

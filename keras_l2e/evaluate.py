@@ -1,6 +1,8 @@
 """Evaluates a trained network on held-out programs and writes evaluation.json and its plots.
 
-python -m keras_l2e.evaluate --workdir=W
+    python -m keras_l2e.evaluate --workdir=W
+
+The test split of every trained difficulty, then the next difficulties, which were not trained.
 """
 
 import random

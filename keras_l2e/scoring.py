@@ -1,8 +1,10 @@
 """A model's answers to stored examples: teacher-forced counts and free-running outputs.
 
->>> scores = Scorer(model, "none", max_steps=4).score([b"print(1+2)"], [b"3"])
->>> scores.num_right, scores.num_tokens, scores.outputs
-([2], [2], ['3'])
+    >>> scores = Scorer(model, "none", max_steps=4).score([b"print(1+2)"], [b"3"])
+    >>> scores.num_right, scores.num_tokens, scores.outputs
+    ([2], [2], ['3'])
+
+A target of one character has two tokens, itself and EOS.
 """
 
 from collections.abc import Sequence
