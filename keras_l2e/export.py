@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from keras_l2e import command_line, run_flags, runtime
-from keras_l2e.errors import UsageError
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
 if __name__ == "__main__":
@@ -35,6 +35,9 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
         config: the flags of the training run.
         model: a `keras.Model` of `models.MODELS`.
         output: the folder to write; what stands there is replaced.
+
+    Raises:
+        WorkError: it cannot be written.
     """
     import tensorflow as tf
 
@@ -46,7 +49,11 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     module = _module(model, config.input_form, longest_program, longest_target + 1)
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.serve})
+    try:
+        tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.serve})
+    except tf.errors.OpError as error:  # TensorFlow's word for a full disk, say.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise WorkError(f"{output} cannot be written: {error.message}") from None
     description = {
         "task": config.task,
         "input_form": config.input_form,

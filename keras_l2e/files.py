@@ -14,6 +14,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)  # A full disk does not say where.
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

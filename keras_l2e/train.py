@@ -40,7 +40,7 @@ def train(config: SimpleNamespace) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     run_flags.write(workdir, config)
     print(f"workdir: {workdir}")
-    print(f"{config.num_replicas} replicas, {runtime.num_cores()} cores, oneDNN {config.onednn}")
+    print(f"replicas: {config.num_replicas}, cores: {runtime.num_cores()}, oneDNN: {config.onednn}")
     levels = grid(Difficulty(config.target_length, config.target_nesting))
     prepared_data.prepare(config.task, levels, config.data_dir, config.examples_per_difficulty)
 

@@ -27,10 +27,11 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
     def write(temporary):
         temporary.write_text("ne")
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="No space left on device") as error:
         files.write_atomically(path, write)
+    assert error.value.filename == str(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

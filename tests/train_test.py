@@ -558,6 +558,20 @@ def test_execute_what_is_learnt_by_heart(folder, make_run):
         assert str(error.value) == reason
 
 
+def test_an_export_to_a_full_disk_is_an_error_of_one_line(trained, folder, monkeypatch):
+    workdir, _ = trained
+
+    def save(module, path, **kwargs):
+        (folder / path).mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    output = folder / "full"
+    with pytest.raises(WorkError, match="full cannot be written: No space left on device"):
+        export.export(run_flags.read(workdir), models.load(workdir / "model.keras"), output)
+    assert not list(folder.glob("*full*"))
+
+
 def test_execute_says_what_is_no_program(trained):
     workdir, _ = trained
     lines = execute.execute(workdir / "saved_model", "print(1+)").splitlines()
