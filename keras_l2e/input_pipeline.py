@@ -196,6 +196,40 @@ def training_batches(
     return _without_autotuning(dataset.prefetch(8))
 
 
+def distribute(make_dataset, strategy: tf.distribute.Strategy):
+    """What `fit` reads under a strategy: each replica has the pipeline, and keeps its share.
+
+    The strategy's own way of dealing out one pipeline puts datasets behind it that cannot be told
+    to do without autotuning.
+
+    Args:
+        make_dataset: a function that gives the dataset of whole batches; called for each replica.
+        strategy: the distribution strategy.
+    """
+
+    def make_share(context: tf.distribute.InputContext):
+        dataset = share_of_replica(
+            make_dataset(), context.input_pipeline_id, context.num_input_pipelines
+        )
+        return _without_autotuning(dataset)
+
+    options = tf.distribute.InputOptions(
+        experimental_fetch_to_device=False,
+        experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+    )
+    return strategy.distribute_datasets_from_function(make_share, options)
+
+
+def share_of_replica(dataset: tf.data.Dataset, replica: int, num_replicas: int):
+    """The part of each batch that one replica computes: equal, consecutive shares of its rows."""
+
+    def share(rows):
+        size = tf.shape(rows)[0] // num_replicas
+        return rows[replica * size : (replica + 1) * size]
+
+    return dataset.map(lambda *batch: tf.nest.map_structure(share, batch)).prefetch(2)
+
+
 def evaluation_batches(
     programs: Sequence[bytes], targets: Sequence[bytes], *, input_form: str, batch_size: int
 ):

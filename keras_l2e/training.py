@@ -57,7 +57,7 @@ class Run:
             workdir: where the run leaves its files.
             strategy: the distribution strategy to train under.
         """
-        self.config, self.workdir = config, workdir
+        self.config, self.workdir, self.strategy = config, workdir, strategy
         self.curriculum = curriculum.Curriculum(
             config.strategy,
             grid(Difficulty(config.target_length, config.target_nesting)),
@@ -199,7 +199,7 @@ class Run:
             rate *= 0.5 * (1 + math.cos(math.pi * self.epoch / config.num_epochs))
         self.model.optimizer.learning_rate = rate
         fitted = self.model.fit(
-            self.batches(weights),
+            input_pipeline.distribute(lambda: self.batches(weights), self.strategy),
             initial_epoch=self.epoch,
             epochs=self.epoch + 1,
             shuffle=False,

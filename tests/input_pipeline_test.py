@@ -253,3 +253,15 @@ def test_an_epoch_read_twice_is_the_same_epoch():
     # The first fit of a process reads the first batch to build the model, then starts again.
     dataset = batches([numbered_source("a", 40), numbered_source("b", 40)], [0.5, 0.5])
     assert as_lists(dataset) == as_lists(dataset)
+
+
+def test_replicas_share_each_batch_in_order():
+    dataset = tf.data.Dataset.range(12).batch(6).map(lambda x: ({"ids": x}, x + 100))
+    shares = [
+        [(inputs["ids"].numpy().tolist(), labels.numpy().tolist()) for inputs, labels in share]
+        for share in (input_pipeline.share_of_replica(dataset, i, 2) for i in range(2))
+    ]
+    assert shares == [
+        [([0, 1, 2], [100, 101, 102]), ([6, 7, 8], [106, 107, 108])],
+        [([3, 4, 5], [103, 104, 105]), ([9, 10, 11], [109, 110, 111])],
+    ]
