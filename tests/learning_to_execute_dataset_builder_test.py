@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 import tensorflow_datasets as tfds
@@ -210,3 +212,26 @@ def test_the_candidates_suffice_for_every_training_split():
     num_candidates = l2e.config_from_name("copy_length_2").num_candidates
     sigma = (num_candidates * share * (1 - share)) ** 0.5
     assert num_candidates * share - 4 * sigma > n
+
+
+def test_unknown_config_is_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown config 'addition_length_65'; allowed are prog"):
+        l2e.Builder(config="addition_length_65", data_dir=tmp_path)
+    command = [
+        pathlib.Path(sys.executable).with_name("tfds"),
+        "build",
+        "--config=addition_length_65",
+    ]
+    process = subprocess.run(
+        [*command, f"--data_dir={tmp_path}"],
+        cwd=pathlib.Path(__file__).parent.parent / "datasets/learning_to_execute",
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error")]
+    assert "'addition_length_65'" in line
+    assert "addition_length_1..64" in line
+    assert list(tmp_path.iterdir()) == []

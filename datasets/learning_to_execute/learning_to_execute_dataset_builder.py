@@ -10,9 +10,11 @@ its program. Every split takes its candidates in order:
 import dataclasses
 import functools
 import random
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -103,6 +105,15 @@ def config_from_name(name: str) -> LearningToExecuteConfig | None:
     )
 
 
+def _allowed_names() -> str:
+    ranges = (
+        f"{name}_length_1..{task.max_length}"
+        + (f"_nesting_1..{task.max_nesting}" if task.max_nesting > 1 else "")
+        for name, task in TASKS.items()
+    )
+    return ", ".join(ranges) + ", each also with _examples_N for another size"
+
+
 class StableExampleWriter(writer.ExampleWriter):
     """Writes the features of an example in the order of their names.
 
@@ -136,7 +147,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     @classmethod
     def get_builder_config(cls, name, version=None):
         """Also finds the configs of other sizes, `..._examples_1000`, which are not listed."""
-        return super().get_builder_config(name, version) or config_from_name(name)
+        config = super().get_builder_config(name, version) or config_from_name(name)
+        if config is None:
+            message = f"unknown config {name!r}; allowed are {_allowed_names()}"
+            if Path(sys.argv[0]).stem == "tfds":
+                # The command would show a ValueError as a traceback under a hundred near names.
+                print(f"error: {message}", file=sys.stderr)
+                sys.exit(2)
+            raise ValueError(message)
+        return config
 
     def _info(self):
         # No description: TFDS prefers one given here to the stored one, which is written last.
