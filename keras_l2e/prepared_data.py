@@ -143,6 +143,7 @@ def prepare(
         raise ValueError(f"{examples_per_difficulty} examples per difficulty; at least 1 is needed")
     for difficulty in difficulties:
         TASKS[task].check(difficulty)
+    data_dir = epath.Path(data_dir).expanduser()  # TFDS would make a folder named ~.
     missing = []
     try:
         for difficulty in dict.fromkeys(difficulties):

@@ -340,3 +340,13 @@ def test_import_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout == "False\n"
+
+
+def test_home_directory_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    prepared_data.prepare("copy", [Difficulty(3)], "~/data", 20)
+    texts, targets = prepared_data.read("copy", Difficulty(3), "train", "~/data", 20)
+    assert len(texts) == 20
+    assert list(texts) == list(targets)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
