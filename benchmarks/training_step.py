@@ -49,7 +49,7 @@ def keras_side(network: str, ours: bool):
     import keras
     import tensorflow as tf
 
-    from keras_l2e import layers, optimizers
+    from keras_l2e import input_pipeline, layers, optimizers
 
     layer_count, cells, embedding_dim, tied, *_ = NETWORKS[network]
     read, written = batch(network)
@@ -74,7 +74,8 @@ def keras_side(network: str, ours: bool):
     options.autotune.enabled = False
 
     def run(num_steps: int) -> None:
-        dataset = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
+        repeated = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
+        dataset = input_pipeline.distribute(lambda: repeated, strategy) if ours else repeated
         model.fit(dataset, verbose=0, shuffle=False)
 
     return run
