@@ -72,6 +72,8 @@ class Run:
             for difficulty in self.curriculum.levels
             for split in ("train", "validation")
         }
+        # Counted once: repeats are sought among all stored examples of a difficulty.
+        self.judging_splits = {level: self.judging_split(level) for level in self.curriculum.levels}
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             self.model = self.build_model()
@@ -277,7 +279,7 @@ class Run:
         first = None
         while True:
             difficulty = self.curriculum.difficulty(self.state)
-            split = self.judging_split(difficulty)
+            split = self.judging_splits[difficulty]
             accuracy = self.score(difficulty, split, scores)["token_accuracy"]
             if first is None:
                 first = {
