@@ -22,9 +22,9 @@ import numpy as np
 VOCABULARY_SIZE = 43
 # hidden layers, cells, embedding, one stack for both, batch, steps read, steps written, burst
 NETWORKS = {
-    "2x400": (2, 400, 400, True, 100, 35, 15, 12),
-    "1x128": (1, 128, 64, False, 128, 27, 13, 40),
-    "1x256": (1, 256, 64, False, 128, 20, 10, 30),
+    "2x400": (2, 400, 400, True, 100, 35, 15, 16),
+    "1x128": (1, 128, 64, False, 128, 27, 13, 48),
+    "1x256": (1, 256, 64, False, 128, 20, 10, 32),
 }
 SIDES = ("ours", "keras", "torch_1", "torch_2")
 CLIP_NORM = 1.0
@@ -49,7 +49,7 @@ def keras_side(network: str, ours: bool):
     import keras
     import tensorflow as tf
 
-    from keras_l2e import input_pipeline, layers, optimizers
+    from keras_l2e import input_pipeline, layers, optimizers, training
 
     layer_count, cells, embedding_dim, tied, *_ = NETWORKS[network]
     read, written = batch(network)
@@ -66,6 +66,7 @@ def keras_side(network: str, ours: bool):
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
+            steps_per_execution=training.STEPS_PER_EXECUTION,
         )
     assert ours == any(isinstance(x, layers.LSTM) for x in model.get_layer("encoder").layers)
     weights = np.full(written.shape, 1 / written.size, np.float32)

@@ -46,12 +46,12 @@ def lstm(
             if uniform_init
         }
 
-    def stack(name: str) -> list[keras.layers.Layer]:
+    def stack(name: str, outputs_wanted: bool = True) -> list[keras.layers.Layer]:
         return [
             layers.LSTM(
                 hidden_dim,
                 unit_forget_bias=not uniform_init,
-                return_sequences=True,
+                return_sequences=outputs_wanted or i < num_layers - 1,
                 return_state=True,
                 name=f"{name}_lstm_{i}",
                 **initializers("kernel", "recurrent", "bias"),
@@ -63,8 +63,10 @@ def lstm(
     embedding = layers.EmbeddingTable(
         vocabulary_size, embedding_dim or hidden_dim, name="embedding", **initializers("embeddings")
     )
-    reader = stack("shared" if tie_encoder_decoder else "encoder")
-    writer = reader if tie_encoder_decoder else stack("decoder")
+    if tie_encoder_decoder:
+        reader = writer = stack("shared")
+    else:
+        reader, writer = stack("encoder", outputs_wanted=False), stack("decoder")
     logits = keras.layers.Dense(vocabulary_size, name="logits", **initializers("kernel", "bias"))
 
     # Encoder.

@@ -109,4 +109,7 @@ def start(num_replicas: int):
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * num_replicas,
     )
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(num_replicas)])
+    # The default, collective operations, cannot run several steps in one call.
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(num_replicas)], tf.distribute.ReductionToOneDevice()
+    )

@@ -39,6 +39,8 @@ JUDGEABLE_EXAMPLES = 200
 # the distinct programs of length 1, nine in ten are conditionals).
 JUDGEABLE_REPEATS = 0.5
 PLATEAU_DECAY = 0.8
+# Steps made in one call from Python: a call costs 2 ms beside them, and Ctrl-C waits for its end.
+STEPS_PER_EXECUTION = 16
 
 
 class Run:
@@ -117,6 +119,7 @@ class Run:
             # Weights sum to 1 over the whole batch, whatever the number of replicas.
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
+            steps_per_execution=STEPS_PER_EXECUTION,
         )
 
     def describe(self) -> str:
