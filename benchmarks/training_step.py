@@ -2,7 +2,8 @@
 
     python benchmarks/training_step.py --json=FILE
 
-The same encoder-decoder, batch, loss, clipping and plain SGD everywhere; each side in a process of
+The same encoder-decoder, batch, loss, clipping and plain SGD everywhere: examples of the package's
+own tasks, all of one length, so that no padding is computed on any side. Each side in a process of
 its own with the thread settings that suit it (ours: replicas of one thread each, as in train.py;
 stock Keras: TensorFlow's defaults, no strategy; PyTorch: one thread, and all cores). They take
 turns, a burst of steps each, so that a change of the machine's speed meets all of them. Keras runs
@@ -12,33 +13,65 @@ in `fit`; what a call of `fit` costs beside its steps is shown apart.
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import measuring
 import numpy as np
 
-VOCABULARY_SIZE = 43
-# hidden layers, cells, embedding, one stack for both, batch, steps read, steps written, burst
+from keras_l2e.tasks import TASKS, Difficulty
+
+
+class Network(NamedTuple):
+    """What is trained, on what, and how many steps a burst has."""
+
+    layer_count: int
+    cells: int
+    embedding_dim: int
+    tied: bool
+    task: str
+    difficulty: Difficulty
+    rows: int
+    read: int  # Steps, EOS included.
+    written: int
+    burst: int
+
+
 NETWORKS = {
-    "2x400": (2, 400, 400, True, 100, 35, 15, 16),
-    "1x128": (1, 128, 64, False, 128, 27, 13, 48),
-    "1x256": (1, 256, 64, False, 128, 20, 10, 32),
+    "2x400": Network(2, 400, 400, True, "program", Difficulty(6, 2), 100, 42, 8, 16),
+    "1x128": Network(1, 128, 64, False, "addition", Difficulty(10), 128, 29, 11, 48),
+    "1x256": Network(1, 256, 64, False, "program", Difficulty(4, 1), 128, 24, 6, 32),
 }
+# Of `vocabulary`, which would bring TensorFlow into PyTorch's processes.
+VOCABULARY_SIZE = 43
 SIDES = ("ours", "keras", "torch_1", "torch_2")
 CLIP_NORM = 1.0
 LEARNING_RATE = 1e-3
 
 
-def batch(network: str) -> tuple[np.ndarray, np.ndarray]:
-    """Random ids to read and to write."""
-    *_, rows, read, written, _ = NETWORKS[network]
-    rng = np.random.default_rng(0)
-    return tuple(rng.integers(1, 41, size=(rows, n)).astype(np.int32) for n in (read, written))
+def draw_batch(network: Network) -> dict[str, list[list[int]]]:
+    """Ids to read, to write from (BOS first) and to write (EOS last), of drawn examples."""
+    from keras_l2e import runtime
+
+    runtime.load_tensorflow()
+    from keras_l2e import vocabulary
+
+    rng = random.Random(0)
+    batch = {"read": [], "given": [], "written": []}
+    while len(batch["read"]) < network.rows:
+        example = TASKS[network.task].generate(rng, network.difficulty)
+        read, written = map(vocabulary.encode, example)
+        if (len(read), len(written)) == (network.read - 1, network.written - 1):
+            batch["read"].append([*read, vocabulary.EOS])
+            batch["given"].append([vocabulary.BOS, *written])
+            batch["written"].append([*written, vocabulary.EOS])
+    return batch
 
 
-def keras_side(network: str, ours: bool):
+def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
     """A function that makes a number of steps in `fit`."""
     from keras_l2e import runtime
 
@@ -49,18 +82,17 @@ def keras_side(network: str, ours: bool):
     import keras
     import tensorflow as tf
 
-    from keras_l2e import input_pipeline, layers, optimizers, training
+    from keras_l2e import input_pipeline, layers, optimizers, training, vocabulary
 
-    layer_count, cells, embedding_dim, tied, *_ = NETWORKS[network]
-    read, written = batch(network)
+    shape = vocabulary.SIZE, network.cells, network.layer_count, network.embedding_dim, network.tied
     with strategy.scope() if ours else contextlib.nullcontext():
         if ours:
             from keras_l2e.models import lstm
 
-            model = lstm(VOCABULARY_SIZE, cells, layer_count, embedding_dim, tied)
+            model = lstm(*shape)
             optimizer = optimizers.SGD(LEARNING_RATE, clip_norm=CLIP_NORM)
         else:
-            model = stock_model(keras, layer_count, cells, embedding_dim, tied)
+            model = stock_model(*shape)
             optimizer = keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=CLIP_NORM)
         model.compile(
             optimizer,
@@ -69,8 +101,9 @@ def keras_side(network: str, ours: bool):
             steps_per_execution=training.STEPS_PER_EXECUTION,
         )
     assert ours == any(isinstance(x, layers.LSTM) for x in model.get_layer("encoder").layers)
-    weights = np.full(written.shape, 1 / written.size, np.float32)
-    example = {"encoder_token_ids": read, "decoder_token_ids": written}, written, weights
+    written = batch["written"]
+    inputs = {"encoder_token_ids": batch["read"], "decoder_token_ids": batch["given"]}
+    example = inputs, written, np.full(written.shape, 1 / written.size, np.float32)
     options = tf.data.Options()
     options.autotune.enabled = False
 
@@ -82,8 +115,9 @@ def keras_side(network: str, ours: bool):
     return run
 
 
-def stock_model(keras, layer_count: int, cells: int, embedding_dim: int, tied: bool):
+def stock_model(vocabulary_size: int, cells: int, layer_count: int, embedding_dim: int, tied: bool):
     """The same network from stock layers."""
+    import keras
 
     def stack():
         return [
@@ -91,7 +125,7 @@ def stock_model(keras, layer_count: int, cells: int, embedding_dim: int, tied: b
             for _ in range(layer_count)
         ]
 
-    embedding = keras.layers.Embedding(VOCABULARY_SIZE, embedding_dim, mask_zero=True)
+    embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, mask_zero=True)
     reader = stack()
     writer = reader if tied else stack()
     read = keras.Input([None], dtype="int32", name="encoder_token_ids")
@@ -104,22 +138,27 @@ def stock_model(keras, layer_count: int, cells: int, embedding_dim: int, tied: b
     x = embedding(written)
     for layer, state in zip(writer, encoder(read), strict=True):
         x, *_ = layer(x, initial_state=state)
-    logits = keras.layers.Dense(VOCABULARY_SIZE)(x)
+    logits = keras.layers.Dense(vocabulary_size)(x)
     return keras.Model({"encoder_token_ids": read, "decoder_token_ids": written}, logits)
 
 
-def torch_side(network: str, num_threads: int):
+def torch_side(network: Network, batch: dict[str, np.ndarray], num_threads: int):
     """A function that makes a number of steps."""
     import torch
     from torch import nn
 
     torch.set_num_threads(num_threads)
-    layer_count, cells, embedding_dim, tied, *_ = NETWORKS[network]
-    read, written = (torch.from_numpy(ids.astype(np.int64)) for ids in batch(network))
-    embedding = nn.Embedding(VOCABULARY_SIZE, embedding_dim)
-    reader = nn.LSTM(embedding_dim, cells, layer_count, batch_first=True)
-    writer = reader if tied else nn.LSTM(embedding_dim, cells, layer_count, batch_first=True)
-    logits = nn.Linear(cells, VOCABULARY_SIZE)
+    read, given, written = (
+        torch.from_numpy(batch[name].astype(np.int64)) for name in ("read", "given", "written")
+    )
+
+    def stack():
+        return nn.LSTM(network.embedding_dim, network.cells, network.layer_count, batch_first=True)
+
+    embedding = nn.Embedding(VOCABULARY_SIZE, network.embedding_dim)
+    reader = stack()
+    writer = reader if network.tied else stack()
+    logits = nn.Linear(network.cells, VOCABULARY_SIZE)
     parameters = list(nn.ModuleList([embedding, reader, writer, logits]).parameters())
     optimizer = torch.optim.SGD(parameters, LEARNING_RATE)
 
@@ -127,7 +166,7 @@ def torch_side(network: str, num_threads: int):
         for _ in range(num_steps):
             optimizer.zero_grad()
             _, states = reader(embedding(read))
-            outputs, _ = writer(embedding(written), states)
+            outputs, _ = writer(embedding(given), states)
             loss = nn.functional.cross_entropy(logits(outputs).flatten(0, 1), written.flatten())
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
@@ -136,16 +175,21 @@ def torch_side(network: str, num_threads: int):
     return run
 
 
-def serve(side: str, network: str) -> None:
-    """A side's process: for each line on standard input, a burst; answers with its two times."""
+def serve(side: str, name: str) -> None:
+    """A side's process: reads the batch, then makes a burst for each line on standard input.
+
+    It answers each with its two times.
+    """
+    network = NETWORKS[name]
+    batch = {key: np.array(ids, np.int32) for key, ids in json.loads(input()).items()}
     if side.startswith("torch"):
         cores = len(os.sched_getaffinity(0))
-        run = torch_side(network, 1 if side == "torch_1" else cores)
+        run = torch_side(network, batch, 1 if side == "torch_1" else cores)
     else:
-        run = keras_side(network, side == "ours")
+        run = keras_side(network, batch, side == "ours")
     run(3)
     run(1)
-    burst = NETWORKS[network][-1]
+    burst = network.burst
     print("ready", flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
@@ -161,11 +205,13 @@ def serve(side: str, network: str) -> None:
 def measure(network: str, sides: list[str], repeats: int) -> dict[str, dict]:
     """Seconds a step, and a call's cost beside its steps, of each side; they take turns."""
     processes = {}
+    batch = json.dumps(draw_batch(NETWORKS[network]))
     for side in sides:
         command = [sys.executable, __file__, f"--side={side}", f"--network={network}"]
         processes[side] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        print(batch, file=processes[side].stdin, flush=True)
     steps = {side: [] for side in sides}
     calls = {side: [] for side in sides}
     for process in processes.values():

@@ -72,8 +72,8 @@ class LSTM(keras.layers.LSTM):
         else:
             # A row of embeddings @ kernel + bias for each position: as fast as looking it up, and
             # its gradient is a product too, not a slow sum over segments.
-            x = tf.one_hot(tf.transpose(sequences), embeddings.shape[0])
-            kernel = tf.matmul(embeddings, kernel) + bias
+            table = tf.matmul(embeddings, kernel) + bias
+            x, kernel = _one_hot_of_present(tf.transpose(sequences), table)
             bias = tf.zeros_like(bias)
         lengths = None
         if mask is not None:
@@ -169,6 +169,29 @@ def lstm(x, h, c, kernel, recurrent_kernel, bias, lengths=None, return_sequences
     return results if return_sequences else (None, *results)
 
 
+def _one_hot_of_present(ids, table):
+    """Token ids as rows to be multiplied with the rows of a table, of those that occur.
+
+    A batch of sums has 18 of the 43 characters, and answers have 13: the products are that much
+    smaller. Their number is rounded up to a multiple of 8, or every batch would bring shapes of
+    its own, for each of which oneDNN first has to make kernels.
+
+    Args:
+        ids: int32 [t, n].
+        table: float32 [v, d].
+
+    Returns:
+        x: float32 [t, n, k], k <= v.
+        rows: float32 [k, d]; x @ rows are the rows of the table at the ids.
+    """
+    present, places = tf.unique(tf.reshape(ids, [-1]))
+    size = tf.size(present)
+    depth = tf.minimum((size + 7) // 8 * 8, table.shape[0])
+    present = tf.pad(present, [[0, depth - size]], constant_values=-1)  # A row of zeros.
+    rows = tf.matmul(tf.one_hot(present, table.shape[0]), table)
+    return tf.one_hot(tf.reshape(places, tf.shape(ids)), depth), rows
+
+
 def _forward(x, h, c, kernel, recurrent_kernel, bias):
     """Gates, cells and outputs of all steps: i, cs, f, o, ci, co, h, each float32 [t, n, units]."""
     no_peephole = tf.zeros_like(bias[: recurrent_kernel.shape[0]])
@@ -198,21 +221,20 @@ def _backward(arguments, saved, lengths, d_outputs, d_last_h, d_last_c):
     """
     x, h, c, kernel, recurrent_kernel, bias = arguments
     units = recurrent_kernel.shape[0]
-    # The gates' operation gives their gradients in the order input, candidate, forget, output.
-    w = _swap_middle(tf.concat([kernel, recurrent_kernel], axis=0))
-    # Transposed once: products with a transposed matrix take 1.3 to 3 times as long.
-    recurrent_transposed = tf.transpose(w[-units:])
+    # Transposed once: products with a transposed matrix take 1.3 to 3 times as long. The gates'
+    # operation gives their gradients in the order input, candidate, forget, output.
+    recurrent_transposed = tf.transpose(_swap_middle(recurrent_kernel))
+    w = tf.concat([kernel, recurrent_kernel], axis=0)
     no_peephole = tf.zeros_like(bias[:units])
     num_steps = tf.shape(x)[0]
     width = 4 * units
 
-    def step(t, d_h, d_c, d_gates):
+    def gates(t, cs_before, d_h, d_c):
         if d_outputs is not None:
             d_h += d_outputs[t]
-        before = tf.maximum(t - 1, 0)
         d_c, d_gate, *_ = tf.raw_ops.LSTMBlockCellGrad(
-            x=x[0],  # Only its shape counts, and that of h_prev.
-            cs_prev=tf.cond(t > 0, lambda: saved.cs[before], lambda: c),
+            x=x[0],  # Only its shape counts, and those of h_prev and w.
+            cs_prev=cs_before,
             h_prev=h,
             w=w,
             wci=no_peephole,
@@ -229,33 +251,45 @@ def _backward(arguments, saved, lengths, d_outputs, d_last_h, d_last_c):
             h_grad=d_h,
             use_peephole=False,
         )
-        d_h = tf.matmul(d_gate, recurrent_transposed)
-        return t - 1, d_h, d_c, d_gates.write(t, d_gate)
+        return tf.ensure_shape(d_c, [None, units]), d_gate
+
+    def step(t, d_h, d_c, d_gates):
+        d_c, d_gate = gates(t, saved.cs[t - 1], d_h, d_c)
+        return t - 1, tf.matmul(d_gate, recurrent_transposed), d_c, d_gates.write(t, d_gate)
+
+    def ending(t, d_h, d_c):
+        """Adds the gradient of the last states in the rows whose last step is t."""
+        end = tf.cast(tf.equal(lengths, t + 1), tf.float32)[:, None]
+        return d_h + end * d_last_h, d_c + end * d_last_c
 
     def step_where_rows_end(t, d_h, d_c, d_gates):
-        end = tf.cast(tf.equal(lengths, t + 1), tf.float32)[:, None]
-        return step(t, d_h + end * d_last_h, d_c + end * d_last_c, d_gates)
+        return step(t, *ending(t, d_h, d_c), d_gates)
 
     d_gates = tf.TensorArray(tf.float32, num_steps, element_shape=[None, width])
     if lengths is None:
         state = (num_steps - 1, d_last_h, d_last_c, d_gates)
     else:
         zeros = tf.zeros_like(h)
-        first_end = tf.maximum(tf.reduce_min(lengths) - 1, 0)
+        first_end = tf.maximum(tf.reduce_min(lengths) - 1, 1)
         state = tf.while_loop(
             lambda t, *_: t >= first_end,
             step_where_rows_end,
             (num_steps - 1, zeros, zeros, d_gates),
         )
-    _, d_h, d_c, d_gates = tf.while_loop(lambda t, *_: t >= 0, step, state)
+    _, d_h, d_c, d_gates = tf.while_loop(lambda t, *_: t >= 1, step, state)
+    # The first step has other cells before it, and its product is left out of the graph where
+    # nobody asks for the gradient of the first states.
+    if lengths is not None:
+        d_h, d_c = ending(0, d_h, d_c)
+    d_c, d_gate = gates(0, c, d_h, d_c)
+    d_h = tf.matmul(d_gate, recurrent_transposed)
+    d_gates = d_gates.write(0, d_gate)
     if lengths is not None:  # The last states of rows without a step are the first ones.
-        none = tf.cast(tf.equal(lengths, 0), tf.float32)[:, None]
-        d_h += none * d_last_h
-        d_c += none * d_last_c
+        d_h, d_c = ending(-1, d_h, d_c)
     d_gates = d_gates.stack()
     flat = tf.reshape(d_gates, [-1, width])
-    d_x = tf.reshape(tf.matmul(flat, w[:-units], transpose_b=True), tf.shape(x))
-    d_kernel = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), flat, transpose_a=True)
+    d_x = tf.reshape(tf.matmul(flat, _swap_middle(kernel), transpose_b=True), tf.shape(x))
+    d_kernel = tf.matmul(tf.reshape(x, [-1, tf.shape(x)[-1]]), flat, transpose_a=True)
     # Slices, not a copy of all outputs shifted by one step.
     d_recurrent = tf.matmul(
         tf.reshape(saved.h[:-1], [-1, units]),
