@@ -115,6 +115,12 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "cores or more.",
         lower=0,
     )
+    integer(
+        "threads_per_replica",
+        0,
+        "Threads within an operation on CPU; 0: the cores, shared evenly among the replicas.",
+        lower=0,
+    )
     choice("onednn", "auto", ["auto", "on", "off"], "TensorFlow's oneDNN kernels on CPU.")
 
 

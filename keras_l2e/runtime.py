@@ -84,15 +84,17 @@ def default_num_replicas() -> int:
     return len(tf.config.list_physical_devices("GPU")) or min(2, num_cores())
 
 
-def start(num_replicas: int):
+def start(num_replicas: int, threads_per_replica: int = 1):
     """Sets up TensorFlow's devices and threads and gives the distribution strategy.
 
     Must run before anything else uses TensorFlow in the process.
 
     Args:
         num_replicas: replicas of the model, 1 to `num_devices()`. On CPU as many logical devices
-            are made, which share the cores evenly, one chain of single-threaded operations each:
-            small products lose half their rate to threads that wait for each other.
+            are made, one chain of operations each.
+        threads_per_replica: threads within an operation, on CPU. With two cores two replicas of
+            one thread are best: small products lose half their rate to threads that wait for each
+            other.
 
     Returns:
         A `tf.distribute.MirroredStrategy`.
@@ -101,7 +103,7 @@ def start(num_replicas: int):
 
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(num_replicas)])
-    tf.config.threading.set_intra_op_parallelism_threads(max(1, num_cores() // num_replicas))
+    tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
     # One thread for each replica's chain of operations: with two more, for the input pipeline, a
     # step at 1 x 128 took a fifth longer.
     tf.config.threading.set_inter_op_parallelism_threads(max(2, num_replicas))

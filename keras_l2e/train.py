@@ -34,13 +34,16 @@ def train(config: SimpleNamespace) -> None:
         return
     runtime.load_tensorflow(config.onednn)
     share_among_replicas(config)
-    strategy = runtime.start(config.num_replicas)
+    strategy = runtime.start(config.num_replicas, config.threads_per_replica)
     from keras_l2e import prepared_data, training
 
     workdir.mkdir(parents=True, exist_ok=True)
     run_flags.write(workdir, config)
     print(f"workdir: {workdir}")
-    print(f"replicas: {config.num_replicas}, cores: {runtime.num_cores()}, oneDNN: {config.onednn}")
+    print(
+        f"replicas: {config.num_replicas}, threads in each: {config.threads_per_replica}, "
+        f"cores: {runtime.num_cores()}, oneDNN: {config.onednn}"
+    )
     levels = grid(Difficulty(config.target_length, config.target_nesting))
     prepared_data.prepare(config.task, levels, config.data_dir, config.examples_per_difficulty)
 
@@ -73,7 +76,8 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
     settled = SimpleNamespace(**vars(config))
     if (workdir / run_flags.NAME).exists():
         earlier = run_flags.read(workdir)
-        settled.num_replicas = config.num_replicas or earlier.num_replicas
+        for name in ("num_replicas", "threads_per_replica"):
+            setattr(settled, name, getattr(config, name) or getattr(earlier, name))
         if config.onednn == "auto":
             settled.onednn = earlier.onednn
         run_flags.check_same(settled, earlier)
@@ -85,7 +89,7 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
 
 
 def share_among_replicas(config: SimpleNamespace) -> None:
-    """Decides --num_replicas where it was left open.
+    """Decides --num_replicas and --threads_per_replica where they were left open.
 
     Raises:
         UsageError: there are not so many devices, or the batch cannot be shared evenly.
@@ -99,6 +103,9 @@ def share_among_replicas(config: SimpleNamespace) -> None:
             f"--global_batch_size={config.global_batch_size}; allowed multiples of the "
             f"{config.num_replicas} replicas"
         )
+    config.threads_per_replica = config.threads_per_replica or max(
+        1, runtime.num_cores() // config.num_replicas
+    )
 
 
 def finish(run) -> None:

@@ -30,7 +30,8 @@ def write_run(workdir, finished=False, **changes):
     values = flags.FlagValues()
     run_flags.define(values)
     values(["", f"--workdir={workdir}"])
-    config = SimpleNamespace(**values.flag_values_dict() | {"num_replicas": 2, "onednn": "off"})
+    settled = {"num_replicas": 2, "threads_per_replica": 1, "onednn": "off"}
+    config = SimpleNamespace(**values.flag_values_dict() | settled)
     vars(config).update(changes)
     workdir.mkdir()
     run_flags.write(workdir, config)
@@ -279,9 +280,9 @@ def test_flags_are_written_and_read_back(tmp_path):
 
 def test_open_flags_are_taken_over_from_the_run(folder):
     config = run_flags.read(folder / "run")
-    config.num_replicas, config.onednn = 0, "auto"
+    config.num_replicas, config.threads_per_replica, config.onednn = 0, 0, "auto"
     settled = train.settle(config, folder / "run")
-    assert (settled.num_replicas, settled.onednn) == (2, "off")
+    assert (settled.num_replicas, settled.threads_per_replica, settled.onednn) == (2, 1, "off")
 
 
 @pytest.mark.parametrize(
@@ -294,10 +295,13 @@ def test_open_flags_are_taken_over_from_the_run(folder):
 )
 def test_replicas_share_the_batch(num_replicas, global_batch_size, message, monkeypatch):
     monkeypatch.setattr("keras_l2e.runtime.num_devices", lambda: 2)
-    config = SimpleNamespace(num_replicas=num_replicas, global_batch_size=global_batch_size)
+    monkeypatch.setattr("keras_l2e.runtime.num_cores", lambda: 4)
+    config = SimpleNamespace(
+        num_replicas=num_replicas, threads_per_replica=0, global_batch_size=global_batch_size
+    )
     if message is None:
         train.share_among_replicas(config)
-        assert config.num_replicas == num_replicas
+        assert (config.num_replicas, config.threads_per_replica) == (num_replicas, 4)
     else:
         with pytest.raises(UsageError, match=message):
             train.share_among_replicas(config)
