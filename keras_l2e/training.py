@@ -74,6 +74,11 @@ class Run:
             for difficulty in self.curriculum.levels
             for split in ("train", "validation")
         }
+        self.sources = {
+            level: tuple(tf.constant(column, tf.string) for column in self.data[level, "train"])
+            for level in self.curriculum.levels
+            if config.train_source == "prepared"
+        }
         # Counted once: repeats are sought among all stored examples of a difficulty.
         self.judging_splits = {level: self.judging_split(level) for level in self.curriculum.levels}
         keras.utils.set_random_seed(config.seed)
@@ -246,7 +251,7 @@ class Run:
             seed = self.seed_of(difficulty, "train")
             if config.train_source == "generated":
                 return input_pipeline.generated_source(config.task, difficulty, seed)
-            return input_pipeline.prepared_source(*self.data[difficulty, "train"], seed)
+            return input_pipeline.prepared_source(*self.sources[difficulty], seed)
 
         return input_pipeline.training_batches(
             [source(difficulty) for difficulty in self.curriculum.levels],
