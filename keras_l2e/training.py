@@ -11,11 +11,13 @@ stopped anywhere and goes on ends with the same weights, bit for bit.
 import json
 import math
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_l2e import (
@@ -114,12 +116,16 @@ class Run:
             **(averaging if config.average_decay else {}),
         )
         optimizer.build(self.model.trainable_variables)
+        self.compile_with(optimizer, STEPS_PER_EXECUTION)
+
+    def compile_with(self, optimizer: keras.Optimizer, steps_per_execution: int) -> None:
+        """Gives the model an optimizer that has its variables, and the loss."""
         self.model.compile(
             optimizer,
             # Weights sum to 1 over the whole batch, whatever the number of replicas.
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
-            steps_per_execution=STEPS_PER_EXECUTION,
+            steps_per_execution=steps_per_execution,
         )
 
     def describe(self) -> str:
@@ -195,6 +201,9 @@ class Run:
 
         Returns:
             The epoch's line of history.jsonl.
+
+        Raises:
+            WorkError: the loss or a weight is no number any more.
         """
         config = self.config
         difficulty = self.curriculum.difficulty(self.state)
@@ -203,19 +212,11 @@ class Run:
         if config.learning_rate_schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self.epoch / config.num_epochs))
         self.model.optimizer.learning_rate = rate
-        fitted = self.model.fit(
-            input_pipeline.distribute(lambda: self.batches(weights), self.strategy),
-            initial_epoch=self.epoch,
-            epochs=self.epoch + 1,
-            shuffle=False,
-            verbose=0,
-        ).history
+        start = [variable.numpy() for variable in self.variables()]
+        fitted = self.fit(weights)
         loss = fitted["loss"][0]
-        if not math.isfinite(loss):
-            raise WorkError(
-                f"the loss is {loss} in epoch {self.epoch + 1} (learning rate {rate:g}); "
-                f"the epochs before it are kept in {self.workdir}"
-            )
+        if not (math.isfinite(loss) and _are_finite(self.model.trainable_variables)):
+            raise self.explain(loss, start, weights)
         self.epoch += 1
         self.average_weights()
         if config.learning_rate_schedule == "plateau" and difficulty == self.target:
@@ -238,7 +239,69 @@ class Run:
             **judged,
         }
 
-    def batches(self, weights: list[float]):
+    def fit(self, weights: list[float], *callbacks: keras.callbacks.Callback) -> dict:
+        """Trains on the batches of the epoch to come; gives the means of its loss and accuracy."""
+        return self.model.fit(
+            input_pipeline.distribute(
+                lambda: self.batches(weights, self.config.input_form), self.strategy
+            ),
+            initial_epoch=self.epoch,
+            epochs=self.epoch + 1,
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
+        ).history
+
+    def explain(self, loss: float, start: list[np.ndarray], weights: list[float]) -> WorkError:
+        """Finds the batch at which an epoch came to grief, and writes its programs to a file.
+
+        To look at every step costs time, so it is done only now: the epoch, which is a pure
+        function of its start, is trained again step by step.
+
+        Args:
+            loss: the epoch's mean loss.
+            start: the values of `variables()` before the epoch.
+            weights: the epoch's shares of the difficulties.
+
+        Returns:
+            An error that names the batch and the file.
+        """
+        for variable, value in zip(self.variables(), start, strict=True):
+            variable.assign(value)
+        with self.strategy.scope():
+            self.compile_with(self.model.optimizer, steps_per_execution=1)
+        search = _FirstBadBatch()
+        self.fit(weights, search)
+        epoch, rate = self.epoch + 1, float(self.model.optimizer.learning_rate.numpy())
+        what = "the weights are no numbers" if math.isfinite(loss) else f"the loss is {loss}"
+        kept = f"the epochs before it are kept in {self.workdir}"
+        if search.step is None:
+            return WorkError(f"{what} in epoch {epoch} (learning rate {rate:g}); {kept}")
+        # As they were drawn, whatever the form in which the network reads them.
+        batches = self.batches(weights, "none").skip(search.step)
+        (inputs, labels, _), *_ = batches.take(1)
+        programs, targets = (
+            [text.decode() for text in vocabulary.decode_batch(ids).numpy()]
+            for ids in (inputs["encoder_token_ids"], labels)
+        )
+        path = self.workdir / "bad_batch.json"
+        files.write_json(
+            path,
+            {
+                "epoch": epoch,
+                "step": search.step + 1,
+                "loss": str(search.loss),  # JSON has no nan.
+                "learning_rate": rate,
+                "programs": programs,
+                "targets": targets,
+            },
+        )
+        return WorkError(
+            f"{what} in epoch {epoch}, from step {search.step + 1} on (learning rate {rate:g}); "
+            f"the programs of that step are in {path}; {kept}"
+        )
+
+    def batches(self, weights: list[float], input_form: str):
         """The batches of the epoch to come."""
         config = self.config
 
@@ -252,7 +315,7 @@ class Run:
             [source(difficulty) for difficulty in self.curriculum.levels],
             weights,
             seed=self.seed_of("mixture"),
-            input_form=config.input_form,
+            input_form=input_form,
             loss_scale=config.loss_scale,
             batch_size=config.global_batch_size,
             num_batches=config.batches_per_epoch,
@@ -355,6 +418,29 @@ class Run:
                 if value is not None:
                     tf.summary.write(key, value, metadata=metadata)
         self.summary_writer.flush()
+
+
+class _FirstBadBatch(keras.callbacks.Callback):
+    """Stops a fit of single steps at the first whose loss, or what it makes of the weights, is nan.
+
+    Attributes:
+        step: int, from 0; None if there is none.
+        loss: float, that batch's own.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.step = self.loss = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.reset_metrics()  # Or the next loss would be the mean of all.
+        if not (math.isfinite(logs["loss"]) and _are_finite(self.model.trainable_variables)):
+            self.step, self.loss = batch, float(logs["loss"])
+            self.model.stop_training = True
+
+
+def _are_finite(variables: Sequence[keras.Variable]) -> bool:
+    return all(np.isfinite(variable.numpy()).all() for variable in variables)
 
 
 def _name(difficulty: dict) -> str:

@@ -17,7 +17,16 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from keras_l2e import execute, export, models, prepared_data, run_flags, train, training
+from keras_l2e import (
+    execute,
+    export,
+    input_pipeline,
+    models,
+    prepared_data,
+    run_flags,
+    train,
+    training,
+)
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
 from keras_l2e.tasks import TASKS, Difficulty, grid
@@ -428,6 +437,7 @@ class ScriptedFit:
 
     def __init__(self, model, losses):
         self.optimizer = model.optimizer
+        self.variables = model.variables
         self.trainable_variables = model.trainable_variables
         self.losses = list(losses)
         self.rates = []
@@ -519,9 +529,69 @@ def test_levels_that_are_mastered_are_left_at_once(make_run):
     assert (judged["judged_by"], judged["advanced_to"]) == ("validation", None)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(scripted_run):
-    with pytest.raises(WorkError, match=r"the loss is nan in epoch 2 .*before it are kept"):
-        scripted_run("nan", losses=[1.0, math.nan])
+@pytest.mark.parametrize("poisoned", [True, False])
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_batch(folder, make_run, poisoned):
+    """Some steps into the second epoch: a rate that explodes, or a batch whose weight does."""
+    name = f"nan_{poisoned}"
+    run = make_run(name, strategy="baseline", batches_per_epoch=20)
+    batches = run.batches
+
+    def poison(weights, input_form):
+        dataset = batches(weights, input_form)
+        if run.epoch == 0 or input_form == "none":
+            return dataset
+        return dataset.enumerate().map(
+            lambda i, batch: (*batch[:2], tf.where(i == 6, math.inf, batch[2]))
+        )
+
+    if poisoned:
+        run.batches = poison
+    else:
+        save = run.save
+        run.save = lambda: (save(), setattr(run, "learning_rate", 1e38))
+    with pytest.raises(WorkError) as error:
+        run.train()
+    path = folder / name / "bad_batch.json"
+    found = json.loads(path.read_text())
+    step = found["step"]
+    rate = r"0\.004" if poisoned else r"1e\+38"
+    assert re.fullmatch(
+        rf"the loss is (nan|inf) in epoch 2, from step {step} on \(learning rate {rate}\); "
+        f"the programs of that step are in {path}; the epochs before it are kept in {path.parent}",
+        str(error.value),
+    )
+    assert step == 7 if poisoned else 1 <= step <= 20
+    assert (found["epoch"], len(found["programs"])) == (2, 32)
+    stored = {
+        (program.decode(), target.decode())
+        for program, target in zip(*run.data[Difficulty(2), "train"], strict=True)
+    }
+    # Also as they were drawn, not as they were read: backwards.
+    assert set(zip(found["programs"], found["targets"], strict=True)) <= stored
+    # The batch that the run met seventh, whatever its order within.
+    (inputs, _, _), *_ = batches([0.0, 1.0], "reverse").skip(step - 1).take(1)
+    lengths = sorted(len(program) for program in found["programs"])
+    read = (inputs["encoder_token_ids"].numpy() != 0).sum(axis=1) - 1
+    assert sorted(read.tolist()) == lengths
+    assert len(run.history) == 1
+    assert [path.name for path in (folder / name / "checkpoints").iterdir()] == ["epoch_00001.npz"]
+
+
+def test_the_threads_of_the_input_pipeline_do_not_change_the_weights(make_run, monkeypatch):
+    without_autotuning = input_pipeline._without_autotuning
+    weights = []
+    for num_threads in (1, 2, 16):
+
+        def with_threads(dataset, num_threads=num_threads):
+            options = tf.data.Options()
+            options.threading.private_threadpool_size = num_threads
+            return without_autotuning(dataset).with_options(options)
+
+        monkeypatch.setattr(input_pipeline, "_without_autotuning", with_threads)
+        run = make_run(f"threads_{num_threads}", train_source="generated", num_epochs=2)
+        run.train()
+        weights.append([variable.numpy().tobytes() for variable in run.variables()])
+    assert weights[0] == weights[1] == weights[2]
 
 
 def test_execute_what_is_learnt_by_heart(folder, make_run):
