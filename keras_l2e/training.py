@@ -8,7 +8,6 @@ An epoch is a pure function of the flags, its number and the curriculum's state,
 stopped anywhere and goes on ends with the same weights, bit for bit.
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -399,14 +398,15 @@ class Run:
             f"{rate:,.0f} programs/s  {_clock(left)} left at most",
             flush=True,
         )
-        with open(self.workdir / "timing.jsonl", "a") as file:
-            entry = {
+        files.append_json_line(
+            self.workdir / "timing.jsonl",
+            {
                 "epoch": self.epoch,
                 "seconds": round(seconds, 3),
                 "programs_per_second": round(rate),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            file.write(json.dumps(entry) + "\n")
+            },
+        )
         scalars = {key: line[key] for key in ("loss", "token_accuracy", "learning_rate")}
         for split in ("validation", "target_validation"):
             for key in ("token_accuracy", "exact_match"):

@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -649,11 +652,98 @@ def test_execute_says_what_is_no_program(trained):
     assert "right" not in lines and "wrong" not in lines
 
 
-@pytest.mark.parametrize("name", ["saved_model.pb", "assets.extra/keras_l2e.json"])
-def test_a_broken_saved_model_is_an_error_of_one_line(trained, folder, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "assets.extra/keras_l2e.json",
+        "assets.extra/SHA256SUMS",
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "missing", "altered"])
+def test_a_broken_saved_model_is_an_error_of_one_line(trained, folder, name, damage):
     workdir, _ = trained
-    model_dir = folder / f"broken_{name[0]}"
+    model_dir = folder / f"broken_{damage}_{Path(name).name}"
     shutil.copytree(workdir / "saved_model", model_dir)
-    (model_dir / name).write_bytes((model_dir / name).read_bytes()[:100])
-    with pytest.raises(WorkError, match="is not a whole SavedModel"):
+    data = bytearray((model_dir / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (model_dir / name).write_bytes(data[:100] if damage == "cut" else data)
+    if damage == "missing":
+        (model_dir / name).unlink()
+    with pytest.raises(WorkError, match="is not a whole SavedModel") as error:
         execute.execute(model_dir, "print(1)")
+    if damage != "missing" and not name.endswith("SUMS"):
+        assert str(error.value).endswith(f": {name} was altered")
+
+
+def test_an_altered_model_is_an_error_of_one_line_or_harmless(trained, folder):
+    workdir, _ = trained
+    path = folder / "altered.keras"
+    data = (workdir / "model.keras").read_bytes()
+    weights = [value.tobytes() for value in models.load(workdir / "model.keras").get_weights()]
+    rng = random.Random(1)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = models.load(path).get_weights()
+        except WorkError as error:
+            assert str(error).startswith(f"{path} is not a whole model: ")
+            refused += 1
+        else:  # A date, say.
+            assert [value.tobytes() for value in found] == weights
+    assert refused > 40
+
+
+class Limits:
+    """What a process may not exceed, as `preexec_fn` takes it: stands in for a full disk."""
+
+    def __init__(self, file_size):
+        self.file_size = file_size
+
+    def __call__(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, self.file_size))
+
+
+@pytest.mark.parametrize(
+    ("limit", "left_out", "name"),
+    [
+        (20_000, ["checkpoints"], "checkpoints/epoch_00001.npz"),
+        (9_000, [], "model.keras"),
+    ],
+)
+def test_a_full_disk_is_an_error_of_one_line(trained, folder, run_command, limit, left_out, name):
+    """No file may be longer than `limit`: a checkpoint, or else the model itself, is."""
+    workdir, _ = trained
+    full = folder / f"full_{limit}"
+    shutil.copytree(workdir, full, ignore=lambda *_: [*left_out, "evaluation.json", "model.keras"])
+    command = ("train", *TINY, f"--workdir={full.name}", "--data_dir=data")
+    process = run_command(*command, cwd=folder, preexec_fn=Limits(limit))
+    assert (process.returncode, process.stderr) == (
+        1,
+        f"error: File too large: {full.name}/{name}\n",
+    )
+    assert not (full / name).exists()
+    assert not list(full.rglob(".*tmp*"))
+    process = run_command(*command, cwd=folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert read_weights(full / "model.keras") == read_weights(workdir / "model.keras")
+
+
+def test_another_network_s_checkpoint_is_an_error_of_one_line(trained, folder, run_command):
+    workdir, _ = trained
+    other = folder / "other_shape"
+    shutil.copytree(workdir, other, ignore=lambda *_: ["evaluation.json"])
+    flags_file = other / "flags.cfg"
+    flags_file.write_text(flags_file.read_text().replace("hidden_dim=16", "hidden_dim=12"))
+    process = run_command(
+        "train", f"--flagfile={flags_file}", f"--workdir={other.name}", cwd=folder
+    )
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"error: other_shape/checkpoints/epoch_00008\.npz is of another model: .* there, .* here\n",
+        process.stderr,
+    )
