@@ -28,6 +28,7 @@ from keras_l2e import (
     optimizers,
     prepared_data,
     vocabulary,
+    workers,
 )
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
@@ -91,7 +92,8 @@ class Run:
         self.learning_rate = config.learning_rate
         print(self.describe())
         self.restore()
-        self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+        if workers.is_chief():
+            self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
     def build_model(self) -> keras.Model:
         """The network with its first weights."""
@@ -115,7 +117,8 @@ class Run:
             **(averaging if config.average_decay else {}),
         )
         optimizer.build(self.model.trainable_variables)
-        self.compile_with(optimizer, STEPS_PER_EXECUTION)
+        # Sums over several workers, collective operations, cannot run in the loop of several steps.
+        self.compile_with(optimizer, 1 if workers.num_workers() > 1 else STEPS_PER_EXECUTION)
 
     def compile_with(self, optimizer: keras.Optimizer, steps_per_execution: int) -> None:
         """Gives the model an optimizer that has its variables, and the loss."""
@@ -126,6 +129,10 @@ class Run:
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
             steps_per_execution=steps_per_execution,
         )
+        if workers.num_workers() > 1:
+            shape = [1, 1]
+            ids = {x.name: tf.zeros(shape, tf.int32) for x in self.model.inputs}
+            workers.fit_for(self.model, (ids, tf.zeros(shape, tf.int32), tf.zeros(shape)))
 
     def describe(self) -> str:
         """One line on the network."""
@@ -149,37 +156,56 @@ class Run:
 
     def save(self) -> None:
         """Keeps all that the epochs to come depend on."""
+        if not workers.is_chief():
+            return
         state = {
             "epoch": self.epoch,
-            "curriculum": self.state,
             "history": self.history,
-            "learning_rate": self.learning_rate,
+            **self.decisions(),
         }
         checkpoints.save(self.workdir / "checkpoints", self.epoch, self.variables(), state)
 
     def restore(self) -> None:
         """Goes back to where `save` was called last, if it was."""
         saved = checkpoints.restore(self.workdir / "checkpoints", self.variables())
+        found = saved["epoch"] if saved else 0
+        if (expected := workers.share(self.strategy, found)) != found:
+            raise WorkError(
+                f"{self.workdir} ends with epoch {found} here and with {expected} at the chief; "
+                "all workers need the same folder"
+            )
         if saved is None:
             return
-        self.epoch = saved["epoch"]
-        level, accuracies = saved["curriculum"]
-        self.state = curriculum.State(level, tuple(accuracies))
+        self.epoch = found
         self.history = saved["history"]
-        self.learning_rate = saved["learning_rate"]
+        self.decide(saved)
         self.average_weights()
         print(f"going on after epoch {self.epoch}")
+
+    def decisions(self) -> dict:
+        """What the epoch to come is trained on, and how fast, as JSON holds it."""
+        return {"curriculum": self.state, "learning_rate": self.learning_rate}
+
+    def decide(self, decisions: dict) -> None:
+        """Takes over what `decisions` gave."""
+        level, accuracies = decisions["curriculum"]
+        self.state = curriculum.State(level, tuple(accuracies))
+        self.learning_rate = decisions["learning_rate"]
 
     def train(self) -> None:
         """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
         while not self.is_over():
             started = time.monotonic()
             line = self.train_epoch()
+            # Each worker has judged by itself, and on another processor a rounding may differ.
+            line, decisions = workers.share(self.strategy, [line, self.decisions()])
+            self.decide(decisions)
             seconds = time.monotonic() - started
             self.history.append(line)
             self.save()
-            files.write_json_lines(self.workdir / "history.jsonl", self.history)
-            self.report(line, seconds)
+            if workers.is_chief():
+                files.write_json_lines(self.workdir / "history.jsonl", self.history)
+                self.report(line, seconds)
 
     def is_over(self) -> bool:
         """Whether the last epoch was the last one."""
@@ -240,16 +266,17 @@ class Run:
 
     def fit(self, weights: list[float], *callbacks: keras.callbacks.Callback) -> dict:
         """Trains on the batches of the epoch to come; gives the means of its loss and accuracy."""
-        return self.model.fit(
-            input_pipeline.distribute(
-                lambda: self.batches(weights, self.config.input_form), self.strategy
-            ),
-            initial_epoch=self.epoch,
-            epochs=self.epoch + 1,
-            shuffle=False,
-            verbose=0,
-            callbacks=list(callbacks),
-        ).history
+        with workers.losses_as_errors():
+            return self.model.fit(
+                input_pipeline.distribute(
+                    lambda: self.batches(weights, self.config.input_form), self.strategy
+                ),
+                initial_epoch=self.epoch,
+                epochs=self.epoch + 1,
+                shuffle=False,
+                verbose=0,
+                callbacks=list(callbacks),
+            ).history
 
     def explain(self, loss: float, start: list[np.ndarray], weights: list[float]) -> WorkError:
         """Finds the batch at which an epoch came to grief, and writes its programs to a file.
@@ -284,17 +311,16 @@ class Run:
             for ids in (inputs["encoder_token_ids"], labels)
         )
         path = self.workdir / "bad_batch.json"
-        files.write_json(
-            path,
-            {
-                "epoch": epoch,
-                "step": search.step + 1,
-                "loss": str(search.loss),  # JSON has no nan.
-                "learning_rate": rate,
-                "programs": programs,
-                "targets": targets,
-            },
-        )
+        found = {
+            "epoch": epoch,
+            "step": search.step + 1,
+            "loss": str(search.loss),  # JSON has no nan.
+            "learning_rate": rate,
+            "programs": programs,
+            "targets": targets,
+        }
+        if workers.is_chief():
+            files.write_json(path, found)
         return WorkError(
             f"{what} in epoch {epoch}, from step {search.step + 1} on (learning rate {rate:g}); "
             f"the programs of that step are in {path}; {kept}"
