@@ -29,6 +29,7 @@ def execute(model_dir: Path, program: str) -> str:
     """
     import tensorflow as tf
 
+    export.check(model_dir)
     try:
         description = json.loads((model_dir / export.DESCRIPTION).read_text("utf-8"))
         task, longest_program = description["task"], description["longest_program"]

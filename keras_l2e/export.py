@@ -9,6 +9,7 @@ candidates. Text it cannot read (empty, unknown characters, longer than any prog
 difficulties) gives output "" and probability 0, and touches no other row.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,9 @@ if __name__ == "__main__":
 
 # Beside the SavedModel: what `execute` needs to know of the run.
 DESCRIPTION = "assets.extra/keras_l2e.json"
+# The digest of every other file, as `sha256sum -c` reads it: TensorFlow does not notice an altered
+# bit in a graph, which may give other answers.
+SUMS = "assets.extra/SHA256SUMS"
 NUM_CANDIDATES = 5
 
 
@@ -63,9 +67,29 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     }
     (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
     (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    names = sorted(
+        path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()
+    )
+    lines = [f"{_digest(temporary / name)}  {name}\n" for name in names]
+    (temporary / SUMS).write_text("".join(lines))
     if output.exists():
         shutil.rmtree(output)
     os.replace(temporary, output)
+
+
+def check(model_dir: Path) -> None:
+    """Raises WorkError if a file of an exported SavedModel is not as it was written."""
+    try:
+        for line in (model_dir / SUMS).read_text("utf-8").splitlines():
+            digest, name = line.split("  ")
+            if _digest(model_dir / name) != digest:
+                raise ValueError(f"{name} was altered")
+    except (OSError, ValueError) as error:
+        raise WorkError(f"{model_dir} is not a whole SavedModel: {error}") from None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _module(model, input_form: str, longest_program: int, max_steps: int):

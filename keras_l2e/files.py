@@ -1,8 +1,9 @@
 """Files that are whole or not there."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -10,15 +11,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary_path)`, then puts that file in place: whole or not at all."""
     temporary = path.with_name(f".tmp.{path.name}")  # Keeps the suffix, which says how to write.
     try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or os.fspath(path)  # A full disk does not say where.
-        raise
+        with _named_in_errors(path):
+            write(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named_in_errors(path: Path) -> Iterator[None]:
+    """Has errors of the file system name the file: a full disk does not say where."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
 
 
 def write_json(path: Path, value) -> None:
@@ -31,3 +40,9 @@ def write_json_lines(path: Path, values: list[dict]) -> None:
     """Writes one JSON object a line, atomically."""
     text = "".join(json.dumps(value) + "\n" for value in values)
     write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def append_json_line(path: Path, value: dict) -> None:
+    """Adds a JSON object as a line; of a log that nothing is read from, so not atomically."""
+    with _named_in_errors(path), open(path, "a") as file:
+        file.write(json.dumps(value) + "\n")

@@ -209,6 +209,8 @@ def training_batches(
 def distribute(make_dataset, strategy: tf.distribute.Strategy):
     """What `fit` reads under a strategy: each replica has the pipeline, and keeps its share.
 
+    With several workers each worker has it, and its replicas take their shares in turns.
+
     The strategy's own way of dealing out one pipeline puts datasets behind it that cannot be told
     to do without autotuning.
 
@@ -221,13 +223,26 @@ def distribute(make_dataset, strategy: tf.distribute.Strategy):
         dataset = share_of_replica(
             make_dataset(), context.input_pipeline_id, context.num_input_pipelines
         )
-        return _without_autotuning(dataset)
+        num_turns = context.num_replicas_in_sync // context.num_input_pipelines
+        return _without_autotuning(dataset if num_turns == 1 else in_turns(dataset, num_turns))
 
+    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    mode = tf.distribute.InputReplicationMode
     options = tf.distribute.InputOptions(
         experimental_fetch_to_device=False,
-        experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+        experimental_replication_mode=mode.PER_WORKER if several_workers else mode.PER_REPLICA,
     )
     return strategy.distribute_datasets_from_function(make_share, options)
+
+
+def in_turns(dataset: tf.data.Dataset, num_turns: int):
+    """Each batch as so many equal ones of consecutive rows, one after the other."""
+
+    def split(*batch):
+        rows = tf.nest.map_structure(lambda x: tf.stack(tf.split(x, num_turns)), batch)
+        return tf.data.Dataset.from_tensor_slices(rows)
+
+    return dataset.flat_map(split)
 
 
 def share_of_replica(dataset: tf.data.Dataset, replica: int, num_replicas: int):

@@ -70,18 +70,21 @@ def _without_import_notes() -> Iterator[None]:
 _IMPORT_NOTES = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()")
 
 
-def num_devices() -> int:
-    """How many replicas this machine can hold: one on each GPU, or else on each CPU core."""
+def num_gpus() -> int:
+    """The GPUs of this machine."""
     import tensorflow as tf
 
-    return len(tf.config.list_physical_devices("GPU")) or num_cores()
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def num_devices() -> int:
+    """How many replicas this machine can hold: one on each GPU, or else on each CPU core."""
+    return num_gpus() or num_cores()
 
 
 def default_num_replicas() -> int:
     """One on each GPU, or else two on the CPU where it has the cores."""
-    import tensorflow as tf
-
-    return len(tf.config.list_physical_devices("GPU")) or min(2, num_cores())
+    return num_gpus() or min(2, num_cores())
 
 
 def start(num_replicas: int, threads_per_replica: int = 1):

@@ -9,7 +9,7 @@ an epoch is a pure function of the flags, its number and the curriculum's state.
 from pathlib import Path
 from types import SimpleNamespace
 
-from keras_l2e import command_line, run_flags, runtime
+from keras_l2e import command_line, run_flags, runtime, workers
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
@@ -34,11 +34,13 @@ def train(config: SimpleNamespace) -> None:
         return
     runtime.load_tensorflow(config.onednn)
     share_among_replicas(config)
-    strategy = runtime.start(config.num_replicas, config.threads_per_replica)
+    start = workers.start if workers.num_workers() > 1 else runtime.start
+    strategy = start(config.num_replicas, config.threads_per_replica)
     from keras_l2e import prepared_data, training
 
-    workdir.mkdir(parents=True, exist_ok=True)
-    run_flags.write(workdir, config)
+    if workers.is_chief():
+        workdir.mkdir(parents=True, exist_ok=True)
+        run_flags.write(workdir, config)
     print(f"workdir: {workdir}")
     print(
         f"replicas: {config.num_replicas}, threads in each: {config.threads_per_replica}, "
@@ -49,7 +51,9 @@ def train(config: SimpleNamespace) -> None:
 
     run = training.Run(config, workdir, strategy)
     run.train()
-    finish(run)
+    if workers.is_chief():
+        finish(run)
+    workers.share(strategy, None)  # To go while the chief still works would look like a loss.
 
 
 def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
@@ -94,17 +98,27 @@ def share_among_replicas(config: SimpleNamespace) -> None:
     Raises:
         UsageError: there are not so many devices, or the batch cannot be shared evenly.
     """
+    num_workers = workers.num_workers()
+    if num_workers > 1:
+        num_devices = num_workers * (runtime.num_gpus() or 1)
+        if config.num_replicas not in (0, num_devices):
+            raise UsageError(
+                f"--num_replicas={config.num_replicas}; TF_CONFIG names {num_workers} workers, "
+                f"which hold {num_devices}"
+            )
+        config.num_replicas = num_devices
     config.num_replicas = config.num_replicas or runtime.default_num_replicas()
-    num_devices = runtime.num_devices()
-    if config.num_replicas > num_devices:
-        raise UsageError(f"--num_replicas={config.num_replicas}; allowed 0 to {num_devices}")
+    if num_workers == 1 and config.num_replicas > runtime.num_devices():
+        raise UsageError(
+            f"--num_replicas={config.num_replicas}; allowed 0 to {runtime.num_devices()}"
+        )
     if config.global_batch_size % config.num_replicas:
         raise UsageError(
             f"--global_batch_size={config.global_batch_size}; allowed multiples of the "
             f"{config.num_replicas} replicas"
         )
     config.threads_per_replica = config.threads_per_replica or max(
-        1, runtime.num_cores() // config.num_replicas
+        1, runtime.num_cores() * num_workers // config.num_replicas
     )
 
 

@@ -8,14 +8,15 @@ An epoch is a pure function of the flags, its number and the curriculum's state,
 stopped anywhere and goes on ends with the same weights, bit for bit.
 """
 
-import json
 import math
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_l2e import (
@@ -27,6 +28,7 @@ from keras_l2e import (
     optimizers,
     prepared_data,
     vocabulary,
+    workers,
 )
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
@@ -95,7 +97,8 @@ class Run:
         self.learning_rate = config.learning_rate
         print(self.describe())
         self.restore()
-        self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+        if workers.is_chief():
+            self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
     def build_model(self) -> keras.Model:
         """The network with its first weights."""
@@ -119,13 +122,22 @@ class Run:
             **(averaging if config.average_decay else {}),
         )
         optimizer.build(self.model.trainable_variables)
+        # Sums over several workers, collective operations, cannot run in the loop of several steps.
+        self.compile_with(optimizer, 1 if workers.num_workers() > 1 else STEPS_PER_EXECUTION)
+
+    def compile_with(self, optimizer: keras.Optimizer, steps_per_execution: int) -> None:
+        """Gives the model an optimizer that has its variables, and the loss."""
         self.model.compile(
             optimizer,
             # Weights sum to 1 over the whole batch, whatever the number of replicas.
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
-            steps_per_execution=STEPS_PER_EXECUTION,
+            steps_per_execution=steps_per_execution,
         )
+        if workers.num_workers() > 1:
+            shape = [1, 1]
+            ids = {x.name: tf.zeros(shape, tf.int32) for x in self.model.inputs}
+            workers.fit_for(self.model, (ids, tf.zeros(shape, tf.int32), tf.zeros(shape)))
 
     def describe(self) -> str:
         """One line on the network."""
@@ -149,37 +161,56 @@ class Run:
 
     def save(self) -> None:
         """Keeps all that the epochs to come depend on."""
+        if not workers.is_chief():
+            return
         state = {
             "epoch": self.epoch,
-            "curriculum": self.state,
             "history": self.history,
-            "learning_rate": self.learning_rate,
+            **self.decisions(),
         }
         checkpoints.save(self.workdir / "checkpoints", self.epoch, self.variables(), state)
 
     def restore(self) -> None:
         """Goes back to where `save` was called last, if it was."""
         saved = checkpoints.restore(self.workdir / "checkpoints", self.variables())
+        found = saved["epoch"] if saved else 0
+        if (expected := workers.share(self.strategy, found)) != found:
+            raise WorkError(
+                f"{self.workdir} ends with epoch {found} here and with {expected} at the chief; "
+                "all workers need the same folder"
+            )
         if saved is None:
             return
-        self.epoch = saved["epoch"]
-        level, accuracies = saved["curriculum"]
-        self.state = curriculum.State(level, tuple(accuracies))
+        self.epoch = found
         self.history = saved["history"]
-        self.learning_rate = saved["learning_rate"]
+        self.decide(saved)
         self.average_weights()
         print(f"going on after epoch {self.epoch}")
+
+    def decisions(self) -> dict:
+        """What the epoch to come is trained on, and how fast, as JSON holds it."""
+        return {"curriculum": self.state, "learning_rate": self.learning_rate}
+
+    def decide(self, decisions: dict) -> None:
+        """Takes over what `decisions` gave."""
+        level, accuracies = decisions["curriculum"]
+        self.state = curriculum.State(level, tuple(accuracies))
+        self.learning_rate = decisions["learning_rate"]
 
     def train(self) -> None:
         """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
         while not self.is_over():
             started = time.monotonic()
             line = self.train_epoch()
+            # Each worker has judged by itself, and on another processor a rounding may differ.
+            line, decisions = workers.share(self.strategy, [line, self.decisions()])
+            self.decide(decisions)
             seconds = time.monotonic() - started
             self.history.append(line)
             self.save()
-            files.write_json_lines(self.workdir / "history.jsonl", self.history)
-            self.report(line, seconds)
+            if workers.is_chief():
+                files.write_json_lines(self.workdir / "history.jsonl", self.history)
+                self.report(line, seconds)
 
     def is_over(self) -> bool:
         """Whether the last epoch was the last one."""
@@ -200,6 +231,9 @@ class Run:
 
         Returns:
             The epoch's line of history.jsonl.
+
+        Raises:
+            WorkError: the loss or a weight is no number any more.
         """
         config = self.config
         difficulty = self.curriculum.difficulty(self.state)
@@ -208,19 +242,11 @@ class Run:
         if config.learning_rate_schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * self.epoch / config.num_epochs))
         self.model.optimizer.learning_rate = rate
-        fitted = self.model.fit(
-            input_pipeline.distribute(lambda: self.batches(weights), self.strategy),
-            initial_epoch=self.epoch,
-            epochs=self.epoch + 1,
-            shuffle=False,
-            verbose=0,
-        ).history
+        start = [variable.numpy() for variable in self.variables()]
+        fitted = self.fit(weights)
         loss = fitted["loss"][0]
-        if not math.isfinite(loss):
-            raise WorkError(
-                f"the loss is {loss} in epoch {self.epoch + 1} (learning rate {rate:g}); "
-                f"the epochs before it are kept in {self.workdir}"
-            )
+        if not (math.isfinite(loss) and _are_finite(self.model.trainable_variables)):
+            raise self.explain(loss, start, weights)
         self.epoch += 1
         self.average_weights()
         if config.learning_rate_schedule == "plateau" and difficulty == self.target:
@@ -243,7 +269,69 @@ class Run:
             **judged,
         }
 
-    def batches(self, weights: list[float]):
+    def fit(self, weights: list[float], *callbacks: keras.callbacks.Callback) -> dict:
+        """Trains on the batches of the epoch to come; gives the means of its loss and accuracy."""
+        with workers.losses_as_errors():
+            return self.model.fit(
+                input_pipeline.distribute(
+                    lambda: self.batches(weights, self.config.input_form), self.strategy
+                ),
+                initial_epoch=self.epoch,
+                epochs=self.epoch + 1,
+                shuffle=False,
+                verbose=0,
+                callbacks=list(callbacks),
+            ).history
+
+    def explain(self, loss: float, start: list[np.ndarray], weights: list[float]) -> WorkError:
+        """Finds the batch at which an epoch came to grief, and writes its programs to a file.
+
+        To look at every step costs time, so it is done only now: the epoch, which is a pure
+        function of its start, is trained again step by step.
+
+        Args:
+            loss: the epoch's mean loss.
+            start: the values of `variables()` before the epoch.
+            weights: the epoch's shares of the difficulties.
+
+        Returns:
+            An error that names the batch and the file.
+        """
+        for variable, value in zip(self.variables(), start, strict=True):
+            variable.assign(value)
+        with self.strategy.scope():
+            self.compile_with(self.model.optimizer, steps_per_execution=1)
+        search = _FirstBadBatch()
+        self.fit(weights, search)
+        epoch, rate = self.epoch + 1, float(self.model.optimizer.learning_rate.numpy())
+        what = "the weights are no numbers" if math.isfinite(loss) else f"the loss is {loss}"
+        kept = f"the epochs before it are kept in {self.workdir}"
+        if search.step is None:
+            return WorkError(f"{what} in epoch {epoch} (learning rate {rate:g}); {kept}")
+        # As they were drawn, whatever the form in which the network reads them.
+        batches = self.batches(weights, "none").skip(search.step)
+        (inputs, labels, _), *_ = batches.take(1)
+        programs, targets = (
+            [text.decode() for text in vocabulary.decode_batch(ids).numpy()]
+            for ids in (inputs["encoder_token_ids"], labels)
+        )
+        path = self.workdir / "bad_batch.json"
+        found = {
+            "epoch": epoch,
+            "step": search.step + 1,
+            "loss": str(search.loss),  # JSON has no nan.
+            "learning_rate": rate,
+            "programs": programs,
+            "targets": targets,
+        }
+        if workers.is_chief():
+            files.write_json(path, found)
+        return WorkError(
+            f"{what} in epoch {epoch}, from step {search.step + 1} on (learning rate {rate:g}); "
+            f"the programs of that step are in {path}; {kept}"
+        )
+
+    def batches(self, weights: list[float], input_form: str):
         """The batches of the epoch to come."""
         config = self.config
 
@@ -257,7 +345,7 @@ class Run:
             [source(difficulty) for difficulty in self.curriculum.levels],
             weights,
             seed=self.seed_of("mixture"),
-            input_form=config.input_form,
+            input_form=input_form,
             loss_scale=config.loss_scale,
             batch_size=config.global_batch_size,
             num_batches=config.batches_per_epoch,
@@ -341,14 +429,15 @@ class Run:
             f"{rate:,.0f} programs/s  {_clock(left)} left at most",
             flush=True,
         )
-        with open(self.workdir / "timing.jsonl", "a") as file:
-            entry = {
+        files.append_json_line(
+            self.workdir / "timing.jsonl",
+            {
                 "epoch": self.epoch,
                 "seconds": round(seconds, 3),
                 "programs_per_second": round(rate),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            file.write(json.dumps(entry) + "\n")
+            },
+        )
         scalars = {key: line[key] for key in ("loss", "token_accuracy", "learning_rate")}
         for split in ("validation", "target_validation"):
             for key in ("token_accuracy", "exact_match"):
@@ -360,6 +449,29 @@ class Run:
                 if value is not None:
                     tf.summary.write(key, value, metadata=metadata)
         self.summary_writer.flush()
+
+
+class _FirstBadBatch(keras.callbacks.Callback):
+    """Stops a fit of single steps at the first whose loss, or what it makes of the weights, is nan.
+
+    Attributes:
+        step: int, from 0; None if there is none.
+        loss: float, that batch's own.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.step = self.loss = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.reset_metrics()  # Or the next loss would be the mean of all.
+        if not (math.isfinite(logs["loss"]) and _are_finite(self.model.trainable_variables)):
+            self.step, self.loss = batch, float(logs["loss"])
+            self.model.stop_training = True
+
+
+def _are_finite(variables: Sequence[keras.Variable]) -> bool:
+    return all(np.isfinite(variable.numpy()).all() for variable in variables)
 
 
 def _name(difficulty: dict) -> str:

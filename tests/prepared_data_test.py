@@ -214,6 +214,52 @@ def test_altered_shard(data_dir):
     assert len(read(data_dir, "test")[0]) == SIZE
 
 
+def test_altered_shard_among_several(data_dir):
+    """The message names the file."""
+    info = folder(data_dir) / "dataset_info.json"
+    content = json.loads(info.read_text())
+    (train,) = (split for split in content["splits"] if split["name"] == "train")
+    train["shardLengths"] = ["12", "8"]
+    info.write_text(json.dumps(content))
+    whole, at = shard(data_dir).read_bytes(), 0
+    for _ in range(12):
+        at += 16 + int.from_bytes(whole[at : at + 8], "little")
+    shard(data_dir).unlink()
+    first, second = (
+        shard(data_dir).with_name(f"learning_to_execute-train.tfrecord-0000{i}-of-00002")
+        for i in (0, 1)
+    )
+    first.write_bytes(whole[:at])
+    second.write_bytes(whole[at:])
+    assert len(read(data_dir)[0]) == SIZE
+    second.write_bytes(whole[at:-1] + bytes([whole[-1] ^ 1]))
+    assert f"split is damaged ({second.name}: " in one_line_error(read, data_dir)
+
+
+def test_array_record(prepared, tmp_path):
+    """As `tfds build --file_format=array_record` writes it; the same examples, the same care."""
+    builder = l2e.Builder(config=f"addition_length_3_examples_{SIZE}", data_dir=tmp_path)
+    builder.download_and_prepare(file_format="array_record")
+    for split in programs.SPLITS:
+        for found, expected in zip(read(tmp_path, split), read(prepared[0], split), strict=True):
+            assert found.tolist() == expected.tolist()
+    path = folder(tmp_path) / "learning_to_execute-train.array_record-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"print")] ^= 1
+    for damaged in (content, content[:1000], b""):
+        path.write_bytes(damaged)
+        message = one_line_error(read, tmp_path)
+        assert f"{folder(tmp_path)}: its train split is damaged ({path.name}: " in message
+    path.write_bytes(content[: 1 << 16])  # Everything behind the records' own part is lost.
+    assert str(folder(tmp_path)) in one_line_error(read, tmp_path)
+
+
+def test_another_file_format(data_dir):
+    info = folder(data_dir) / "dataset_info.json"
+    info.write_text(info.read_text().replace('"tfrecord"', '"riegeli"'))
+    assert "file format riegeli where tfrecord or array_record is" in one_line_error(read, data_dir)
+
+
 def test_truncated_shard(data_dir):
     shard(data_dir).write_bytes(shard(data_dir).read_bytes()[:-1])
     assert f"{folder(data_dir)}: its train split is damaged" in one_line_error(read, data_dir)

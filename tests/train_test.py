@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -17,7 +20,16 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from keras_l2e import execute, export, models, prepared_data, run_flags, train, training
+from keras_l2e import (
+    execute,
+    export,
+    input_pipeline,
+    models,
+    prepared_data,
+    run_flags,
+    train,
+    training,
+)
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
 from keras_l2e.tasks import TASKS, Difficulty, grid
@@ -428,6 +440,7 @@ class ScriptedFit:
 
     def __init__(self, model, losses):
         self.optimizer = model.optimizer
+        self.variables = model.variables
         self.trainable_variables = model.trainable_variables
         self.losses = list(losses)
         self.rates = []
@@ -519,9 +532,69 @@ def test_levels_that_are_mastered_are_left_at_once(make_run):
     assert (judged["judged_by"], judged["advanced_to"]) == ("validation", None)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(scripted_run):
-    with pytest.raises(WorkError, match=r"the loss is nan in epoch 2 .*before it are kept"):
-        scripted_run("nan", losses=[1.0, math.nan])
+@pytest.mark.parametrize("poisoned", [True, False])
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_batch(folder, make_run, poisoned):
+    """Some steps into the second epoch: a rate that explodes, or a batch whose weight does."""
+    name = f"nan_{poisoned}"
+    run = make_run(name, strategy="baseline", batches_per_epoch=20)
+    batches = run.batches
+
+    def poison(weights, input_form):
+        dataset = batches(weights, input_form)
+        if run.epoch == 0 or input_form == "none":
+            return dataset
+        return dataset.enumerate().map(
+            lambda i, batch: (*batch[:2], tf.where(i == 6, math.inf, batch[2]))
+        )
+
+    if poisoned:
+        run.batches = poison
+    else:
+        save = run.save
+        run.save = lambda: (save(), setattr(run, "learning_rate", 1e38))
+    with pytest.raises(WorkError) as error:
+        run.train()
+    path = folder / name / "bad_batch.json"
+    found = json.loads(path.read_text())
+    step = found["step"]
+    rate = r"0\.004" if poisoned else r"1e\+38"
+    assert re.fullmatch(
+        rf"the loss is (nan|inf) in epoch 2, from step {step} on \(learning rate {rate}\); "
+        f"the programs of that step are in {path}; the epochs before it are kept in {path.parent}",
+        str(error.value),
+    )
+    assert step == 7 if poisoned else 1 <= step <= 20
+    assert (found["epoch"], len(found["programs"])) == (2, 32)
+    stored = {
+        (program.decode(), target.decode())
+        for program, target in zip(*run.data[Difficulty(2), "train"], strict=True)
+    }
+    # Also as they were drawn, not as they were read: backwards.
+    assert set(zip(found["programs"], found["targets"], strict=True)) <= stored
+    # The batch that the run met seventh, whatever its order within.
+    (inputs, _, _), *_ = batches([0.0, 1.0], "reverse").skip(step - 1).take(1)
+    lengths = sorted(len(program) for program in found["programs"])
+    read = (inputs["encoder_token_ids"].numpy() != 0).sum(axis=1) - 1
+    assert sorted(read.tolist()) == lengths
+    assert len(run.history) == 1
+    assert [path.name for path in (folder / name / "checkpoints").iterdir()] == ["epoch_00001.npz"]
+
+
+def test_the_threads_of_the_input_pipeline_do_not_change_the_weights(make_run, monkeypatch):
+    without_autotuning = input_pipeline._without_autotuning
+    weights = []
+    for num_threads in (1, 2, 16):
+
+        def with_threads(dataset, num_threads=num_threads):
+            options = tf.data.Options()
+            options.threading.private_threadpool_size = num_threads
+            return without_autotuning(dataset).with_options(options)
+
+        monkeypatch.setattr(input_pipeline, "_without_autotuning", with_threads)
+        run = make_run(f"threads_{num_threads}", train_source="generated", num_epochs=2)
+        run.train()
+        weights.append([variable.numpy().tobytes() for variable in run.variables()])
+    assert weights[0] == weights[1] == weights[2]
 
 
 def test_execute_what_is_learnt_by_heart(folder, make_run):
@@ -579,11 +652,98 @@ def test_execute_says_what_is_no_program(trained):
     assert "right" not in lines and "wrong" not in lines
 
 
-@pytest.mark.parametrize("name", ["saved_model.pb", "assets.extra/keras_l2e.json"])
-def test_a_broken_saved_model_is_an_error_of_one_line(trained, folder, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "assets.extra/keras_l2e.json",
+        "assets.extra/SHA256SUMS",
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "missing", "altered"])
+def test_a_broken_saved_model_is_an_error_of_one_line(trained, folder, name, damage):
     workdir, _ = trained
-    model_dir = folder / f"broken_{name[0]}"
+    model_dir = folder / f"broken_{damage}_{Path(name).name}"
     shutil.copytree(workdir / "saved_model", model_dir)
-    (model_dir / name).write_bytes((model_dir / name).read_bytes()[:100])
-    with pytest.raises(WorkError, match="is not a whole SavedModel"):
+    data = bytearray((model_dir / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (model_dir / name).write_bytes(data[:100] if damage == "cut" else data)
+    if damage == "missing":
+        (model_dir / name).unlink()
+    with pytest.raises(WorkError, match="is not a whole SavedModel") as error:
         execute.execute(model_dir, "print(1)")
+    if damage != "missing" and not name.endswith("SUMS"):
+        assert str(error.value).endswith(f": {name} was altered")
+
+
+def test_an_altered_model_is_an_error_of_one_line_or_harmless(trained, folder):
+    workdir, _ = trained
+    path = folder / "altered.keras"
+    data = (workdir / "model.keras").read_bytes()
+    weights = [value.tobytes() for value in models.load(workdir / "model.keras").get_weights()]
+    rng = random.Random(1)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = models.load(path).get_weights()
+        except WorkError as error:
+            assert str(error).startswith(f"{path} is not a whole model: ")
+            refused += 1
+        else:  # A date, say.
+            assert [value.tobytes() for value in found] == weights
+    assert refused > 40
+
+
+class Limits:
+    """What a process may not exceed, as `preexec_fn` takes it: stands in for a full disk."""
+
+    def __init__(self, file_size):
+        self.file_size = file_size
+
+    def __call__(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, self.file_size))
+
+
+@pytest.mark.parametrize(
+    ("limit", "left_out", "name"),
+    [
+        (20_000, ["checkpoints"], "checkpoints/epoch_00001.npz"),
+        (9_000, [], "model.keras"),
+    ],
+)
+def test_a_full_disk_is_an_error_of_one_line(trained, folder, run_command, limit, left_out, name):
+    """No file may be longer than `limit`: a checkpoint, or else the model itself, is."""
+    workdir, _ = trained
+    full = folder / f"full_{limit}"
+    shutil.copytree(workdir, full, ignore=lambda *_: [*left_out, "evaluation.json", "model.keras"])
+    command = ("train", *TINY, f"--workdir={full.name}", "--data_dir=data")
+    process = run_command(*command, cwd=folder, preexec_fn=Limits(limit))
+    assert (process.returncode, process.stderr) == (
+        1,
+        f"error: File too large: {full.name}/{name}\n",
+    )
+    assert not (full / name).exists()
+    assert not list(full.rglob(".*tmp*"))
+    process = run_command(*command, cwd=folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert read_weights(full / "model.keras") == read_weights(workdir / "model.keras")
+
+
+def test_another_network_s_checkpoint_is_an_error_of_one_line(trained, folder, run_command):
+    workdir, _ = trained
+    other = folder / "other_shape"
+    shutil.copytree(workdir, other, ignore=lambda *_: ["evaluation.json"])
+    flags_file = other / "flags.cfg"
+    flags_file.write_text(flags_file.read_text().replace("hidden_dim=16", "hidden_dim=12"))
+    process = run_command(
+        "train", f"--flagfile={flags_file}", f"--workdir={other.name}", cwd=folder
+    )
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"error: other_shape/checkpoints/epoch_00008\.npz is of another model: .* there, .* here\n",
+        process.stderr,
+    )

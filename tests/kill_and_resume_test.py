@@ -1,0 +1,23 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks/kill_and_resume.py"
+
+
+def test_a_run_killed_four_times_ends_as_one_left_alone(tmp_path):
+    """In its data, soon again, in a checkpoint, in its results; kills in an epoch: train_test."""
+    result = tmp_path / "result.json"
+    process = subprocess.run(
+        [sys.executable, SCRIPT, "--kills=4", f"--json={result}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = json.loads(result.read_text())
+    # On a machine that is busy elsewhere a checkpoint may be over before it is seen.
+    assert len({kill["kind"] for kill in found["kills"]}) >= 3
+    assert len(found["kills"]) == 4
+    assert [run["wrong"] for run in found["runs"]] == [[]] * len(found["runs"])

@@ -1,0 +1,145 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from keras_l2e import input_pipeline, workers
+from keras_l2e.errors import UsageError
+
+FLAGS = [
+    "--task=addition",
+    "--target_length=2",
+    "--examples_per_difficulty=300",
+    "--num_epochs=4",
+    "--batches_per_epoch=20",
+    "--hidden_dim=16",
+    "--embedding_dim=8",
+    "--global_batch_size=32",
+    "--validation_examples=50",
+    "--test_examples=60",
+    "--data_dir=data",
+]
+
+
+def tf_config(index, ports):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+
+
+def test_without_a_cluster_there_is_one_worker(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert workers.read_config() == (0, 1)
+    assert workers.is_chief()
+    assert workers.share(None, {"a": [0.1]}) == {"a": [0.1]}
+
+
+def test_a_worker_knows_its_number(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config(1, [1, 2, 3]))
+    assert workers.read_config() == (1, 3)
+    assert not workers.is_chief()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        tf_config(2, [1, 2]),
+        tf_config(-1, [1, 2]),
+        tf_config(0, [1, 2]).replace('"type": "worker"', '"type": "ps"'),
+        tf_config(0, [1, 2]).replace('"worker": [', '"ps": ["127.0.0.1:9"], "worker": ['),
+    ],
+)
+def test_other_clusters_are_refused(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UsageError, match="allowed is a cluster of workers"):
+        workers.read_config()
+
+
+def test_replicas_of_a_worker_take_the_rows_in_turns():
+    batch = ({"a": [[1], [2], [3], [4], [5], [6]]}, [1, 2, 3, 4, 5, 6])
+    dataset = tf.data.Dataset.from_tensors(batch).repeat(2)
+    parts = list(input_pipeline.in_turns(dataset, 3))
+    assert [part[1].numpy().tolist() for part in parts] == [[1, 2], [3, 4], [5, 6]] * 2
+    assert parts[1][0]["a"].numpy().tolist() == [[3], [4]]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture
+def start_two(tmp_path):
+    """Starts both workers of a run in `tmp_path / "two"`; what they leave running is killed."""
+    processes = []
+
+    def start():
+        ports = free_ports(2)
+        command = [sys.executable, "-m", "keras_l2e.train", *FLAGS, "--workdir=two"]
+        pair = [
+            subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=os.environ | {"TF_CONFIG": tf_config(index, ports)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in (0, 1)
+        ]
+        processes.extend(pair)
+        return pair
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_path, start_two):
+    chief, other = start_two()
+    assert any(line.startswith("epoch 2/") for line in chief.stdout), chief.stderr.read()
+    other.send_signal(signal.SIGKILL)
+    _, stderr = chief.communicate(timeout=60)
+    assert chief.returncode == 1
+    assert re.fullmatch(
+        r"error: another worker was lost; the same command on all of them goes on .*\n", stderr
+    ), stderr
+    assert not (tmp_path / "two/evaluation.json").exists()
+
+    chief, other = start_two()
+    outputs = [process.communicate(timeout=100) for process in (chief, other)]
+    assert (chief.returncode, outputs[0][1]) == (0, ""), outputs
+    assert (other.returncode, outputs[1][1]) == (0, ""), outputs
+    for stdout, _ in outputs:
+        assert re.search(r"^going on after epoch [23]$", stdout, re.MULTILINE)
+    assert "epoch 4/4" in outputs[0][0]
+    assert "epoch 4/4" not in outputs[1][0]
+
+    command = [sys.executable, "-m", "keras_l2e.train", *FLAGS, "--num_replicas=2", "--workdir=one"]
+    one = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert any(line.startswith("epoch 4/4") for line in one.stdout)
+    one.kill()  # Only its history is wanted.
+    one.communicate()
+    histories = [
+        [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert len(histories[0]) == 4
+    for one, two in zip(*histories, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["token_accuracy"] == pytest.approx(one["token_accuracy"], rel=1e-5)
+    assert (tmp_path / "two/evaluation.json").exists()
