@@ -96,7 +96,8 @@ def split_pipelines(
 def read_operation_counts(folder: epath.Path) -> dict[str, Counter]:
     """How often each operation occurs in each split, as a pipeline that is over has counted.
 
-    Its counts come in files, which are removed: Beam's own counters are lost between processes.
+    Its counts come in files, which are removed: Beam's own counters may, on some runners, count
+    twice what was tried twice.
     """
     counts = {}
     for split in programs.SPLITS:
