@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 from pathlib import Path
@@ -39,6 +40,14 @@ def summary(values: list[float]) -> dict:
         "max": max(values),
         "repeats": values,
     }
+
+
+def memory_mib() -> float:
+    """Memory that this process holds now; where there is no /proc, the most it has held."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def write(path: str | None, result: dict) -> None:

@@ -7,7 +7,9 @@ A flag given on the command line wins over the same one in a flagfile, wherever 
 flag of a flagfile over the same one in a flagfile that it names itself.
 """
 
+import itertools
 import os
+import reprlib
 import signal
 import sys
 import textwrap
@@ -21,6 +23,7 @@ from keras_l2e.errors import UsageError, WorkError
 
 FLAGS = flags.FLAGS
 FLAGFILES = Path(__file__).parent / "flagfiles"
+LONGEST_NAME = 100
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 
@@ -42,7 +45,7 @@ def run(main: Callable[[SimpleNamespace], None], positional: bool = False) -> No
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        main(_parse(sys.argv, positional))
+        main(parse(sys.argv, positional))
     except (UsageError, flags.Error) as error:
         _fail(2, error)
     except WorkError as error:
@@ -65,13 +68,23 @@ def define_path(
     flag_values: flags.FlagValues = FLAGS,
 ) -> None:
     """Defines a flag that holds a path; None stands only for one that is `optional`."""
+
+    def check(path: str | None) -> bool:
+        if path is None and optional:
+            return True
+        if not path:
+            raise flags.ValidationError("a path is needed")
+        # flags.cfg must be able to hold it, one line of UTF-8 whose ends do not count.
+        if not path.isprintable() or path != path.strip():
+            raise flags.ValidationError(
+                "a path of printable characters is needed, without a space at its ends"
+            )
+        if path.startswith("~") and os.path.expanduser(path) == path:
+            raise flags.ValidationError(f"there is no home directory {path.partition('/')[0]}")
+        return True
+
     flags.DEFINE_string(name, default, text, flag_values=flag_values)
-    flags.register_validator(
-        name,
-        lambda path: bool(path) or (optional and path is None),
-        "a path is needed",
-        flag_values=flag_values,
-    )
+    flags.register_validator(name, check, flag_values=flag_values)
 
 
 def check_folder(flag_name: str, path: str) -> Path:
@@ -93,9 +106,10 @@ def find_flagfile(path: str) -> Path:
     Raises:
         flags.Error: names the path and the installed flagfiles.
     """
-    for candidate in (Path(path).expanduser(), FLAGFILES / Path(path).name):
-        if path and candidate.exists() and not candidate.is_dir():
-            return candidate
+    # os.path, unlike pathlib, takes what can be no path for one where nothing is.
+    for candidate in (os.path.expanduser(path), FLAGFILES / Path(path).name):
+        if path and os.path.exists(candidate) and not os.path.isdir(candidate):
+            return Path(candidate)
     installed = ", ".join(sorted(file.name for file in FLAGFILES.glob("*.cfg")))
     raise flags.Error(f"no flagfile {path!r}; installed are {installed}")
 
@@ -121,14 +135,35 @@ def read_flagfile(path: Path) -> list[str]:
     return found
 
 
-def _parse(argv: Sequence[str], positional: bool) -> SimpleNamespace:
+def parse(
+    argv: Sequence[str], positional: bool = False, flag_values: flags.FlagValues = FLAGS
+) -> SimpleNamespace:
+    """The values of the entry point's own flags, and in `arguments` what is no flag; see `run`.
+
+    Exits after showing the help, if the command line asks for it.
+
+    Raises:
+        flags.Error: an unknown flag, a value that is not allowed, a flagfile that cannot be read.
+        UsageError: an argument that is no flag, where none is allowed.
+    """
     if HELP & set(argv[1:]):
-        _print_help()
+        _print_help(flag_values)
         sys.exit(0)
-    rest = FLAGS([argv[0], *_expand_flagfiles(argv[1:])])[1:]
+    arguments = _expand_flagfiles(argv[1:])
+    _refuse_long_names(arguments)
+    rest = flag_values([argv[0], *arguments])[1:]
     if rest and not positional:
         raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
-    return SimpleNamespace(**{flag.name: flag.value for flag in _own_flags()}, arguments=rest)
+    values = {flag.name: flag.value for flag in _own_flags(flag_values)}
+    return SimpleNamespace(**values, arguments=rest)
+
+
+def _refuse_long_names(arguments: Sequence[str]) -> None:
+    # absl compares an unknown name with every flag's, by a recursion as deep as it is long.
+    for argument in itertools.takewhile("--".__ne__, arguments):
+        name = argument.partition("=")[0]
+        if name.startswith("-") and len(name) > LONGEST_NAME:
+            raise flags.Error(f"unknown flag {reprlib.repr(name)}")
 
 
 def _expand_flagfiles(arguments: Sequence[str], outer: Sequence[Path] = ()) -> list[str]:
@@ -149,19 +184,19 @@ def _expand_flagfiles(arguments: Sequence[str], outer: Sequence[Path] = ()) -> l
     return [*from_files, *own, *rest]
 
 
-def _own_flags() -> list[flags.Flag]:
+def _own_flags(flag_values: flags.FlagValues) -> list[flags.Flag]:
     """The flags that are not those of absl itself, in the order of their definition."""
     return [
         flag
-        for module, module_flags in FLAGS.flags_by_module_dict().items()
+        for module, module_flags in flag_values.flags_by_module_dict().items()
         if not module.startswith("absl")
         for flag in module_flags
     ]
 
 
-def _print_help() -> None:
+def _print_help(flag_values: flags.FlagValues) -> None:
     print(sys.modules["__main__"].__doc__)
-    for flag in _own_flags():
+    for flag in _own_flags(flag_values):
         # absl puts the values of an enum before its help: "<a|b>: text".
         values = getattr(flag.parser, "enum_values", [])
         text = flag.help.removeprefix(f"<{'|'.join(values)}>: ")

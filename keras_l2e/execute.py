@@ -6,6 +6,7 @@ The program is an argument, a file's path, or standard input.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,19 +95,13 @@ def _read_program(arguments: list[str]) -> str:
         if not arguments:
             sys.stdin.reconfigure(encoding="utf-8")
             return sys.stdin.read().rstrip("\n")
-        if _is_file(arguments[0]):
+        # Not Path.is_file: a program may be too long for a file's name.
+        if os.path.isfile(arguments[0]):
             return Path(arguments[0]).read_text("utf-8").rstrip("\n")
     except UnicodeDecodeError:
         source = arguments[0] if arguments else "standard input"
         raise UsageError(f"{source} is not UTF-8 text") from None
     return arguments[0]
-
-
-def _is_file(argument: str) -> bool:
-    try:
-        return Path(argument).is_file()
-    except OSError:  # A program may be too long for a file's name.
-        return False
 
 
 def main(config: SimpleNamespace) -> None:

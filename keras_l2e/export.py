@@ -134,8 +134,10 @@ def _module(model, input_form: str, longest_program: int, max_steps: int):
 
         def _decode(self, program):
             lengths = tf.strings.length(program)
-            known = tf.reduce_all(vocabulary.encode_batch(program) != vocabulary.PAD, axis=1)
-            readable = known & (lengths > 0) & (lengths <= longest_program)
+            possible = (lengths > 0) & (lengths <= longest_program)
+            # Of a text of any length no more than that is looked at: ids take four bytes each.
+            ids = vocabulary.encode_batch(tf.where(possible, program, ""))
+            readable = possible & tf.reduce_all(ids != vocabulary.PAD, axis=1)
             # A row that cannot be read is replaced, so that it has no say in the batch's shape; a
             # row of our own is added, so that no batch is empty.
             texts = tf.concat([tf.where(readable, program, "0"), ["0"]], axis=0)

@@ -23,8 +23,10 @@ PLACES = frozenset({"workdir", "data_dir"})
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines every flag of a training run."""
 
-    def integer(name, default, text, lower=1):
-        flags.DEFINE_integer(name, default, text, lower_bound=lower, flag_values=flag_values)
+    def integer(name, default, text, lower=1, upper=None):
+        flags.DEFINE_integer(
+            name, default, text, lower_bound=lower, upper_bound=upper, flag_values=flag_values
+        )
 
     def number(name, default, text, upper=None, zero=True):
         flags.DEFINE_float(
@@ -48,7 +50,13 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
     path("workdir", None, "Folder of the run: everything it leaves is written there. Required.")
     path("data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.")
-    integer("seed", 1, "Seed of the first weights and of the order of examples.", lower=0)
+    integer(
+        "seed",
+        1,
+        "Seed of the first weights and of the order of examples.",
+        lower=0,
+        upper=2**32 - 1,  # Of NumPy, which Keras seeds too.
+    )
 
     choice("task", "addition", TASKS, "What is learnt.")
     integer("target_length", 5, "Digits of the numbers at the target difficulty.")
@@ -127,7 +135,7 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 def write(workdir: Path, config: SimpleNamespace) -> None:
     """Writes every flag in force to flags.cfg, which is a flagfile itself."""
     text = "".join(f"--{name}={value}\n" for name, value in _values(config).items())
-    write_atomically(workdir / NAME, lambda path: path.write_text(text))
+    write_atomically(workdir / NAME, lambda path: path.write_text(text, "utf-8"))
 
 
 def read(workdir: Path) -> SimpleNamespace:

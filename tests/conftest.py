@@ -1,7 +1,9 @@
 """What all tests share: two logical CPU devices, and the entry points run as commands."""
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,11 @@ def run_command():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def benchmark():
+    """Imports a module of benchmarks/ by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+        yield importlib.import_module

@@ -159,6 +159,53 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert file_hashes(here.data_dir) == file_hashes(there)
 
 
+# A class with few programs and one with many, both of several blocks.
+@pytest.mark.parametrize("folder", [True, False], ids=["in its folder", "by import"])
+def test_beam_in_two_processes_writes_the_same_bytes(folder, tmp_path):
+    name = "program_length_1_nesting_1" if folder else "addition_length_2"
+    here = build(f"{name}_examples_6000", tmp_path / "here")
+    command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"]
+    if folder:
+        command.append(f"--config={name}_examples_6000")
+    else:
+        command.append(f"learning_to_execute/{name}_examples_6000")
+        command.append("--imports=keras_l2e_datasets.learning_to_execute")
+    beam = "runner=DirectRunner,direct_num_workers=2,direct_running_mode=multi_processing"
+    process = subprocess.run(
+        [*command, f"--data_dir={tmp_path / 'there'}", f"--beam_pipeline_options={beam}"],
+        cwd=pathlib.Path(__file__).parent.parent / "datasets/learning_to_execute"
+        if folder
+        else tmp_path,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    there = here.data_dir.replace(str(tmp_path / "here"), str(tmp_path / "there"))
+    # A builder found in its folder has another name, which TFDS notes; all else is the same.
+    info = pathlib.Path(there, "dataset_info.json")
+    module = '"learning_to_execute.learning_to_execute_dataset_builder"'
+    assert (module in info.read_text()) == folder
+    info.write_text(info.read_text().replace(module, f'"{l2e.__name__}"'))
+    assert len(file_hashes(there)) == 5
+    assert file_hashes(here.data_dir) == file_hashes(there)
+
+
+def test_beam_and_a_plain_build_are_capped_alike(tmp_path):
+    import apache_beam
+
+    hashes = {}
+    for runner in (None, apache_beam.runners.DirectRunner()):
+        data_dir = tmp_path / str(runner is None)
+        builder = l2e.Builder(config="program_length_1_nesting_1_examples_90", data_dir=data_dir)
+        download_config = tfds.download.DownloadConfig(max_examples_per_split=20)
+        download_config.beam_runner = runner
+        builder.download_and_prepare(download_config=download_config)
+        assert "train is smaller than 90: this build was capped." in description(builder)
+        hashes[runner is None] = file_hashes(builder.data_dir)
+    assert hashes[True] == hashes[False]
+
+
 def description(builder):
     return json.loads(pathlib.Path(builder.data_dir, "dataset_info.json").read_text())[
         "description"

@@ -1,17 +1,12 @@
 """The `learning_to_execute` data set: programs and what they print, one config per difficulty.
 
-Candidate i of a config is a pure function of (task, difficulty, DATA_SEED, i), and its split one of
-its program. Every split takes its candidates in order:
-
-    >>> config_from_name("addition_length_9").candidate(0)
-    Example(program='print(735221849+208143007)', target='943364856')
+>>> config_from_name("addition_length_9").candidate(0)
+Example(program='print(735221849+208143007)', target='943364856')
 """
 
 import dataclasses
 import functools
-import random
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,75 +14,15 @@ from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import writer
 
-from keras_l2e import prepared_data, programs
-from keras_l2e.programs import Example
-from keras_l2e.tasks import TASKS, Difficulty
-
-DATA_SEED = 1410_4615
+from keras_l2e import building, prepared_data, programs
+from keras_l2e.candidates import Candidates
+from keras_l2e.tasks import TASKS
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class LearningToExecuteConfig(tfds.core.BuilderConfig):
-    """One task at one difficulty, in one size; see `config_from_name`.
-
-    Attributes:
-        task: a name in `tasks.TASKS`.
-        difficulty: length and nesting.
-        examples_per_difficulty: examples in the train split.
-    """
-
-    task: str
-    difficulty: Difficulty
-    examples_per_difficulty: int
-
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        """The number of examples each split has, unless the candidates do not yield so many."""
-        n = self.examples_per_difficulty
-        return {"train": n, "validation": min(n, 2_000), "test": min(n, 10_000)}
-
-    @property
-    def num_candidates(self) -> int:
-        """Examples drawn at most: held-out splits of classes with few distinct programs end there.
-
-        The train split, which keeps repeats, needs three for each of its examples on average, and
-        3.4 in copy of length 2, of whose 100 texts only 29 are its own.
-        """
-        return 4 * self.examples_per_difficulty + 1_000
-
-    def candidate(self, i: int) -> Example:
-        """Example i before the choice of splits; the same for every size of the data set."""
-        length, nesting = self.difficulty
-        rng = random.Random(f"{self.task}/{length}/{nesting}/{DATA_SEED}/{i}")
-        return TASKS[self.task].generate(rng, self.difficulty)
-
-    def choose(self) -> dict[str, array]:
-        """The numbers of the candidates that make up each split, in order, from one pass over them.
-
-        The train split keeps repeats, which belong to the class's distribution. The others keep the
-        first of candidates that are equal after renaming their variables.
-        """
-        chosen = {split: array("q") for split in programs.SPLITS}
-        unfilled = set(chosen)
-        seen = set()
-        for i in range(self.num_candidates):
-            program = self.candidate(i).program
-            split = programs.split_of(program)
-            if split not in unfilled:
-                continue
-            if split != "train":
-                digest = programs.digest(program)
-                if digest in seen:
-                    continue
-                seen.add(digest)
-            chosen[split].append(i)
-            if len(chosen[split]) == self.split_sizes[split]:
-                unfilled.remove(split)
-                if not unfilled:
-                    break
-        return chosen
+class LearningToExecuteConfig(Candidates, tfds.core.BuilderConfig):
+    """One task at one difficulty, in one size; see `config_from_name`."""
 
 
 @functools.cache
@@ -112,22 +47,6 @@ def _allowed_names() -> str:
         for name, task in TASKS.items()
     )
     return ", ".join(ranges) + ", each also with _examples_N for another size"
-
-
-class StableExampleWriter(writer.ExampleWriter):
-    """Writes the features of an example in the order of their names.
-
-    As TFDS serializes them, their order differs from process to process: protobuf seeds its maps
-    with an address. Costs 7 us an example.
-    """
-
-    def write(self, path, examples):
-        import tensorflow as tf  # Late, as in TFDS: only building needs it.
-
-        def stable(serialized):
-            return tf.train.Example.FromString(serialized).SerializeToString(deterministic=True)
-
-        return super().write(path, ((key, stable(example)) for key, example in examples))
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -177,7 +96,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        self._operation_counts = {split: Counter() for split in programs.SPLITS}
         return {
             split: self._generate_examples(split, numbers)
             for split, numbers in self.builder_config.choose().items()
@@ -185,25 +103,48 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split, numbers):
         config = self.builder_config
-        length, nesting = config.difficulty
         # Drawn again: numbers take 8 bytes each, examples would take a hundred.
         for i in numbers:
-            program, target = config.candidate(i)
+            features = config.features(i)
             if config.task == "program":
-                self._operation_counts[split].update(programs.count_operations(program, nesting))
-            features = {"program": program, "target": target, "length": length, "nesting": nesting}
+                self._operation_counts[split].update(
+                    programs.count_operations(features["program"], features["nesting"])
+                )
             yield i, features
 
+    def _split_pipelines(self, dl_manager, pipeline):
+        """As `_split_generators`, for Apache Beam."""
+        config = self.builder_config
+        # Of its own, because the config's class may be unknown to workers.
+        candidates = Candidates(
+            task=config.task,
+            difficulty=config.difficulty,
+            examples_per_difficulty=config.examples_per_difficulty,
+        )
+        sizes = {
+            split: size if self._cap is None else min(size, self._cap)
+            for split, size in config.split_sizes.items()
+        }
+        return building.split_pipelines(pipeline, candidates, sizes, self.data_path)
+
+    def _process_pipeline_result(self, pipeline_result):
+        self._operation_counts = building.read_operation_counts(self.data_path)
+
     def _example_writer(self):
-        return StableExampleWriter(self.info.file_format)
+        return building.StableExampleWriter(self.info.file_format)
 
     def _download_and_prepare(self, **kwargs):
+        download_config = kwargs["download_config"]
+        self._cap = download_config.max_examples_per_split
+        self._operation_counts = {split: Counter() for split in programs.SPLITS}
+        if download_config.beam_options or download_config.beam_runner:
+            # TFDS makes a pipeline for a method with an argument of this name, and for no other.
+            self._split_generators = self._split_pipelines
         super()._download_and_prepare(**kwargs)
-        cap = kwargs["download_config"].max_examples_per_split
         self.info.as_proto.description = "\n".join(
             [
                 self.get_metadata().description,
-                *self._describe_sizes(cap),
+                *self._describe_sizes(self._cap),
                 *self._describe_operations(),
             ]
         )

@@ -1,0 +1,136 @@
+"""What workers run when the data set is built: the Beam pipeline and the writer of examples.
+
+Beam sends functions to its workers by their names, so they stand in a module that is installed
+there; the data set's builder may be a file in any folder. The pipeline of one split after another:
+
+    blocks of candidates -> scan -> the first distinct ones, or each block's quota -> examples
+"""
+
+import json
+import operator
+from collections import Counter
+from collections.abc import Iterable
+
+from etils import epath
+from tensorflow_datasets.core import writer
+
+from keras_l2e import programs
+from keras_l2e.candidates import Candidates, first_distinct, quotas
+
+
+class StableExampleWriter(writer.ExampleWriter):
+    """Writes the features of an example in the order of their names.
+
+    As TFDS serializes them, their order differs from process to process: protobuf seeds its maps
+    with an address. Costs 7 us an example.
+    """
+
+    def write(self, path, examples):
+        import tensorflow as tf  # Late, as in TFDS: only building needs it.
+
+        def stable(serialized):
+            return tf.train.Example.FromString(serialized).SerializeToString(deterministic=True)
+
+        return super().write(path, ((key, stable(example)) for key, example in examples))
+
+
+def split_pipelines(
+    pipeline, candidates: Candidates, sizes: dict[str, int], folder: epath.Path
+) -> dict:
+    """The examples of each split as Beam finds them: those of `candidates.choose()`.
+
+    A worker holds a block of candidates, a few lists of as many digests as a held-out split has
+    examples, and a number for each block.
+
+    Args:
+        pipeline: a `beam.Pipeline`.
+        candidates: what to choose from.
+        sizes: split -> number of examples, at most.
+        folder: takes the counts that `read_operation_counts` reads.
+
+    Returns:
+        Split -> `beam.PCollection` of (number, features).
+    """
+    import apache_beam as beam
+
+    scanned = (
+        pipeline
+        | beam.Create([candidates.num_blocks])
+        | "Blocks" >> beam.FlatMap(range)
+        | "Share" >> beam.Reshuffle()
+        | "Scan" >> beam.Map(candidates.scan)
+    )
+    train_quotas = (
+        scanned
+        | "Count" >> beam.Map(_block_and_size)
+        | beam.combiners.ToList()
+        | "Quotas" >> beam.Map(quotas, size=sizes["train"])
+    )
+    chosen = {
+        "train": scanned
+        | "TakeQuota" >> beam.FlatMap(_take_quota, beam.pvalue.AsSingleton(train_quotas))
+    }
+    for split in programs.SPLITS[1:]:
+        chosen[split] = (
+            scanned
+            | f"{split}Digests" >> beam.Map(operator.itemgetter(split))
+            | f"{split}First" >> beam.CombineGlobally(first_distinct, size=sizes[split])
+            | f"{split}Numbers" >> beam.FlatMap(dict.values)
+            | f"{split}Share" >> beam.Reshuffle()
+        )
+    examples = {
+        split: numbers | f"{split}Examples" >> beam.Map(_example, candidates)
+        for split, numbers in chosen.items()
+    }
+    if candidates.task == "program":
+        for split, pairs in examples.items():
+            _ = (
+                pairs
+                | f"{split}Operations" >> beam.Map(_count_operations)
+                | f"{split}Sum" >> beam.CombineGlobally(_sum)
+                | f"{split}Write" >> beam.Map(_write_counts, _counts_path(folder, split))
+            )
+    return examples
+
+
+def read_operation_counts(folder: epath.Path) -> dict[str, Counter]:
+    """How often each operation occurs in each split, as a pipeline that is over has counted.
+
+    Its counts come in files, which are removed: Beam's own counters may, on some runners, count
+    twice what was tried twice.
+    """
+    counts = {}
+    for split in programs.SPLITS:
+        path = _counts_path(folder, split)
+        counts[split] = Counter(json.loads(path.read_text()) if path.exists() else {})
+        path.unlink(missing_ok=True)
+    return counts
+
+
+def _counts_path(folder: epath.Path, split: str) -> epath.Path:
+    return folder / f"{split}.operations.json"
+
+
+def _block_and_size(found: dict) -> tuple[int, int]:
+    return found["block"], len(found["train"])
+
+
+def _take_quota(found: dict, train_quotas: dict[int, int]) -> list[int]:
+    return found["train"][: train_quotas[found["block"]]].tolist()
+
+
+def _example(i: int, candidates: Candidates) -> tuple[int, dict]:
+    return i, candidates.features(i)
+
+
+def _count_operations(example: tuple[int, dict]) -> Counter:
+    _, features = example
+    return programs.count_operations(features["program"], features["nesting"])
+
+
+def _sum(counts: Iterable[Counter]) -> Counter:
+    return sum(counts, Counter())
+
+
+def _write_counts(counts: Counter, path: epath.Path) -> None:
+    path.write_text(json.dumps(counts))
