@@ -185,7 +185,7 @@ class Runner:
         if not killed or self.kills[name] == MOST_KILLS:
             reason = f"stopped {MOST_KILLS} times" if killed else job.error()
             write_atomically(failure(self.folder, name), lambda path: path.write_text(reason))
-            print(f"{name}: failed: {reason}", flush=True)
+            print(f"{name}: failed: {reason}; {self.progress(wanted)}", flush=True)
         job.claim.release()
 
     def left(self, wanted: list[Cell]) -> list[Cell]:

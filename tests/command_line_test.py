@@ -10,7 +10,7 @@ from absl import flags
 from keras_l2e import command_line, run_flags, train
 from keras_l2e.errors import UsageError
 
-ENTRY_POINTS = ("train", "evaluate", "export", "execute")
+ENTRY_POINTS = ("train", "evaluate", "export", "execute", "reproduce")
 INSTALLED = sorted(path.name for path in command_line.FLAGFILES.glob("*.cfg"))
 
 

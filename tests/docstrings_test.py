@@ -4,6 +4,7 @@ import importlib
 import pytest
 
 MODULES = [
+    "keras_l2e.cells",
     "keras_l2e.curriculum",
     "keras_l2e.input_pipeline",
     "keras_l2e.interpreter",
