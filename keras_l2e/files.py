@@ -9,8 +9,7 @@ from pathlib import Path
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary_path)`, then puts that file in place: whole or not at all."""
-    # A name of its own, for others may write the same file at the same time; the suffix stays, which
-    # says how to write.
+    # A name of its own, for two may write the same file at a time; the suffix says how to write.
     temporary = path.with_name(f".tmp.{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         write(temporary)

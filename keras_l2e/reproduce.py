@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line
+from keras_l2e import command_line, runtime
 from keras_l2e.cells import BUDGETS, FIGURES, OPTIMIZERS, Cell, cells
 from keras_l2e.claims import Claim, Claims, LostError
 from keras_l2e.errors import UsageError, WorkError
@@ -40,11 +41,22 @@ if __name__ == "__main__":
     command_line.define_path(
         "data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared."
     )
+    command_line.define_path(
+        "output",
+        None,
+        "Folder for the figure, and for what is worth keeping of its cells; by default the figure "
+        "lies in the workdir.",
+        optional=True,
+    )
     flags.DEFINE_integer(
         "cells_at_once",
-        1,
-        "Cells that this command runs at the same time; the CPU's cores are dealt out among them.",
-        lower_bound=1,
+        0,
+        "Cells that this command runs at the same time; the CPU's cores are dealt out among them. "
+        "0: one for each core, which is quickest for small networks; with --budget=paper one.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "draw_only", False, "Run nothing; draw the figure of the cells that are done."
     )
     flags.DEFINE_integer(
         "num_replicas", 0, "As in training, for each cell; 0: as many as suit.", lower_bound=0
@@ -63,6 +75,8 @@ PROGRESS_SECONDS = 60
 SECONDS_AROUND_EPOCHS = 30
 # A run that is killed so often (out of memory, say) will not get through.
 MOST_KILLS = 3
+# What `--output` keeps of a cell.
+KEPT = ("flags.cfg", "history.jsonl", "evaluation.json", "timing.jsonl", "log.txt")
 # A training run that ends with its parent, whose death closes the pipe at standard input.
 CHILD = "from keras_l2e import reproduce; reproduce._train()"
 
@@ -242,28 +256,69 @@ def reproduce(config: SimpleNamespace) -> None:
     """
     workdir = command_line.check_folder("workdir", config.workdir)
     command_line.check_folder("data_dir", config.data_dir)
+    output = command_line.check_folder("output", config.output or config.workdir)
     folder = workdir / config.figure
     wanted = cells(config.figure, config.budget)
     check_flagfiles(folder, wanted)
+    if config.draw_only:
+        draw(config, folder, output)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.failed"):
         path.unlink()  # What stood in the way may be gone.
-    state_size(config.figure, wanted)
-    runner = Runner(config, folder)
+    at_once = config.cells_at_once
+    if not at_once:
+        at_once = 1 if config.budget == "paper" else runtime.num_cores()
+    runner = Runner(SimpleNamespace(**vars(config) | {"cells_at_once": at_once}), folder)
+    print(describe(config.figure, wanted))
     runner.run(prepare(folder, wanted))
     if config.figure == "optimizers":
-        rates = choose_rates(folder, wanted)
-        print(f"learning rates: {rates}")
-        wanted = cells(config.figure, config.budget, rates)
+        wanted = cells(config.figure, config.budget, choose_rates(folder, wanted))
+        print(describe(config.figure, wanted))
         check_flagfiles(folder, wanted)
         runner.run(prepare(folder, wanted))
     failed = [cell.name for cell in wanted if failure(folder, cell.name).exists()]
+    if len(failed) < len(wanted):
+        draw(config, folder, output)
     if failed:
         reason = failure(folder, failed[0]).read_text()
         raise WorkError(
             f"{len(failed)} of {len(wanted)} cells failed; {failed[0]}: {reason}; "
             "the same command tries them again"
         )
+
+
+def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
+    """Draws a figure of the cells in a folder that are done, and keeps what is worth it of them.
+
+    Args:
+        config: with the `figure` and the `budget`.
+        folder: the folder of the cells.
+        output: where the figure goes; if it is not the folder above the cells, the small files of
+            each cell go there as well.
+    """
+    from keras_l2e import figures
+
+    wanted = cells(config.figure, config.budget)
+    rates = None
+    if config.figure == "optimizers" and any(folder.glob("rate_*/history.jsonl")):
+        with contextlib.suppress(WorkError):  # Not all rates are known yet.
+            rates = choose_rates(folder, wanted)
+    result = figures.collect(config.figure, config.budget, folder, rates)
+    if not result["cells"]:
+        raise WorkError(f"no cell in {folder} is done")
+    for path in figures.paths(result, output):
+        if path.exists():
+            print(f"replacing {path}")
+    for path in figures.write(result, output):
+        print(path)
+    if output / config.figure != folder:
+        for cell in result["cells"]:
+            kept = output / config.figure / cell["name"]
+            kept.mkdir(parents=True, exist_ok=True)
+            for name in KEPT:
+                if (folder / cell["name"] / name).exists():
+                    shutil.copyfile(folder / cell["name"] / name, kept / name)
 
 
 def prepare(folder: Path, wanted: list[Cell]) -> list[Cell]:
@@ -318,11 +373,19 @@ def choose_rates(folder: Path, trials: list[Cell]) -> dict[str, float]:
     return rates
 
 
-def state_size(figure: str, wanted: list[Cell]) -> None:
-    """Prints how many cells there are, and that all get the same number of examples."""
+def describe(figure: str, wanted: list[Cell]) -> str:
+    """One line: how many cells there are, and that all get the same number of examples."""
     (num_examples,) = {cell.num_examples for cell in wanted}
-    at_most = " at most" if wanted[0].flags.get("min_learning_rate") else ""
-    print(f"{figure}: {len(wanted)} cells, {num_examples:,} training examples each{at_most}")
+    at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
+    rates = {
+        cell.flags["optimizer"]: cell.flags["learning_rate"]
+        for cell in wanted
+        if not cell.choosing and figure == "optimizers"
+    }
+    chosen = "".join(f", {optimizer} at {rate:g}" for optimizer, rate in rates.items())
+    return (
+        f"{figure}: {len(wanted)} cells, {at_most}{num_examples:,} training examples each{chosen}"
+    )
 
 
 def give_cores(pid: int, slot: int, num_slots: int) -> None:

@@ -6,6 +6,7 @@ import pytest
 MODULES = [
     "keras_l2e.cells",
     "keras_l2e.curriculum",
+    "keras_l2e.figures",
     "keras_l2e.input_pipeline",
     "keras_l2e.interpreter",
     "keras_l2e.metrics",

@@ -1,7 +1,7 @@
 """Cells run side by side: with runs that only pretend, then with real ones that are killed."""
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -34,6 +34,7 @@ def pretend(monkeypatch):
     """Lets runs do something else than train."""
 
     def pretend(work="time.sleep(0.2)"):
+        monkeypatch.setattr(reproduce, "draw", lambda *_: None)  # They leave nothing to draw.
         monkeypatch.setattr(reproduce, "CHILD", PRETEND.format(work=work))
 
     monkeypatch.setattr(reproduce, "POLL_SECONDS", 0.02)
@@ -47,6 +48,8 @@ def make_config(folder, **changes):
             "budget": "smoke",
             "workdir": str(folder / "W"),
             "data_dir": str(folder / "data"),
+            "output": None,
+            "draw_only": False,
             "cells_at_once": 2,
             "num_replicas": 0,
             "dead_after": 1.0,
@@ -179,9 +182,9 @@ def test_the_time_left_is_that_of_the_cells_left(tmp_path):
 # Real runs
 
 
-def start(folder):
+def start(folder, *arguments):
     command = [sys.executable, "-m", "keras_l2e.reproduce", "--figure=addition", "--budget=smoke"]
-    command += ["--workdir=W", "--data_dir=data", "--cells_at_once=2", "--dead_after=4"]
+    command += ["--workdir=W", "--data_dir=data", "--dead_after=4", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=folder, text=True, **pipes)
 
@@ -199,39 +202,59 @@ def wait_for(condition, process, seconds=100):
 def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
     folder = tmp_path / "W/addition"
 
-    def histories(number):
-        return sorted(folder.glob(f"*.{number}/run/history.jsonl"))
+    def logs(text):
+        return [log for log in sorted(folder.glob("*.[12]/log.txt")) if text in log.read_text()]
 
     process = start(tmp_path)
-    wait_for(lambda: histories(1), process)
+    wait_for(lambda: logs("epoch 1/8"), process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
     assert stderr == "stopped; the same command goes on from what is finished\n"
 
     process = start(tmp_path)
-    wait_for(lambda: histories(2), process)
+    log, *_ = wait_for(lambda: logs("going on after epoch"), process)
     process.kill()
     stdout, _ = process.communicate(timeout=60)
-    assert re.search(r"^length_2_baseline_seed_1 goes on$", stdout, re.MULTILINE)
-    logs = sorted(folder.glob("*.2/log.txt"))
-    assert logs
-    # The runs end with their parent, and leave claims that are dead.
-    for log in logs:
-        wait = time.monotonic() + 60
-        while log.read_text().count("stopped; the same command goes on") < 2:
-            assert time.monotonic() < wait
-            time.sleep(0.1)
+    name = log.parent.stem
+    assert f"{name} goes on\n" in stdout
+    # The run ends with its parent, and leaves a claim that is dead.
+    until = time.monotonic() + 60
+    while log.read_text().count("stopped; the same command goes on") < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
     process = start(tmp_path)
     stdout, stderr = process.communicate(timeout=200)
     assert (process.returncode, stderr) == (0, ""), stdout
     assert "addition: 4 cells, 1,024 training examples each" in stdout
-    assert "length_2_baseline_seed_1: done" in stdout
+    assert f"{name} goes on\n" in stdout
+    assert f"{name}: done" in stdout
+    assert "4 of 4 cells done, 0 running, 0 left" in stdout
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*NAMES, *(f"{name}.cfg" for name in NAMES)]
     )
-    for name in NAMES:
-        assert len((folder / name / "history.jsonl").read_text().splitlines()) == 8
-        assert (folder / name / "evaluation.json").exists()
-    assert "going on after epoch" in (folder / logs[0].parent.stem / "log.txt").read_text()
+    for cell in NAMES:
+        assert len((folder / cell / "history.jsonl").read_text().splitlines()) == 8
+    assert "going on after epoch" in (folder / name / "log.txt").read_text()
+    drawn = json.loads((tmp_path / "W/addition.json").read_text())
+    assert sorted(cell["name"] for cell in drawn["cells"]) == NAMES
+    assert {cell["num_training_examples"] for cell in drawn["cells"]} == {1024}
+
+    # Finished cells are skipped; what is worth keeping can go elsewhere.
+    process = start(tmp_path, "--output=out")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, ""), stdout
+    assert "goes on" not in stdout
+    for kind in ("json", "csv", "png", "md"):
+        assert (tmp_path / f"out/addition.{kind}").stat().st_size > 0
+    for kind in ("json", "csv", "md"):
+        kept = (tmp_path / f"out/addition.{kind}").read_text()
+        assert kept == (tmp_path / f"W/addition.{kind}").read_text()
+    assert sorted(path.name for path in (tmp_path / "out/addition" / name).iterdir()) == sorted(
+        reproduce.KEPT
+    )
+    process = start(tmp_path, "--output=out", "--draw_only")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.startswith("replacing out/addition.json\n")
