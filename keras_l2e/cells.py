@@ -116,9 +116,9 @@ BUDGETS = {
         learning_rates={"sgd": (0.2, 0.5, 1.0), "adam": (1e-3, 3e-3, 1e-2), "muon": (2e-3, 4e-3)},
     ),
     # Two cores, 8 hours for all four figures. Measured on two cores of an AMD EPYC server, two
-    # cells at once with a core each, validation included: an epoch of 8,192 examples takes 3.5 s for sums
-    # of 9 digits and about 5.5 s for the mix of programs up to (6, 3); starting, evaluating and
-    # exporting take some 20 s. On average, in seconds a cell: addition 330, programs 600,
+    # cells at once with a core each, validation included: an epoch of 8,192 examples takes 3.5 s
+    # for sums of 9 digits and about 5.5 s for the mix of programs up to (6, 3); to start, evaluate
+    # and export takes some 20 s. On average, in seconds a cell: addition 330, programs 600,
     # memorization 400, optimizers 330. (24 * 330 + 40 * 600 + 20 * 400 + 33 * 330) / 2 = 7.1 h.
     "cpu": Budget(
         flags={

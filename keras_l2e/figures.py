@@ -44,6 +44,8 @@ METRICS = {
     "exact_match": "exact_match (free-running)",
 }
 RATES = ("token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program")
+# What an evaluation tells kinds of programs apart by: its key and the name in each entry.
+KINDS = {"by_operation": "operation", "by_carry_chain": "carry_chain"}
 # The pairs that the paper's claims compare.
 PAIRS = (
     ("combined", "baseline"),
@@ -137,6 +139,15 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
     return result
 
 
+def read(path: Path) -> dict:
+    """The content of a FIGURE.json.
+
+    Raises:
+        ValueError: names the file that is broken.
+    """
+    return report.read_evaluation(path)
+
+
 def _read(cell: Cell, folder: Path) -> dict:
     """One cell's settings and what it measured."""
     try:
@@ -160,10 +171,22 @@ def _read(cell: Cell, folder: Path) -> dict:
             "chance_token_accuracy": evaluation["chance_token_accuracy"],
             "mastered": mastered(history),
             "rows": evaluation["rows"],
+            "kinds": _kinds(cell, evaluation),
             "samples": evaluation["samples"],
         }
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise WorkError(f"{folder} is no whole cell: {error}") from None
+
+
+def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
+    """How each kind of program fares at the target, where an evaluation tells kinds apart."""
+    target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
+    return [
+        {"kind": str(entry[name]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
+        for breakdown, name in KINDS.items()
+        for entry in evaluation.get(breakdown, [])
+        if (entry["length"], entry["nesting"]) == target
+    ]
 
 
 def mastered(history: list[dict]) -> list[dict]:
@@ -573,6 +596,8 @@ def format_markdown(result: dict) -> str:
     if result["figure"] == "optimizers":
         parts += ["## Learning rates", _learning_rates_table(result)]
         parts += ["## Training examples until mastered", _mastery_table(result)]
+    if any(cell["kinds"] for cell in shown(result)):
+        parts += [f"## {METRICS['exact_match']} by {_kind_name(result)}", _kinds_table(result)]
     parts += ["## Samples", format_samples(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -656,6 +681,35 @@ def _mastery_table(result: dict) -> str:
             rows.append(row)
     header = ["optimizer", "strategy", *(f"{length} digits" for length in lengths)]
     return report.format_markdown(header, rows) if rows else ""
+
+
+def _kind_name(result: dict) -> str:
+    tasks = {cell["task"] for cell in shown(result)}
+    return "operation" if "program" in tasks else "longest carry chain (digits)"
+
+
+def _kinds_table(result: dict) -> str:
+    """Which kinds of programs fail: a line for each place and strategy, seeds taken together."""
+    kinds = {entry["kind"] for cell in shown(result) for entry in cell["kinds"]}
+    columns = sorted(kinds, key=lambda kind: (len(kind) if kind.isdigit() else 0, kind))
+    rows = []
+    for name, settings in places(result).items():
+        for strategy in strategies(result):
+            entries = [
+                entry
+                for cell in shown(result)
+                if all(cell[k] == v for k, v in {**settings, "strategy": strategy}.items())
+                for entry in cell["kinds"]
+            ]
+            row = [name, strategy]
+            for kind in columns:
+                same = [entry for entry in entries if entry["kind"] == kind]
+                total = sum(entry["num_examples"] for entry in same)
+                right = sum(entry["num_examples"] * entry["exact_match"] for entry in same)
+                row.append(report.format_rate(right / total, 3) if total else "")
+            if entries:
+                rows.append(row)
+    return report.format_markdown([result["figure"], "strategy", *columns], rows)
 
 
 def format_samples(result: dict) -> str:

@@ -13,6 +13,7 @@ MODULES = [
     "keras_l2e.prepared_data",
     "keras_l2e.programs",
     "keras_l2e.report",
+    "keras_l2e.show",
     "keras_l2e.tasks",
     "keras_l2e.training",
     "keras_l2e.vocabulary",

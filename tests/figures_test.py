@@ -60,6 +60,15 @@ def write_cell(folder, cell, skill):
         "rows": rows,
         "samples": samples,
     }
+    kinds = {"program": ("by_operation", "operation", ["pair", "small_loop"])}
+    kinds["addition"] = ("by_carry_chain", "carry_chain", list(range(target.length + 1)))
+    if cell.flags["task"] in kinds:
+        breakdown, name, values = kinds[cell.flags["task"]]
+        evaluation[breakdown] = [
+            {**row, name: value, "exact_match": skill / (2 + i)}
+            for row in rows
+            for i, value in enumerate(values)
+        ]
     (folder / cell.name).mkdir(parents=True)
     (folder / cell.name / "evaluation.json").write_text(json.dumps(evaluation))
     text = "".join(json.dumps(line) + "\n" for line in history)
@@ -116,6 +125,23 @@ def test_tables_of_addition(tmp_path):
     assert "1,024,000 examples" in text
     assert "`12`~~`0`~~`84`" in text
     assert "`print((1+`<br>`2))`" in text
+
+
+@pytest.mark.parametrize(
+    ("figure", "columns"),
+    [("programs", "pair | small_loop |"), ("addition", "0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |")],
+)
+def test_tables_say_which_kinds_fail(tmp_path, figure, columns):
+    text = figures.format_markdown(make_folder(tmp_path, figure))
+    (table,) = [part for part in text.split("\n\n") if f"| strategy | {columns}" in part]
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    assert len(rows) == len(cells(figure, "cpu")) // (2 if figure == "addition" else 1) - (
+        4 if figure == "programs" else 0
+    )
+    for row in rows:
+        assert float(row[2]) > float(row[3]) > 0
+    # Sums of five digits have no longer chains.
+    assert (rows[0][-1].strip(" |") == "") == (figure == "addition")
 
 
 def test_tables_of_optimizers(tmp_path):

@@ -37,7 +37,7 @@ WITHOUT_TENSORFLOW = [
 ]
 KNOW_INTEGERS_ONLY = ["decoding", "layers", "metrics", "models"]
 DATA = {"input_pipeline", "interpreter", "prepared_data", "programs", "tasks", "vocabulary"}
-ENTRY_POINTS = {"train", "evaluate", "export", "execute", "reproduce"}
+ENTRY_POINTS = {"train", "evaluate", "export", "execute", "reproduce", "show"}
 
 
 def imports(name):
@@ -172,7 +172,7 @@ def test_help_names_every_flag_and_needs_no_tensorflow(name):
         if line.startswith("  --")
     ]
     assert sorted(shown) == sorted(flag_names(name))
-    assert "workdir" in shown or "model" in shown
+    assert {"workdir", "model", "task"} & set(shown)
     imported = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
     assert "keras_l2e.command_line" in imported
     assert not imported & {"tensorflow", "keras"}
