@@ -54,6 +54,19 @@ PAIRS = (
     ("mix", "baseline"),
     ("naive", "baseline"),
 )
+# What else is compared, within each strategy.
+OTHER_PAIRS = {
+    "memorization": (
+        ("input_form", "reverse_double", "none"),
+        ("input_form", "reverse_double", "reverse"),
+        ("input_form", "reverse_double", "double"),
+    ),
+    "optimizers": (
+        ("optimizer", "muon", "sgd"),
+        ("optimizer", "muon", "adam"),
+        ("optimizer", "adam", "sgd"),
+    ),
+}
 # Token accuracy above which a difficulty counts as mastered (the paper's, see `curriculum`).
 MASTERED = 0.95
 SAMPLES_SHOWN = 3
@@ -313,9 +326,9 @@ def seeds_spread(result: dict, metric: str) -> float | None:
     return max(spreads, default=None)
 
 
-def compare(result: dict, metric: str, first: str, second: str, **settings) -> Difference | None:
-    """The difference of two strategies at one place; None if either was not run there."""
-    sets = [measured(result, metric, strategy=name, **settings) for name in (first, second)]
+def compare(result: dict, metric: str, first: dict, second: dict) -> Difference | None:
+    """The difference of cells with two settings; None if either was not run."""
+    sets = [measured(result, metric, **settings) for settings in (first, second)]
     if not all(sets):
         return None
     return difference(*sets, spread=seeds_spread(result, metric) or 0.0)
@@ -389,7 +402,9 @@ def _legend(figure: Figure, result: dict, marks: bool = False) -> None:
         chance = report.format_rate(result["cells"][0]["chance_token_accuracy"], 3)
         dotted = {"color": "0.1", "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
         handles.append(Line2D([], [], label=f"chance token_accuracy: {chance}", **dotted))
-    if not marks:
+    if marks:
+        handles.append(Line2D([], [], linestyle="", label="copying the text: 1, by definition"))
+    else:
         handles.append(Line2D([], [], color="0.1", linewidth=1.3, label="answer_in_program"))
         handles.append(
             Line2D([], [], color="0.1", marker=".", linestyle="", label="one seed (bar: the mean)")
@@ -446,7 +461,8 @@ def _heat_map(axes, result, metric, lengths, nestings, strategy, reference):
     for (x, length), (y, nesting) in itertools.product(enumerate(lengths), enumerate(nestings)):
         place = {"target_length": length, "target_nesting": nesting}
         if reference:
-            found = compare(result, metric, strategy, reference, **place)
+            first, second = ({"strategy": name, **place} for name in (strategy, reference))
+            found = compare(result, metric, first, second)
             if found is None:
                 continue
             grid[y][x] = found.value
@@ -593,6 +609,8 @@ def format_markdown(result: dict) -> str:
     for metric, label in METRICS.items():
         parts += [f"## {label}", _rates_table(result, metric)]
         parts += [f"Differences in {metric}:", _differences_table(result, metric)]
+        if result["figure"] in OTHER_PAIRS:
+            parts.append(_other_differences_table(result, metric))
     if result["figure"] == "optimizers":
         parts += ["## Learning rates", _learning_rates_table(result)]
         parts += ["## Training examples until mastered", _mastery_table(result)]
@@ -637,18 +655,37 @@ def _rates_table(result: dict, metric: str) -> str:
 
 
 def _differences_table(result: dict, metric: str) -> str:
-    drawn = strategies(result)
-    pairs = [pair for pair in PAIRS if set(pair) <= set(drawn)]
-    rows = []
+    """Strategies compared in pairs at each place."""
+    header, rows = [result["figure"]], []
+    pairs = [pair for pair in PAIRS if set(pair) <= set(strategies(result))]
+    header += [f"{first} - {second}" for first, second in pairs]
     for name, settings in places(result).items():
         row = [name]
-        for first, second in pairs:
-            found = compare(result, metric, first, second, **settings)
-            text = "" if found is None else f"{found.value:+.3f}"
-            row.append(text if not text else f"**{text}**" if found.real else f"({text})")
+        for pair in pairs:
+            first, second = ({"strategy": strategy, **settings} for strategy in pair)
+            row.append(_format_difference(compare(result, metric, first, second)))
         rows.append(row)
-    header = [result["figure"], *(f"{first} - {second}" for first, second in pairs)]
     return report.format_markdown(header, rows) if rows and pairs else ""
+
+
+def _other_differences_table(result: dict, metric: str) -> str:
+    """Input forms or optimizers compared in pairs within each strategy."""
+    pairs = OTHER_PAIRS[result["figure"]]
+    header = ["strategy", *(f"{first} - {second}" for _, first, second in pairs)]
+    rows = []
+    for strategy in strategies(result):
+        row = [strategy]
+        for key, *names in pairs:
+            first, second = ({"strategy": strategy, key: name} for name in names)
+            row.append(_format_difference(compare(result, metric, first, second)))
+        rows.append(row)
+    return report.format_markdown(header, rows) if rows else ""
+
+
+def _format_difference(found: Difference | None) -> str:
+    if found is None:
+        return ""
+    return f"**{found.value:+.3f}**" if found.real else f"({found.value:+.3f})"
 
 
 def _learning_rates_table(result: dict) -> str:

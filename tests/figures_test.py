@@ -156,10 +156,30 @@ def test_tables_of_optimizers(tmp_path):
 def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):
     result = make_folder(tmp_path, "programs")
     place = {"target_length": 2, "target_nesting": 1}
-    assert figures.compare(result, "token_accuracy", "combined", "baseline", **place).real
-    same = figures.compare(result, "token_accuracy", "combined", "combined", **place)
+    combined, baseline, nobody = (
+        {"strategy": name, **place} for name in ("combined", "baseline", "nobody")
+    )
+    assert figures.compare(result, "token_accuracy", combined, baseline).real
+    same = figures.compare(result, "token_accuracy", combined, combined)
     assert (same.value, same.real) == (0, False)
-    assert figures.compare(result, "token_accuracy", "combined", "nobody", **place) is None
+    assert figures.compare(result, "token_accuracy", combined, nobody) is None
+
+
+@pytest.mark.parametrize(
+    ("figure", "header"),
+    [
+        ("memorization", "| strategy | reverse_double - none |"),
+        ("optimizers", "| strategy | muon - sgd | muon - adam | adam - sgd |"),
+    ],
+)
+def test_forms_and_optimizers_are_compared_too(tmp_path, figure, header):
+    text = figures.format_markdown(make_folder(tmp_path, figure))
+    tables = [part for part in text.split("\n\n") if part.startswith(header)]
+    assert len(tables) == 2  # For each metric.
+    rows = [line.strip("| ").split(" | ") for line in tables[0].splitlines()[2:]]
+    assert [row[0] for row in rows] == ["baseline", "naive", "mix", "combined"]
+    # They were made up alike.
+    assert all(cell.startswith("(") for row in rows for cell in row[1:])
 
 
 def test_noise_is_the_larger_of_spread_and_sampling_error():
