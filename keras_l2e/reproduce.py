@@ -24,7 +24,7 @@ from absl import flags
 
 from keras_l2e import command_line, runtime
 from keras_l2e.cells import BUDGETS, FIGURES, OPTIMIZERS, Cell, cells
-from keras_l2e.claims import Claim, Claims, LostError
+from keras_l2e.claims import LOOKS, Claim, Claims, LostError
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_atomically
 
@@ -137,10 +137,10 @@ class Runner:
                     next_take = 0.0
                 now = time.monotonic()
                 if now >= next_beat:
-                    next_beat = now + self.config.dead_after / 12
+                    next_beat = now + self.config.dead_after / LOOKS
                     self.beat()
                 if now >= next_take:
-                    next_take = now + self.config.dead_after / 12
+                    next_take = now + self.config.dead_after / LOOKS
                     self.start_jobs(wanted)
                     if not self.jobs and not self.left(wanted):
                         return
