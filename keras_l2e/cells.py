@@ -20,8 +20,8 @@ FORMS = ("none", "reverse", "double", "reverse_double")
 OPTIMIZERS = ("sgd", "adam", "muon")
 
 # What belongs to an optimizer besides its rate. The paper's rate, its loss (summed over time) and
-# its clipping at 5 belong together; so do ours. Where the rate falls, it does so at the target only,
-# as in the paper: a rate that falls with time would punish strategies that arrive there late.
+# its clipping at 5 belong together; so do ours. No rate falls with time, which would punish the
+# strategies that arrive at the target late: the paper's falls at the target only.
 OPTIMIZER_FLAGS = {
     "sgd": {"learning_rate_schedule": "plateau", "loss_scale": "example", "clip_norm": 5.0},
     "adam": {"learning_rate_schedule": "constant", "loss_scale": "character", "clip_norm": 1.0},
