@@ -2,7 +2,8 @@
 
     python -m keras_l2e.execute --model=W 'print(12+34)'
 
-The program is an argument, a file's path, or standard input.
+The program is an argument, a file's path, or standard input. With --steps it shows what the network
+held for possible at each step.
 """
 
 import json
@@ -10,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+
+from absl import flags
 
 from keras_l2e import command_line, export, runtime
 from keras_l2e.errors import UsageError, WorkError
@@ -20,10 +23,16 @@ if __name__ == "__main__":
     command_line.define_path(
         "model", None, "Folder of a training run or of an exported SavedModel. Required."
     )
+    flags.DEFINE_bool("steps", False, "Show at each step the characters that were most probable.")
 
 
-def execute(model_dir: Path, program: str) -> str:
+def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
     """What the network at `model_dir` makes of a program, as lines to show.
+
+    Args:
+        model_dir: a SavedModel of `export`.
+        program: its text.
+        show_steps: whether each step's top candidates are shown, or only what was written.
 
     Raises:
         WorkError: the network cannot read the program, or the SavedModel is broken.
@@ -52,6 +61,8 @@ def execute(model_dir: Path, program: str) -> str:
         lines += [f"true       {_visible(truth)}", "right" if output == truth else "wrong"]
     except ProgramError as error:
         lines.append(f"true       unknown: {error}")
+    if show_steps:
+        return "\n".join([*lines, *_step_table(steps)])
     lines.append("character  probability")
     lines += [
         f"{_visible(character):<9}  {probability:.4f}"
@@ -59,6 +70,24 @@ def execute(model_dir: Path, program: str) -> str:
         if character
     ]
     return "\n".join(lines)
+
+
+def _step_table(steps: dict) -> list[str]:
+    """A line for each character written: the most probable ones at that step, best first."""
+    lines = ["step  characters and their probabilities, the first one is written"]
+    candidates = steps["candidates"][0].numpy()
+    probabilities = steps["candidate_probabilities"][0].numpy()
+    for step, (characters, values) in enumerate(zip(candidates, probabilities, strict=True), 1):
+        if characters[0]:
+            pairs = zip(characters, values, strict=True)
+            shown = (f"{_name(text.decode()):<5} {value:.4f}" for text, value in pairs)
+            lines.append(f"{step:>4}  {'   '.join(shown)}")
+    return lines
+
+
+def _name(character: str) -> str:
+    """A character for the eye; ids that are none, PAD and BOS, have no text."""
+    return {" ": "space", "": "none"}.get(character, _visible(character))
 
 
 def _visible(text: str) -> str:
@@ -108,7 +137,7 @@ def main(config: SimpleNamespace) -> None:
     model_dir = _find_model(Path(config.model).expanduser())
     program = _read_program(config.arguments)
     runtime.load_tensorflow()
-    print(execute(model_dir, program))
+    print(execute(model_dir, program, config.steps))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary_path)`, then puts that file in place: whole or not at all."""
-    temporary = path.with_name(f".tmp.{path.name}")  # Keeps the suffix, which says how to write.
+    # A name of its own, for two may write the same file at a time; the suffix says how to write.
+    temporary = path.with_name(f".tmp.{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         with _named_in_errors(path):
             write(temporary)

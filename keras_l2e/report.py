@@ -77,7 +77,7 @@ def plot_learning_curve(history: list[dict], path) -> None:
         history: the lines of `history.jsonl`, oldest first; at least one.
         path: where the PNG goes.
     """
-    _save(_learning_curve(history), path)
+    save_figure(_learning_curve(history), path)
 
 
 def plot_evaluation(evaluation: dict, path) -> None:
@@ -89,13 +89,13 @@ def plot_evaluation(evaluation: dict, path) -> None:
         path: where the PNG goes.
     """
     several = len({row["nesting"] for row, _ in _all_rows(evaluation)}) > 1
-    _save(_heat_maps(evaluation) if several else _length_bars(evaluation), path)
+    save_figure(_heat_maps(evaluation) if several else _length_bars(evaluation), path)
 
 
 def plot_breakdown(evaluation: dict, path) -> None:
     """Draws `exact_match` by operation or by carry-chain length as a PNG, where there is either."""
     if breakdown := _breakdown_groups(evaluation):
-        _save(_breakdown(evaluation, *breakdown), path)
+        save_figure(_breakdown(evaluation, *breakdown), path)
 
 
 def format_table(evaluation: dict) -> str:
@@ -109,7 +109,7 @@ def format_table(evaluation: dict) -> str:
 
 def format_markdown_table(evaluation: dict) -> str:
     """The tables of `format_table` as Markdown."""
-    return _join_tables(evaluation, _markdown_table, "**{}**")
+    return _join_tables(evaluation, format_markdown, "**{}**")
 
 
 def format_samples(evaluation: dict, count: int = 10) -> str:
@@ -154,14 +154,14 @@ def _parse(text: str, where) -> dict:
 # Figures
 
 
-def _new_figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def _save(figure: Figure, path) -> None:
+def save_figure(figure: Figure, path) -> None:
     """Writes a PNG whole or not at all; equal figures give equal bytes."""
     options = {"format": "png", "dpi": DPI, "metadata": {"Software": None}}
     write_atomically(Path(path), lambda temporary: figure.savefig(temporary, **options))
@@ -169,7 +169,7 @@ def _save(figure: Figure, path) -> None:
 
 @matplotlib.rc_context(STYLE)
 def _learning_curve(history: list[dict]) -> Figure:
-    figure = _new_figure(height=4.7)
+    figure = new_figure(height=4.7)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[5, 2])
     for name, (colour, label) in METRICS.items():
         current, target = (_curve(history, s, name) for s in ("validation", "target_validation"))
@@ -239,13 +239,13 @@ def _mark_steps(upper, lower, steps: list[tuple[int, int, int]]) -> None:
     above = {"xycoords": upper.get_xaxis_transform(), "va": "bottom"}
     width = upper.get_xlim()[1]
     for x, length, _ in _apart(steps, width * LABEL_WIDTH):
-        _text(upper, x, 1, str(length), size=7, rise=3, **above)
+        write_near(upper, x, 1, str(length), size=7, rise=3, **above)
         for axes in (upper, lower):
             axes.axvline(x, color="0.87", linewidth=0.6, zorder=0.5)
     if len(deeper) == 1:
         return
     for x, _, nesting in _apart(deeper, width * NESTING_LABEL_WIDTH):
-        _text(upper, x, 1, f"nesting {nesting}", size=7, rise=14, ha="left", **above)
+        write_near(upper, x, 1, f"nesting {nesting}", size=7, rise=14, ha="left", **above)
         for axes in (upper, lower):
             axes.axvline(x, color="0.6", linewidth=0.8, zorder=0.6)
 
@@ -269,7 +269,7 @@ def _all_rows(evaluation: dict) -> list[tuple[dict, bool]]:
 @matplotlib.rc_context(STYLE)
 def _length_bars(evaluation: dict) -> Figure:
     rows = _all_rows(evaluation)
-    figure = _new_figure(height=3.5)
+    figure = new_figure(height=3.5)
     axes = figure.subplots()
     figure.suptitle(_describe(evaluation), x=0.01, ha="left")
     in_pairs = len(rows) <= MAX_BARS_IN_PAIRS
@@ -282,7 +282,7 @@ def _length_bars(evaluation: dict) -> Figure:
             style = _beyond_training(colour) if beyond else {"color": colour}
             axes.bar(x, row[name], 0.38 if in_pairs else 0.84, **style)
             if len(rows) <= MAX_BARS_WITH_VALUES:
-                _value(axes, x, row[name], row[name])
+                write_value(axes, x, row[name], row[name])
     _copy_marks(axes, [row["answer_in_program"] for row, _ in rows])
 
     chance = evaluation["chance_token_accuracy"]
@@ -292,12 +292,12 @@ def _length_bars(evaluation: dict) -> Figure:
     if not in_pairs:
         handles[1].set_label(f"{handles[1].get_label()}, behind")
     handles.append(COPY_MARK)
-    handles.append(Line2D([], [], label=f"chance token_accuracy: {_rate(chance, 3)}", **line))
+    handles.append(Line2D([], [], label=f"chance token_accuracy: {format_rate(chance, 3)}", **line))
     if evaluation["beyond_training"]:
         handles.append(Patch(label="beyond training", **_beyond_training(BLUE)))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     axes.set(ylabel=f"share right ({_counts(rows)})", xlabel="length (digits)")
-    _share_axis(axes)
+    share_axis(axes)
     _categories(axes, [row["length"] for row, _ in rows])
     return figure
 
@@ -306,10 +306,12 @@ def _beyond_training(colour: str) -> dict:
     return {"facecolor": PALE[colour], "edgecolor": colour, "linewidth": 0.5, "hatch": "/////"}
 
 
-def _value(axes, x: float, rate: float, top: float) -> None:
+def write_value(axes, x: float, rate: float, top: float) -> None:
     """Writes a bar's value above it, on white."""
     halo = [patheffects.withStroke(linewidth=2.2, foreground="white")]
-    _text(axes, x, top, _short_rate(rate, 3), 5.4, rise=2, va="bottom", path_effects=halo)
+    write_near(
+        axes, x, top, format_short_rate(rate, 3), 5.4, rise=2, va="bottom", path_effects=halo
+    )
 
 
 def _copy_marks(axes, rates: list[float]) -> None:
@@ -319,7 +321,7 @@ def _copy_marks(axes, rates: list[float]) -> None:
         axes.hlines(rates, left, right, colour, linewidth=linewidth, clip_on=False, zorder=3)
 
 
-def _share_axis(axes) -> None:
+def share_axis(axes) -> None:
     axes.set_ylim(0, 1.1)
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
     axes.spines["left"].set_bounds(0, 1)
@@ -355,13 +357,13 @@ def _heat_maps(evaluation: dict) -> Figure:
     rows = _all_rows(evaluation)
     lengths = sorted({row["length"] for row, _ in rows})
     nestings = sorted({row["nesting"] for row, _ in rows})
-    figure = _new_figure(height=1.6 + 0.84 * len(nestings))
+    figure = new_figure(height=1.6 + 0.84 * len(nestings))
     panels = figure.subplots(2, sharex=True, sharey=True)
     figure.suptitle(_describe(evaluation), x=0.01, ha="left")
     for axes, (name, (_, title)) in zip(panels, METRICS.items(), strict=True):
         image = _heat_map(axes, rows, name, lengths, nestings)
         axes.set(title=title, ylabel="nesting (operations)")
-    axes.set_title(f"{title}, chance {_rate(evaluation['chance_token_accuracy'], 3)}")
+    axes.set_title(f"{title}, chance {format_rate(evaluation['chance_token_accuracy'], 3)}")
     axes.set_xlabel("length (digits)")
     bar = figure.colorbar(image, ax=panels, fraction=0.04, pad=0.015, aspect=30)
     bar.set_label("share right")
@@ -379,8 +381,10 @@ def _heat_map(axes, rows, name: str, lengths: list[int], nestings: list[int]):
         x, y = lengths.index(row["length"]), nestings.index(row["nesting"])
         grid[y][x] = row[name]
         ink = {"color": "white" if row[name] > 0.6 else "0.1", "va": "center"}
-        _text(axes, x + 0.5, y + 0.5, _short_rate(row[name], 3), 8, rise=3, **ink)
-        _text(axes, x + 0.5, y + 0.5, _short_rate(row["answer_in_program"], 2), 6.2, -7, **ink)
+        write_near(axes, x + 0.5, y + 0.5, format_short_rate(row[name], 3), 8, rise=3, **ink)
+        write_near(
+            axes, x + 0.5, y + 0.5, format_short_rate(row["answer_in_program"], 2), 6.2, -7, **ink
+        )
         if beyond:
             frame = {
                 "fill": False,
@@ -398,7 +402,7 @@ def _heat_map(axes, rows, name: str, lengths: list[int], nestings: list[int]):
     return mesh
 
 
-def _text(axes, x: float, y: float, text: str, size: float, rise: float, **style) -> None:
+def write_near(axes, x: float, y: float, text: str, size: float, rise: float, **style) -> None:
     """Writes a text `rise` points above the place (x, y)."""
     style = {"ha": "center", "color": "0.2", "zorder": 4, "textcoords": "offset points"} | style
     axes.annotate(text, (x, y), xytext=(0, rise), fontsize=size, **style)
@@ -406,7 +410,7 @@ def _text(axes, x: float, y: float, text: str, size: float, rise: float, **style
 
 @matplotlib.rc_context(STYLE)
 def _breakdown(evaluation: dict, kind: str, groups: list[tuple[str, list[dict]]]) -> Figure:
-    figure = _new_figure(height=1.0 + 1.9 * len(groups))
+    figure = new_figure(height=1.0 + 1.9 * len(groups))
     panels = figure.subplots(len(groups), squeeze=False)[:, 0]
     figure.suptitle(_describe(evaluation), x=0.01, ha="left")
     field, field_label = BREAKDOWNS[kind]
@@ -414,16 +418,16 @@ def _breakdown(evaluation: dict, kind: str, groups: list[tuple[str, list[dict]]]
     for axes, (title, entries) in zip(panels, groups, strict=True):
         for x, entry in enumerate(entries):
             rate = entry["exact_match"]
-            low, high = _wilson(rate, entry["num_examples"])
+            low, high = wilson(rate, entry["num_examples"])
             axes.bar(x, rate, 0.6, color=colour)
             # An edge in white keeps the black line visible on the bar.
             for linewidth, ink in ((2.6, "white"), (1.2, "0.1")):
                 axes.vlines(x, low, high, ink, linewidth=linewidth, zorder=3)
             if len(entries) <= MAX_BARS_WITH_VALUES:
-                _value(axes, x, rate, high)
+                write_value(axes, x, rate, high)
         _copy_marks(axes, [entry["answer_in_program"] for entry in entries])
         axes.set(ylabel="share right", title=title)
-        _share_axis(axes)
+        share_axis(axes)
         _categories(axes, [entry[field] for entry in entries])
     axes.set_xlabel(field_label)
     handles = [Patch(color=colour, label=f"{label} and its 95% interval"), COPY_MARK]
@@ -461,7 +465,7 @@ def _pool(entries: list[dict], field: str) -> list[dict]:
     return pooled
 
 
-def _wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson's interval (95% for z = 1.96) of a rate that `count` examples gave."""
     centre = (rate + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(rate * (1 - rate) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
@@ -471,10 +475,10 @@ def _wilson(rate: float, count: int, z: float = 1.96) -> tuple[float, float]:
 # Tables
 
 
-def _rate(value: float, decimals: int) -> str:
+def format_rate(value: float, decimals: int) -> str:
     """A rate in fixed decimals that reads 1 or 0 only if it is.
 
-    >>> [_rate(value, 2) for value in (0.0, 0.004, 0.5, 0.999, 1.0)]
+    >>> [format_rate(value, 2) for value in (0.0, 0.004, 0.5, 0.999, 1.0)]
     ['0.00', '<0.01', '0.50', '>0.99', '1.00']
     """
     text = f"{value:.{decimals}f}"
@@ -485,9 +489,9 @@ def _rate(value: float, decimals: int) -> str:
     return text
 
 
-def _short_rate(value: float, decimals: int) -> str:
-    """`_rate` for narrow places: 0.5 is .500, and exactly 1 and 0 are written so."""
-    return str(int(value)) if value in (0, 1) else _rate(value, decimals).replace("0.", ".")
+def format_short_rate(value: float, decimals: int) -> str:
+    """`format_rate` for narrow places: 0.5 is .500, and exactly 1 and 0 are written so."""
+    return str(int(value)) if value in (0, 1) else format_rate(value, decimals).replace("0.", ".")
 
 
 def _join_tables(evaluation: dict, render, heading: str) -> str:
@@ -499,7 +503,7 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
         rows = [row | {"": ""} for row in rows]
         rows += [row | {"": "beyond training"} for row in evaluation["beyond_training"]]
     parts = [heading.format(_describe(evaluation)), render(*_cells(rows, columns))]
-    parts.append(f"chance token_accuracy: {_rate(evaluation['chance_token_accuracy'], 4)}")
+    parts.append(f"chance token_accuracy: {format_rate(evaluation['chance_token_accuracy'], 4)}")
     kind, groups = _breakdown_groups(evaluation) or ("", [])
     for title, entries in groups:
         columns = [BREAKDOWNS[kind][0], "num_examples", "exact_match", "answer_in_program"]
@@ -515,7 +519,7 @@ def _cells(rows: list[dict], columns: list[str]) -> tuple[list[str], list[list[s
 
 
 def _cell(value) -> str:
-    return _rate(value, 4) if isinstance(value, float) else str(value)
+    return format_rate(value, 4) if isinstance(value, float) else str(value)
 
 
 def _plain_table(header: list[str], rows: list[list[str]]) -> str:
@@ -528,7 +532,7 @@ def _plain_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+def format_markdown(header: list[str], rows: list[list[str]]) -> str:
     names = [name.replace("\n", " ") for name in header]
     sides = ["---" if _is_text(column) else "---:" for column in zip(*rows, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (names, sides, *rows))

@@ -75,6 +75,12 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     )
     integer("validation_examples", 1_000, "Validation examples read at a difficulty, at most.")
     integer("test_examples", 10_000, "Test examples read at a difficulty, at most.")
+    boolean(
+        "validate_all_levels",
+        False,
+        "Look at the validation examples of every difficulty after every epoch, not only at the "
+        "current and the target one; history.jsonl then tells when each was mastered.",
+    )
 
     choice("strategy", "combined", STRATEGIES, "The curriculum.")
     number("mix_share", 0.2, "Share of mix in the strategy combined.", upper=1.0)

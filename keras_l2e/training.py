@@ -257,6 +257,10 @@ class Run:
                 self.learning_rate *= PLATEAU_DECAY
         scores = {}
         judged = self.judge(scores)
+        if config.validate_all_levels:
+            judged["levels"] = [
+                self.level_scores(level, scores) for level in self.curriculum.levels
+            ]
         return {
             "epoch": self.epoch,
             "num_examples": self.epoch * config.batches_per_epoch * config.global_batch_size,
@@ -413,6 +417,13 @@ class Run:
                 result = {"token_accuracy": None, "exact_match": None}
             scores[difficulty, split] = {**result, "num_examples": len(programs)}
         return scores[difficulty, split]
+
+    def level_scores(self, difficulty: Difficulty, scores: dict) -> dict:
+        """Accuracies at a difficulty on the split that can judge it."""
+        split = self.judging_splits[difficulty]
+        judged_by = "validation" if split == "validation" else "training"
+        score = self.score(difficulty, split, scores)
+        return {**difficulty._asdict(), "judged_by": judged_by, **score}
 
     def report(self, line: dict, seconds: float) -> None:
         """Shows a finished epoch, and logs what depends on the clock apart from the history."""

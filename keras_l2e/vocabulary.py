@@ -6,12 +6,11 @@
     'print(3)'
 
 Ids: PAD 0 fills up a batch, 1..40 are the characters in the order of CHARACTERS, BOS 41 starts the
-decoder, EOS 42 ends every text that is read or written.
+decoder, EOS 42 ends every text that is read or written. TensorFlow is imported inside the functions
+that need it, so that texts and ids can be shown without it.
 """
 
 import string
-
-import tensorflow as tf
 
 CHARACTERS = "\n ()*+-" + string.digits + ":;<=>" + "abcdefghijlnoprstx"
 PAD = 0
@@ -59,6 +58,8 @@ def encode_batch(texts):
     Returns:
         Ragged int32 tensor, shape [n, (characters)]; PAD stands for a byte that is no character.
     """
+    import tensorflow as tf
+
     table = [PAD] * 256
     for character, i in _ID_OF.items():
         table[ord(character)] = i
@@ -78,10 +79,14 @@ def decode_batch(ids):
     Returns:
         String tensor, shape [n].
     """
+    import tensorflow as tf
+
     ended = tf.cumsum(tf.cast(tf.equal(ids, EOS), tf.int32), axis=1) > 0
     return tf.strings.reduce_join(characters(tf.where(ended, PAD, ids)), axis=1)
 
 
 def characters(ids):
     """One string per id: its character, or nothing for PAD, BOS and EOS; same shape as `ids`."""
+    import tensorflow as tf
+
     return tf.gather(tf.constant(["", *CHARACTERS, "", ""]), ids)

@@ -10,7 +10,7 @@ from absl import flags
 from keras_l2e import command_line, run_flags, train
 from keras_l2e.errors import UsageError
 
-ENTRY_POINTS = ("train", "evaluate", "export", "execute")
+ENTRY_POINTS = ("train", "evaluate", "export", "execute", "reproduce", "show")
 INSTALLED = sorted(path.name for path in command_line.FLAGFILES.glob("*.cfg"))
 
 
@@ -147,6 +147,24 @@ BAD = [
     (["execute", "--model=missing", "print(1)"], ["no model in missing"]),
     (["execute", "--model=file", "print(1)"], ["no model in file"]),
     (["execute", "--model=run", "print(1)"], ["no model in run"]),
+    # The paper's figures, and what is shown of a task.
+    (["reproduce", W], ["--figure"]),
+    (["reproduce", W, "--figure=sums"], ["--figure=sums", "addition|programs|memorization"]),
+    (["reproduce", W, "--figure=addition", "--budget=gpu"], ["gpu", "smoke|cpu|paper"]),
+    (["reproduce", "--figure=addition"], ["--workdir", "a path is needed"]),
+    (["reproduce", "--figure=addition", "--workdir=file"], ["--workdir=file", "not a folder"]),
+    (["reproduce", W, "--figure=addition", "--output=file"], ["--output=file", "not a folder"]),
+    (["reproduce", W, "--figure=addition", "--data_dir=file"], ["--data_dir=file"]),
+    (["reproduce", W, "--figure=addition", "--cells_at_once=-1"], ["--cells_at_once=-1"]),
+    (["reproduce", W, "--figure=addition", "--num_replicas=-1"], ["--num_replicas=-1"]),
+    (["reproduce", W, "--figure=addition", "--dead_after=0"], ["--dead_after=0"]),
+    (["reproduce", W, "--figure=addition", "--strategy=mix"], ["strategy"]),
+    (["reproduce", W, "--figure=addition", "mix"], ["'mix'"]),
+    (["show", "--task=sums"], ["--task=sums", "addition|copy|program"]),
+    (["show", "--task=copy", "--length=66"], ["--task=copy", "length 66", "1..65"]),
+    (["show", "--task=addition", "--nesting=2"], ["nesting 2", "1..1"]),
+    (["show", "--input_form=twice"], ["twice", "reverse_double"]),
+    (["show", "--count=0"], ["--count=0"]),
     # Flagfiles.
     (["train", W, "--flagfile=no.cfg"], ["'no.cfg'", *INSTALLED]),
     (["train", W, "--flagfile", "no.cfg"], ["'no.cfg'", *INSTALLED]),

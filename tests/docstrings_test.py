@@ -5,13 +5,16 @@ import pytest
 
 MODULES = [
     "keras_l2e.candidates",
+    "keras_l2e.cells",
     "keras_l2e.curriculum",
+    "keras_l2e.figures",
     "keras_l2e.input_pipeline",
     "keras_l2e.interpreter",
     "keras_l2e.metrics",
     "keras_l2e.prepared_data",
     "keras_l2e.programs",
     "keras_l2e.report",
+    "keras_l2e.show",
     "keras_l2e.tasks",
     "keras_l2e.training",
     "keras_l2e.vocabulary",

@@ -21,6 +21,17 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_who_write_at_once_do_not_meet(tmp_path):
+    path = tmp_path / "a.txt"
+
+    def write(temporary):
+        temporary.write_text("outer")
+        files.write_atomically(path, lambda inner: inner.write_text("inner"))
+
+    files.write_atomically(path, write)
+    assert path.read_text() == "outer"
+
+
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

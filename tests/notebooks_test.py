@@ -1,4 +1,4 @@
-"""The notebooks define nothing, are kept without outputs, and the quickstart runs top to bottom."""
+"""The notebooks define nothing, are kept without outputs, and run top to bottom."""
 
 import ast
 import pathlib
@@ -9,6 +9,8 @@ import pytest
 from ipykernel.kernelspec import write_kernel_spec
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+
+from keras_l2e.cells import FIGURES
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -61,13 +63,11 @@ def test_paths_of_a_machine_are_recognized(text, found):
     assert bool(MACHINE_PATH.search(text)) == found
 
 
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
-    """The quickstart after a run, its cells by their ids."""
-    folder = tmp_path_factory.mktemp("quickstart")
+def run_notebook(name, folder):
+    """A notebook after a run, its cells by their ids."""
     # A kernel of the running Python, whatever kernels and settings the machine has.
     write_kernel_spec(folder / "kernels" / "python3")
-    notebook = read("quickstart.ipynb")
+    notebook = read(name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
@@ -79,6 +79,18 @@ def quickstart(tmp_path_factory):
             resources={"metadata": {"path": str(NOTEBOOKS)}},
         ).execute()
     return {cell.id: cell for cell in notebook.cells}
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """The quickstart after a run, its cells by their ids."""
+    return run_notebook("quickstart.ipynb", tmp_path_factory.mktemp("quickstart"))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The notebook of results after a run, its cells by their ids."""
+    return run_notebook("results.ipynb", tmp_path_factory.mktemp("results"))
 
 
 def printed(cell):
@@ -121,3 +133,18 @@ def test_saved_model_of_quickstart_answers_in_strings(quickstart):
     assert any(re.fullmatch(r"\d+", output) for _, output, _ in readable)
     assert unreadable == ("Hello, world!", "", 0.0)
     assert re.search(r"^ *\d \d\.\d{3}", printed(quickstart["steps"]), re.MULTILINE)
+
+
+def test_results_shows_what_is_published(results):
+    folder = NOTEBOOKS.parent / "results"
+    runs = [path.parent.name for path in folder.glob("*/evaluation.json")]
+    assert runs
+    tables = [output.data["text/markdown"] for output in results["tables"].outputs]
+    assert sorted(table.splitlines()[0] for table in tables) == sorted(f"### {n}" for n in runs)
+    curves = [o for o in results["curves"].outputs if "image/png" in o.get("data", {})]
+    assert len(curves) == len(runs)
+    assert "CORRECT" in printed(results["samples"])
+    figures = [path for name in FIGURES for path in folder.rglob(f"{name}.json")]
+    shown = [o for o in results["draw"].outputs if "image/png" in o.get("data", {})]
+    assert len(shown) == len(figures)
+    assert bool(figures) != ("no figure of the paper" in printed(results["draw"]))

@@ -403,9 +403,9 @@ def test_breakdown_of_one_difficulty_has_one_panel():
 
 def test_interval_is_wilsons():
     # Nine of ten: (0.9 + 0.19208 -+ 1.96 sqrt(0.009 + 0.009604)) / 1.38416.
-    low, high = report._wilson(0.9, 10)
+    low, high = report.wilson(0.9, 10)
     assert (round(low, 4), round(high, 4)) == (0.5958, 0.9821)
-    low, high = report._wilson(1.0, 10)
+    low, high = report.wilson(1.0, 10)
     assert (round(low, 4), round(high, 4)) == (0.7225, 1.0)
 
 
@@ -503,7 +503,7 @@ def test_samples_are_spread_over_the_difficulties(count, lengths):
     [(0, "0.00"), (0.001, "<0.01"), (0.25, "0.25"), (0.999, ">0.99"), (1.0, "1.00")],
 )
 def test_no_rate_is_rounded_to_all_or_nothing(value, text):
-    assert report._rate(value, 2) == text
+    assert report.format_rate(value, 2) == text
 
 
 # Reading

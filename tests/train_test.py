@@ -345,6 +345,18 @@ def test_execute(trained, folder, run_command):
     assert lines[4] == "character  probability"
     for line in lines[5:]:
         assert re.fullmatch(r"(\S|\\n| |EOS) +[01]\.\d{4}", line)
+    # Step by step: what is written comes first, and nothing is more probable.
+    process = run_command("execute", "--model=W", "--steps", "print(12+34)", cwd=folder)
+    assert (process.returncode, process.stderr) == (0, "")
+    table = process.stdout.splitlines()[4:]
+    assert table[0] == "step  characters and their probabilities, the first one is written"
+    assert len(table) == len(lines) - 4
+    for step, (row, line) in enumerate(zip(table[1:], lines[5:], strict=True), start=1):
+        cells = row[6:].split("   ")
+        assert row[:6] == f"{step:>4}  " and len(cells) == 5
+        assert re.sub(r" +", " ", cells[0]) == re.sub(r" +", " ", line)
+        probabilities = [float(cell.split()[-1]) for cell in cells]
+        assert probabilities == sorted(probabilities, reverse=True)
 
 
 def make_config(folder, **changes):

@@ -1,0 +1,218 @@
+"""Figures and tables from cells that were never run: numbers made up, but drawn for good."""
+
+import csv
+import io
+import json
+import math
+
+import matplotlib.image
+import pytest
+
+from keras_l2e import figures
+from keras_l2e.cells import FIGURES, cells
+from keras_l2e.errors import WorkError
+from keras_l2e.figures import Measured, difference
+from keras_l2e.tasks import Difficulty, grid
+
+RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
+SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9}
+
+
+def write_cell(folder, cell, skill):
+    """A finished cell as training leaves it, its accuracies falling with the difficulty."""
+    target = Difficulty(cell.flags["target_length"], cell.flags.get("target_nesting", 1))
+    levels = grid(target)
+    rows, samples = [], []
+    for level in levels:
+        hardness = level.length * level.nesting / 10
+        accuracy = round(0.1 + 0.9 * math.exp(-hardness * (1 - skill) * 2), 6)
+        rows.append(
+            {
+                "length": level.length,
+                "nesting": level.nesting,
+                "num_examples": 1000,
+                "token_accuracy": accuracy,
+                "exact_match": round(accuracy**3, 6),
+                "free_token_accuracy": accuracy,
+                "answer_in_program": 1.0 if cell.flags["task"] == "copy" else 0.1,
+            }
+        )
+        sample = {"length": level.length, "nesting": level.nesting, "program": "print((1+\n2))"}
+        samples.append(sample | {"target": "12184", "output": "12084", "correct": False})
+    history = []
+    for epoch in (1, 2):
+        reached = levels[: int(len(levels) * skill * epoch / 2)]
+        line = {
+            "num_examples": cell.num_examples * epoch // 2,
+            "difficulty": target._asdict(),
+            "advanced_to": None,
+            "target_validation": {"token_accuracy": skill / 2, "exact_match": skill / 3},
+        }
+        if cell.flags.get("validate_all_levels"):
+            line["levels"] = [
+                {**level._asdict(), "token_accuracy": 0.96 if level in reached else 0.5}
+                for level in levels
+            ]
+        history.append(line)
+    evaluation = {
+        "input_form": cell.flags.get("input_form", "none"),
+        "chance_token_accuracy": 0.0909,
+        "rows": rows,
+        "samples": samples,
+    }
+    kinds = {"program": ("by_operation", "operation", ["pair", "small_loop"])}
+    kinds["addition"] = ("by_carry_chain", "carry_chain", list(range(target.length + 1)))
+    if cell.flags["task"] in kinds:
+        breakdown, name, values = kinds[cell.flags["task"]]
+        evaluation[breakdown] = [
+            {**row, name: value, "exact_match": skill / (2 + i)}
+            for row in rows
+            for i, value in enumerate(values)
+        ]
+    (folder / cell.name).mkdir(parents=True)
+    (folder / cell.name / "evaluation.json").write_text(json.dumps(evaluation))
+    text = "".join(json.dumps(line) + "\n" for line in history)
+    (folder / cell.name / "history.jsonl").write_text(text)
+
+
+def make_folder(folder, figure, budget="cpu", keep=lambda cell: True):
+    for i, cell in enumerate(filter(keep, cells(figure, budget, RATES))):
+        skill = SKILL[cell.flags["strategy"]] + 0.02 * cell.flags["seed"] - 0.001 * (i % 7)
+        write_cell(folder, cell, skill)
+    return figures.collect(figure, budget, folder, RATES if figure == "optimizers" else None)
+
+
+@pytest.mark.parametrize(
+    ("figure", "budget"),
+    [*((figure, "cpu") for figure in FIGURES), ("programs", "paper")],
+)
+def test_figures_are_drawn_whole(tmp_path, figure, budget):
+    result = make_folder(tmp_path / "cells", figure, budget)
+    assert result["missing"] == []
+    paths = figures.write(result, tmp_path)
+    assert [path.name for path in paths] == [f"{figure}.{k}" for k in ("json", "csv", "png", "md")]
+    image = matplotlib.image.imread(tmp_path / f"{figure}.png")
+    assert image.std() > 0.01
+    assert image.shape[1] == 1440  # 7.2 inches, a page's width.
+    assert json.loads((tmp_path / f"{figure}.json").read_text()) == result
+    rows = list(csv.DictReader(io.StringIO((tmp_path / f"{figure}.csv").read_text())))
+    assert len(rows) == sum(len(cell["rows"]) for cell in result["cells"])
+    assert {row["chance_token_accuracy"] for row in rows} == {"0.0909"}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("strategies", [(), ("combined", "mix")])
+def test_figures_are_drawn_of_what_is_there(tmp_path, figure, strategies):
+    (tmp_path / "cells").mkdir()
+    result = make_folder(
+        tmp_path / "cells",
+        figure,
+        keep=lambda cell: cell.flags["strategy"] in strategies and cell.flags["seed"] < 2,
+    )
+    assert len(result["missing"]) + len(result["cells"]) == len(cells(figure, "cpu", RATES))
+    figures.write(result, tmp_path)
+    assert "cells are missing" in (tmp_path / f"{figure}.md").read_text()
+
+
+def test_tables_of_addition(tmp_path):
+    text = figures.format_markdown(make_folder(tmp_path, "addition"))
+    row, *_ = [line for line in text.splitlines() if line.startswith("| length 9 | 0.")]
+    cells_of_row = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert len(cells_of_row) == 7  # Name, four strategies, copying, chance.
+    assert all(" / " in cell for cell in cells_of_row[1:5])
+    assert cells_of_row[5:] == ["0.100", "0.091"]
+    assert "| **+0." in text
+    assert "1,024,000 examples" in text
+    assert "`12`~~`0`~~`84`" in text
+    assert "`print((1+`<br>`2))`" in text
+
+
+@pytest.mark.parametrize(
+    ("figure", "columns", "num_rows"),
+    [
+        ("programs", "pair | small_loop |", 36),
+        ("addition", "0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 |", 12),
+    ],
+)
+def test_tables_say_which_kinds_fail(tmp_path, figure, columns, num_rows):
+    text = figures.format_markdown(make_folder(tmp_path, figure))
+    (table,) = [part for part in text.split("\n\n") if f"| strategy | {columns}" in part]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert len(rows) == num_rows
+    for row in rows:
+        assert float(row[2]) > float(row[3]) > 0
+    # Sums of five digits have no longer chains.
+    assert {len(row) for row in rows} == ({8, 10, 12} if figure == "addition" else {4})
+
+
+def test_tables_of_optimizers(tmp_path):
+    text = figures.format_markdown(make_folder(tmp_path, "optimizers"))
+    assert text.count("| chosen |") == 3
+    # Half of the training masters half of what all of it does.
+    (row,) = [line for line in text.splitlines() if line.startswith("| muon | combined | 409,600")]
+    assert row.endswith("| 819,200 / 819,200 | never / never |")
+
+
+def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):
+    result = make_folder(tmp_path, "programs")
+    place = {"target_length": 2, "target_nesting": 1}
+    combined, baseline, nobody = (
+        {"strategy": name, **place} for name in ("combined", "baseline", "nobody")
+    )
+    assert figures.compare(result, "token_accuracy", combined, baseline).real
+    same = figures.compare(result, "token_accuracy", combined, combined)
+    assert (same.value, same.real) == (0, False)
+    assert figures.compare(result, "token_accuracy", combined, nobody) is None
+
+
+@pytest.mark.parametrize(
+    ("figure", "header"),
+    [
+        ("memorization", "| strategy | reverse_double - none |"),
+        ("optimizers", "| strategy | muon - sgd | muon - adam | adam - sgd |"),
+    ],
+)
+def test_forms_and_optimizers_are_compared_too(tmp_path, figure, header):
+    text = figures.format_markdown(make_folder(tmp_path, figure))
+    tables = [part for part in text.split("\n\n") if part.startswith(header)]
+    assert len(tables) == 2  # For each metric.
+    rows = [line.strip("| ").split(" | ") for line in tables[0].splitlines()[2:]]
+    assert [row[0] for row in rows] == ["baseline", "naive", "mix", "combined"]
+    # They were made up alike.
+    assert all(cell.startswith("(") for row in rows for cell in row[1:])
+
+
+def test_noise_is_the_larger_of_spread_and_sampling_error():
+    one = [Measured(0.5, 10_000)]
+    # Each rate's standard error is 0.005, that of their difference 1.414 times it.
+    assert difference(one, one).noise == pytest.approx(1.96 * 0.00707, rel=0.01)
+    assert difference([Measured(0.515, 10_000)], one).real
+    assert not difference([Measured(0.512, 10_000)], one).real
+    assert not difference([Measured(0.515, 10_000)], one, spread=0.02).real
+    two = [Measured(0.50, 10_000), Measured(0.53, 10_000)]
+    assert difference(two, one).noise == pytest.approx(0.03)
+    # A set of two seeds has a spread of its own, whatever others have.
+    assert difference(two, two, spread=0.5).noise == pytest.approx(0.03)
+    # Rates of exactly 1 are not known exactly.
+    assert 0 < difference([Measured(1.0, 100)], [Measured(1.0, 100)]).noise < 0.1
+
+
+def test_mastered_is_the_first_time_above_the_threshold():
+    def line(seen, *accuracies):
+        levels = [
+            {"length": i, "nesting": 1, "token_accuracy": accuracy}
+            for i, accuracy in enumerate(accuracies, start=1)
+        ]
+        return {"num_examples": seen, "levels": levels}
+
+    history = [line(10, 0.9, 0.2, None), line(20, 0.96, 0.3, None), line(30, 0.5, 0.95, None)]
+    assert [m["num_examples"] for m in figures.mastered(history)] == [20, None, None]
+    assert figures.mastered([{"num_examples": 10}]) == []
+
+
+def test_a_broken_cell_is_an_error_of_one_line(tmp_path):
+    cell = cells("addition", "cpu")[0]
+    write_cell(tmp_path, cell, 0.5)
+    (tmp_path / cell.name / "history.jsonl").write_text("")
+    with pytest.raises(WorkError, match=f"{cell.name} is no whole cell"):
+        figures.collect("addition", "cpu", tmp_path)

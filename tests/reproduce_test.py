@@ -1,0 +1,260 @@
+"""Cells run side by side: with runs that only pretend, then with real ones that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from keras_l2e import reproduce
+from keras_l2e.cells import cells
+from keras_l2e.claims import Claims
+from keras_l2e.errors import UsageError, WorkError
+
+# Stands in for a training run: leaves its files and a line of what it was told.
+PRETEND = """
+import os, pathlib, sys, time
+flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[1:])
+run = pathlib.Path(flags["workdir"])
+run.mkdir(exist_ok=True)
+with open(run.parent.parent / "begun.txt", "a") as file:
+    file.write(pathlib.Path(flags["flagfile"]).stem + chr(10))
+{work}
+(run / "evaluation.json").write_text("{{}}")
+"""
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Lets runs do something else than train."""
+
+    def pretend(work="time.sleep(0.2)"):
+        monkeypatch.setattr(reproduce, "draw", lambda *_: None)  # They leave nothing to draw.
+        monkeypatch.setattr(reproduce, "CHILD", PRETEND.format(work=work))
+
+    monkeypatch.setattr(reproduce, "POLL_SECONDS", 0.02)
+    return pretend
+
+
+def make_config(folder, **changes):
+    return SimpleNamespace(
+        **{
+            "figure": "addition",
+            "budget": "smoke",
+            "workdir": str(folder / "W"),
+            "data_dir": str(folder / "data"),
+            "output": None,
+            "draw_only": False,
+            "cells_at_once": 2,
+            "num_replicas": 0,
+            "dead_after": 1.0,
+        }
+        | changes
+    )
+
+
+def begun(folder):
+    return sorted((folder / "W/addition/begun.txt").read_text().split())
+
+
+NAMES = sorted(cell.name for cell in cells("addition", "smoke"))
+
+
+def run_cells(config):
+    """Runs cells as `reproduce` does, without drawing what they do not leave."""
+    folder = reproduce.Path(config.workdir) / config.figure
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = cells(config.figure, config.budget)
+    runner = reproduce.Runner(config, folder)
+    runner.run(reproduce.prepare(folder, wanted))
+    return runner
+
+
+def test_cells_are_run_once_by_all_who_share_the_folder(tmp_path, pretend, capsys):
+    pretend()
+    threads = [
+        threading.Thread(target=run_cells, args=(make_config(tmp_path, cells_at_once=1),))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert begun(tmp_path) == NAMES
+    runner = run_cells(make_config(tmp_path))
+    assert begun(tmp_path) == NAMES
+    assert runner.progress(cells("addition", "smoke")) == "4 of 4 cells done, 0 running, 0 left"
+    for name in NAMES:
+        folder = tmp_path / "W/addition" / name
+        assert sorted(path.name for path in folder.iterdir()) == ["evaluation.json", "log.txt"]
+
+
+def test_a_cell_that_fails_is_told_and_does_not_stop_the_others(tmp_path, pretend, capsys):
+    pretend('if "seed_2" in flags["flagfile"]: sys.exit("error: the loss is nan")')
+    with pytest.raises(WorkError, match=r"2 of 4 cells failed; .*seed_2: the loss is nan; "):
+        reproduce.reproduce(make_config(tmp_path))
+    assert begun(tmp_path) == NAMES
+    assert "2 of 4 cells done, 2 failed, 0 running, 0 left" in capsys.readouterr().out
+    # What stood in the way is gone.
+    pretend()
+    run = make_config(tmp_path)
+    for path in (tmp_path / "W/addition").glob("*.failed"):
+        path.unlink()
+    run_cells(run)
+    assert len(begun(tmp_path)) == 6
+    assert all(Claims(tmp_path / "W/addition").is_done(name) for name in NAMES)
+
+
+def test_a_run_that_is_killed_time_and_again_is_given_up(tmp_path, pretend, capsys):
+    pretend("os.kill(os.getpid(), 9)")
+    with pytest.raises(WorkError, match=r"4 of 4 cells failed; \S+: stopped 3 times; "):
+        reproduce.reproduce(make_config(tmp_path))
+    assert begun(tmp_path) == sorted(NAMES * 3)
+
+
+def test_a_cell_taken_over_is_let_go(tmp_path, pretend, capsys):
+    pretend("time.sleep(30)")
+    folder = tmp_path / "W/addition"
+    runner = reproduce.Runner(make_config(tmp_path, cells_at_once=4), tmp_path / "W/addition")
+    folder.mkdir(parents=True)
+    wanted = reproduce.prepare(folder, cells("addition", "smoke"))
+    runner.start_jobs(wanted)
+    jobs = list(runner.jobs)
+    assert len({job.slot for job in jobs}) == len(jobs) == 4
+    os.rename(jobs[0].claim.path, folder / f"{jobs[0].cell.name}.2")
+    runner.beat()
+    assert runner.jobs == jobs[1:]
+    assert jobs[0].process.returncode is not None
+    assert all(job.process.poll() is None for job in runner.jobs)
+    for job in runner.jobs:
+        job.stop()
+
+
+def test_another_budget_in_the_same_folder_is_refused(tmp_path, pretend):
+    pretend()
+    run_cells(make_config(tmp_path))
+    (flagfile,) = (tmp_path / "W/addition").glob("*baseline_seed_1.cfg")
+    flagfile.write_text(flagfile.read_text() + "--seed=3\n")
+    with pytest.raises(UsageError, match=r"baseline_seed_1\.cfg holds other flags"):
+        reproduce.reproduce(make_config(tmp_path))
+
+
+def write_trial(folder, cell, accuracy):
+    (folder / cell.name).mkdir(parents=True)
+    line = f'{{"target_validation": {{"token_accuracy": {accuracy}}}}}\n'
+    (folder / cell.name / "history.jsonl").write_text('{"target_validation": {}}\n' + line)
+
+
+def test_the_best_rate_on_validation_is_chosen(tmp_path):
+    trials = cells("optimizers", "cpu")
+    for i, cell in enumerate(trials):
+        if i != 2:  # A run that failed left nothing.
+            write_trial(tmp_path, cell, [0.3, 0.2, None, 0.1, 0.9, 0.5, 0.6, 0.7, 0.8][i])
+    assert reproduce.choose_rates(tmp_path, trials) == {"sgd": 0.2, "adam": 0.003, "muon": 0.01}
+    with pytest.raises(WorkError, match="no learning rate of sgd"):
+        reproduce.choose_rates(tmp_path / "empty", trials)
+
+
+def test_the_time_left_is_that_of_the_cells_left(tmp_path):
+    config = make_config(tmp_path)
+    wanted = cells("addition", "smoke")
+    runner = reproduce.Runner(config, tmp_path)
+    assert runner.progress(wanted) == "0 of 4 cells done, 0 running, 4 left"
+    num_epochs = wanted[0].flags["num_epochs"]
+    line = '{{"epoch": {}, "seconds": 600}}\n'
+    (tmp_path / wanted[0].name).mkdir()
+    text = "".join(line.format(i) for i in range(num_epochs))
+    (tmp_path / wanted[0].name / "timing.jsonl").write_text(text)
+    # A cell takes 600 s an epoch and half a minute; one is done, half of another, two are left.
+    claim = runner.claims.take(wanted[1].name)
+    (claim.path / "run").mkdir()
+    text = "".join(line.format(i) for i in range(num_epochs // 2))
+    (claim.path / "run/timing.jsonl").write_text(text + line.format(0))
+    left = reproduce.clock(2.5 * (600 * num_epochs + 30))
+    assert runner.progress(wanted) == f"1 of 4 cells done, 1 running, 2 left, about {left} left"
+
+
+# Real runs
+
+
+def start(folder, *arguments):
+    command = [sys.executable, "-m", "keras_l2e.reproduce", "--figure=addition", "--budget=smoke"]
+    command += ["--workdir=W", "--data_dir=data", "--dead_after=4", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, text=True, **pipes)
+
+
+def wait_for(condition, process, seconds=100):
+    """Waits until something is true; gives it."""
+    for _ in range(10 * seconds):
+        if found := condition():
+            return found
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
+def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
+    folder = tmp_path / "W/addition"
+
+    def logs(text):
+        return [log for log in sorted(folder.glob("*.[12]/log.txt")) if text in log.read_text()]
+
+    process = start(tmp_path)
+    wait_for(lambda: logs("epoch 1/8"), process)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert stderr == "stopped; the same command goes on from what is finished\n"
+
+    process = start(tmp_path)
+    log, *_ = wait_for(lambda: logs("going on after epoch"), process)
+    process.kill()
+    stdout, _ = process.communicate(timeout=60)
+    name = log.parent.stem
+    assert f"{name} goes on\n" in stdout
+    # The run ends with its parent, and leaves a claim that is dead.
+    until = time.monotonic() + 60
+    while log.read_text().count("stopped; the same command goes on") < 2:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+    process = start(tmp_path)
+    stdout, stderr = process.communicate(timeout=200)
+    assert (process.returncode, stderr) == (0, ""), stdout
+    assert "addition: 4 cells, 1,024 training examples each" in stdout
+    assert f"{name} goes on\n" in stdout
+    assert f"{name}: done" in stdout
+    assert "4 of 4 cells done, 0 running, 0 left" in stdout
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*NAMES, *(f"{name}.cfg" for name in NAMES)]
+    )
+    for cell in NAMES:
+        assert len((folder / cell / "history.jsonl").read_text().splitlines()) == 8
+    assert "going on after epoch" in (folder / name / "log.txt").read_text()
+    drawn = json.loads((tmp_path / "W/addition.json").read_text())
+    assert sorted(cell["name"] for cell in drawn["cells"]) == NAMES
+    assert {cell["num_training_examples"] for cell in drawn["cells"]} == {1024}
+
+    # Finished cells are skipped; what is worth keeping can go elsewhere.
+    process = start(tmp_path, "--output=out")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, ""), stdout
+    assert "goes on" not in stdout
+    for kind in ("json", "csv", "png", "md"):
+        assert (tmp_path / f"out/addition.{kind}").stat().st_size > 0
+    for kind in ("json", "csv", "md"):
+        kept = (tmp_path / f"out/addition.{kind}").read_text()
+        assert kept == (tmp_path / f"W/addition.{kind}").read_text()
+    assert sorted(path.name for path in (tmp_path / "out/addition" / name).iterdir()) == sorted(
+        reproduce.KEPT
+    )
+    process = start(tmp_path, "--output=out", "--draw_only")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.startswith("replacing out/addition.json\n")
