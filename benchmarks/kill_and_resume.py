@@ -42,10 +42,10 @@ FLAGS = [
 # The first that is there says what is going on; else the last line printed does.
 GOING_ON = {
     "data/learning_to_execute/*/incomplete.*": "data being prepared",
-    "run/checkpoints/.tmp.epoch_*": "checkpoint being written",
-    "run/.tmp.flags.cfg": "flags.cfg being written",
-    "run/.tmp.history.jsonl": "history being written",
-    "run/.tmp.model.keras": "model.keras being written",
+    "run/checkpoints/.tmp.*": "checkpoint being written",
+    "run/.tmp.*.flags.cfg": "flags.cfg being written",
+    "run/.tmp.*.history.jsonl": "history being written",
+    "run/.tmp.*.model.keras": "model.keras being written",
     "run/.saved_model.tmp": "SavedModel being written",
     "run/.tmp.*": "results being written",
     "run/model.keras": "results being written",
@@ -63,6 +63,8 @@ class Command:
     def start(self) -> None:
         command = [sys.executable, "-u", "-m", "keras_l2e.train", *FLAGS]
         command += ["--workdir=run", "--data_dir=data"]
+        # Of kills before; training removes them when it starts.
+        self.left_over = {*self.folder.rglob(".tmp.*")}
         self.log_before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
@@ -83,7 +85,7 @@ class Command:
         return killed
 
     def is_there(self, pattern: str) -> bool:
-        return next(self.folder.glob(pattern), None) is not None
+        return any(path not in self.left_over for path in self.folder.glob(pattern))
 
     def going_on(self) -> str:
         """What a kill interrupted, from the files and the last line it left."""
@@ -131,8 +133,10 @@ def at_sight(*patterns: str, times: int = 1, delay: float = 0.0):
 KINDS = {
     "while data are prepared": at_sight("data/learning_to_execute/*/incomplete.*", delay=0.2),
     "soon after the kill before": soon,
-    "while a checkpoint is written": at_sight("run/checkpoints/.tmp.epoch_*", times=3),
-    "while results are written": at_sight("run/.tmp.model.keras", "run/.saved_model.tmp", delay=2),
+    "while a checkpoint is written": at_sight("run/checkpoints/.tmp.*", times=3),
+    "while results are written": at_sight(
+        "run/.tmp.*.model.keras", "run/.saved_model.tmp", delay=2
+    ),
     "at any moment": at_any_moment,
 }
 

@@ -22,6 +22,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what writers that were killed have left, where nobody else may be writing."""
+    for path in folder.glob(".tmp.*"):
+        path.unlink()
+
+
 @contextlib.contextmanager
 def _named_in_errors(path: Path) -> Iterator[None]:
     """Has errors of the file system name the file: a full disk does not say where."""

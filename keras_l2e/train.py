@@ -9,7 +9,7 @@ an epoch is a pure function of the flags, its number and the curriculum's state.
 from pathlib import Path
 from types import SimpleNamespace
 
-from keras_l2e import command_line, run_flags, runtime, workers
+from keras_l2e import command_line, files, run_flags, runtime, workers
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
@@ -40,6 +40,8 @@ def train(config: SimpleNamespace) -> None:
 
     if workers.is_chief():
         workdir.mkdir(parents=True, exist_ok=True)
+        for folder in (workdir, workdir / "checkpoints"):
+            files.remove_unfinished(folder)
         run_flags.write(workdir, config)
     print(f"workdir: {workdir}")
     print(
@@ -128,7 +130,7 @@ def finish(run) -> None:
     Args:
         run: a `training.Run` that is over.
     """
-    from keras_l2e import evaluate, export, files, report
+    from keras_l2e import evaluate, export, report
 
     files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
     export.export(run.config, run.averaged, run.workdir / "saved_model")
