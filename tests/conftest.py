@@ -19,8 +19,8 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """A strategy of two replicas; one for all tests, or its sums meet under the same keys."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """A strategy of two replicas as `runtime.start` makes it."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
 
 
 @pytest.fixture(scope="session")
