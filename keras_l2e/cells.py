@@ -4,7 +4,7 @@
     >>> cell.name
     'length_5_baseline_seed_1'
     >>> cell.flags["target_length"], cell.flags["strategy"], cell.num_examples
-    (5, 'baseline', 1024000)
+    (5, 'baseline', 798720)
 
 A figure is a set of cells in which one thing is compared (the curriculum, the input form, the
 optimizer) and all else is equal, the number of training examples included.
@@ -117,10 +117,11 @@ BUDGETS = {
         learning_rates={"sgd": (0.2, 0.5, 1.0), "adam": (1e-3, 3e-3, 1e-2), "muon": (2e-3, 4e-3)},
     ),
     # Two cores, 8 hours for all four figures. Measured on two cores of an AMD EPYC server, two
-    # cells at once with a core each, validation included: an epoch of 8,192 examples takes 3.5 s
-    # for sums of 9 digits and about 5.5 s for the mix of programs up to (6, 3); to start, evaluate
-    # and export takes some 20 s. On average, in seconds a cell: addition 330, programs 600,
-    # memorization 400, optimizers 330. (24 * 330 + 40 * 600 + 20 * 400 + 33 * 330) / 2 = 7.1 h.
+    # cells at once with a core each, validation included: 64 steps take 3.5 s for sums of 9 digits
+    # and about 5.5 s for the mix of programs up to (6, 3); to start, evaluate and export takes some
+    # 20 s. Estimated from this for 48 steps an epoch, seconds a cell on average: addition 275,
+    # programs 500, memorization 335, optimizers 380 (they validate at seven lengths).
+    # (24 * 275 + 40 * 500 + 20 * 335 + 33 * 380) / 2 = 6.4 h, which leaves a fifth for noise.
     "cpu": Budget(
         flags={
             **_FRESH,
@@ -128,15 +129,15 @@ BUDGETS = {
             "embedding_dim": 64,
             "global_batch_size": 128,
             # Short epochs, so that naive can leave 18 levels at which it stands still.
-            "batches_per_epoch": 64,
-            "num_epochs": 125,
+            "batches_per_epoch": 48,
+            "num_epochs": 130,
             "validation_examples": 500,
             "test_examples": 5_000,
             "optimizer": "muon",
             **OPTIMIZER_FLAGS["muon"],
             "learning_rate": 4e-3,
         },
-        figure_flags={"optimizers": {"num_epochs": 100, "min_learning_rate": 0.0}},
+        figure_flags={"optimizers": {"min_learning_rate": 0.0}},
         addition_lengths=(5, 7, 9),
         program_lengths=(2, 4, 6),
         program_nestings=(1, 2, 3),

@@ -122,7 +122,7 @@ def test_tables_of_addition(tmp_path):
     assert all(" / " in cell for cell in cells_of_row[1:5])
     assert cells_of_row[5:] == ["0.100", "0.091"]
     assert "| **+0." in text
-    assert "1,024,000 examples" in text
+    assert "798,720 examples" in text
     assert "`12`~~`0`~~`84`" in text
     assert "`print((1+`<br>`2))`" in text
 
@@ -149,8 +149,8 @@ def test_tables_of_optimizers(tmp_path):
     text = figures.format_markdown(make_folder(tmp_path, "optimizers"))
     assert text.count("| chosen |") == 3
     # Half of the training masters half of what all of it does.
-    (row,) = [line for line in text.splitlines() if line.startswith("| muon | combined | 409,600")]
-    assert row.endswith("| 819,200 / 819,200 | never / never |")
+    (row,) = [line for line in text.splitlines() if line.startswith("| muon | combined | 399,360")]
+    assert row.endswith("| 798,720 / 798,720 | never / never |")
 
 
 def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):

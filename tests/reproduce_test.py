@@ -160,6 +160,25 @@ def test_the_best_rate_on_validation_is_chosen(tmp_path):
         reproduce.choose_rates(tmp_path / "empty", trials)
 
 
+def test_optimizers_are_compared_at_the_rates_chosen(tmp_path, pretend, capsys):
+    # As if the higher the rate, the better.
+    pretend("""
+line = pathlib.Path(flags["flagfile"]).read_text().partition("--learning_rate=")[2].split()[0]
+(run / "history.jsonl").write_text('{"target_validation": {"token_accuracy": %s}}' % line)
+""")
+    reproduce.reproduce(make_config(tmp_path, figure="optimizers", cells_at_once=4))
+    best = {"sgd": 1.0, "adam": 1e-2, "muon": 4e-3}
+    wanted = cells("optimizers", "smoke", best)
+    assert sorted((tmp_path / "W/optimizers/begun.txt").read_text().split()) == sorted(
+        cell.name for cell in wanted
+    )
+    for cell in wanted:
+        text = (tmp_path / "W/optimizers" / f"{cell.name}.cfg").read_text()
+        assert text == cell.flagfile()
+    printed = capsys.readouterr().out
+    assert "training examples each, sgd at 1, adam at 0.01, muon at 0.004" in printed
+
+
 def test_the_time_left_is_that_of_the_cells_left(tmp_path):
     config = make_config(tmp_path)
     wanted = cells("addition", "smoke")
