@@ -238,7 +238,7 @@ def measure(network: str, sides: list[str], repeats: int) -> dict[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="file for the figures")
-    parser.add_argument("--repeats", type=int, default=7, help="bursts of each side")
+    parser.add_argument("--repeats", type=int, default=5, help="bursts of each side")
     parser.add_argument("--network", choices=NETWORKS, help="only this network")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
