@@ -9,7 +9,8 @@
 The whole sequence goes forward in one operation instead of a dozen a step; backward, each step is
 one operation for the gates and one product, and the weights' gradient is one large product over all
 steps. Given token ids and their embeddings, the first product is done once for each token of the
-vocabulary instead of once for each position. benchmarks/training_step.py measures it.
+vocabulary instead of once for each position, and the steps compute only with tokens that occur.
+benchmarks/training_step.py measures it.
 """
 
 import keras
