@@ -81,12 +81,11 @@ class Candidates:
         unfilled = set(chosen)
         seen = set()
         for i in range(self.num_candidates):
-            program = self.candidate(i).program
-            split = programs.split_of(program)
+            digest = programs.digest(self.candidate(i).program)
+            split = programs.split_of_digest(digest)
             if split not in unfilled:
                 continue
             if split != "train":
-                digest = programs.digest(program)
                 if digest in seen:
                     continue
                 seen.add(digest)
@@ -113,13 +112,12 @@ class Candidates:
         found = {"block": block, "train": array("q"), "validation": {}, "test": {}}
         last = min(self.num_candidates, (block + 1) * BLOCK)
         for i in range(block * BLOCK, last):
-            program = self.candidate(i).program
-            split = programs.split_of(program)
+            digest = programs.digest(self.candidate(i).program)
+            split = programs.split_of_digest(digest)
             if split == "train":
                 found["train"].append(i)
-            else:
-                digest = programs.digest(program).to_bytes(8, "big")  # Beam's integers are signed.
-                found[split].setdefault(digest, i)
+            else:  # As bytes, because Beam's integers are signed.
+                found[split].setdefault(digest.to_bytes(8, "big"), i)
         return found
 
 

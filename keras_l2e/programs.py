@@ -206,7 +206,12 @@ def split_of(program: str) -> str:
     The paper splits by a hash modulo 3 too; here variables are renamed first, so that copies of a
     program under other names always stand in the same split.
     """
-    return SPLITS[digest(program) % 3]
+    return split_of_digest(digest(program))
+
+
+def split_of_digest(found: int) -> str:
+    """As `split_of`, for those who have a program's `digest` already."""
+    return SPLITS[found % 3]
 
 
 class _Script:
