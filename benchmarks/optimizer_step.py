@@ -13,7 +13,7 @@ import measuring
 import numpy as np
 
 CELLS, EMBEDDING_DIM, ROWS, READ, WRITTEN = 256, 64, 128, 20, 10
-BURST = 30
+BURST = 32
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from keras_l2e import models, optimizers, vocabulary
+    from keras_l2e import input_pipeline, models, optimizers, training, vocabulary
 
     makers = {
         **{
@@ -46,7 +46,8 @@ def main() -> None:
     options.autotune.enabled = False
 
     def run(model, num_steps: int) -> float:
-        dataset = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
+        repeated = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
+        dataset = input_pipeline.distribute(lambda: repeated, strategy)
         started = time.perf_counter()
         model.fit(dataset, verbose=0, shuffle=False)
         return time.perf_counter() - started
@@ -56,8 +57,9 @@ def main() -> None:
         with strategy.scope():
             model = models.lstm(vocabulary.SIZE, CELLS, 1, EMBEDDING_DIM)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-            model.compile(make(), loss)
+            model.compile(make(), loss, steps_per_execution=training.STEPS_PER_EXECUTION)
         run(model, 3)
+        run(model, 1)
         networks[name] = model
     steps = {name: [] for name in networks}
     for _ in range(arguments.repeats):
