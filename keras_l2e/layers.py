@@ -9,7 +9,8 @@
 The whole sequence goes forward in one operation instead of a dozen a step; backward, each step is
 one operation for the gates and one product, and the weights' gradient is one large product over all
 steps. Given token ids and their embeddings, the first product is done once for each token of the
-vocabulary instead of once for each position, and the steps compute only with tokens that occur.
+vocabulary instead of once for each position, the steps compute only with tokens that occur, and
+first steps that are the same in all rows ("print(" before every sum) are computed once.
 benchmarks/training_step.py measures it.
 """
 
@@ -64,8 +65,14 @@ class LSTM(keras.layers.LSTM):
             if embeddings is not None:
                 sequences = tf.gather(embeddings, sequences)
             return super().call(sequences, initial_state, mask, training)
+        lengths = num_same = None
+        if mask is not None:
+            lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
         if initial_state is None:
-            initial_state = self.get_initial_state(tf.shape(sequences)[0])
+            num_rows = tf.shape(sequences)[0]
+            if embeddings is not None and not self.return_sequences:
+                num_same, num_rows = _common_prefix_length(sequences, lengths), 1
+            initial_state = self.get_initial_state(num_rows)
         h, c = (tf.convert_to_tensor(state) for state in initial_state)
         kernel, recurrent_kernel, bias = map(tf.convert_to_tensor, self.cell.trainable_weights)
         if embeddings is None:
@@ -76,12 +83,8 @@ class LSTM(keras.layers.LSTM):
             table = tf.matmul(embeddings, kernel) + bias
             x, kernel = _one_hot_of_present(tf.transpose(sequences), table)
             bias = tf.zeros_like(bias)
-        lengths = None
-        if mask is not None:
-            lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-        outputs, h, c = lstm(
-            x, h, c, kernel, recurrent_kernel, bias, lengths, self.return_sequences
-        )
+        weights = kernel, recurrent_kernel, bias
+        outputs, h, c = lstm(x, h, c, *weights, lengths, self.return_sequences, num_same)
         if not self.return_sequences:
             outputs = h
         else:
@@ -130,16 +133,28 @@ class Network(keras.Model):
         return models.MODELS[config["name"]](**config["arguments"])
 
 
-def lstm(x, h, c, kernel, recurrent_kernel, bias, lengths=None, return_sequences=True):
+def lstm(
+    x,
+    h,
+    c,
+    kernel,
+    recurrent_kernel,
+    bias,
+    lengths=None,
+    return_sequences=True,
+    num_same=None,
+):
     """Runs an LSTM over a time-major batch.
 
     Args:
         x: float32 [t, n, d], t >= 1.
-        h, c: float32 [n, units], the states before the first step.
+        h, c: float32 [n, units], the states before the first step; with num_same [1, units].
         kernel, recurrent_kernel, bias: float32 [d, 4 * units], [units, 4 * units], [4 * units],
             gates in Keras' order: input, forget, candidate, output.
         lengths: int32 [n], steps of each row that count; all of them if None.
         return_sequences: bool, whether the outputs are wanted, and not the last states alone.
+        num_same: int32 [], below t and not above any length: as many first steps have the same x
+            in all rows, and are computed for one row only. Without outputs; x gets no gradient.
 
     Returns:
         outputs: float32 [t, n, units], or None; what stands behind a row's length has no meaning.
@@ -147,27 +162,82 @@ def lstm(x, h, c, kernel, recurrent_kernel, bias, lengths=None, return_sequences
     """
 
     @tf.custom_gradient
-    def run(*arguments):
-        saved = _forward(*arguments)
-        if lengths is None:
+    def run(x, first_h, first_c, kernel, recurrent_kernel, bias):
+        weights = kernel, recurrent_kernel, bias
+        h, c, steps = first_h, first_c, lengths
+        if num_same is not None:
+            # At least one step, as the gradient has no way for none; it is not taken if none is
+            # the same.
+            taken = num_same > 0
+            x_same, x = x[: tf.maximum(num_same, 1), :1], x[num_same:]
+            same = _forward(x_same, h, c, *weights)
+            h, c = tf.where(taken, same.h[-1], h), tf.where(taken, same.cs[-1], c)
+            h, c = (tf.repeat(state, tf.shape(x)[1], axis=0) for state in (h, c))
+            steps = None if steps is None else steps - num_same
+        saved = _forward(x, h, c, *weights)
+        if steps is None:
             states = saved.h[-1], saved.cs[-1]
         else:
             # Rows without a step keep their states; `last` points their gather anywhere.
-            last = tf.stack([tf.maximum(lengths - 1, 0), tf.range(tf.size(lengths))], axis=1)
-            some = (lengths > 0)[:, None]
+            last = tf.stack([tf.maximum(steps - 1, 0), tf.range(tf.size(steps))], axis=1)
+            some = (steps > 0)[:, None]
             states = (
                 tf.where(some, tf.gather_nd(saved.h, last), h),
                 tf.where(some, tf.gather_nd(saved.cs, last), c),
             )
 
         def gradient(*d):
+            # Transposed once: products with a transposed matrix take 1.3 to 3 times as long.
+            transposed = tf.transpose(_swap_middle(recurrent_kernel))
             d_outputs = d[0] if return_sequences else None
-            return _backward(arguments, saved, lengths, d_outputs, *d[-2:])
+            d_gates, d_h, d_c = _backward(c, saved, transposed, steps, d_outputs, *d[-2:])
+            d_kernel = _sum_of_products(x, d_gates)
+            # A product takes half the time of a sum over rows.
+            d_bias = _sum_of_products(tf.ones([*tf.unstack(tf.shape(d_gates)[:2]), 1]), d_gates)[0]
+            first_hs, d_first = h, d_gates[0]
+            if num_same is None:
+                d_x = tf.tensordot(d_gates, tf.transpose(_swap_middle(kernel)), 1)
+                d_h += tf.matmul(d_first, transposed)
+            else:
+                d_x = None
+                first_hs = h[:1]
+                d_first, d_h, d_c = (
+                    tf.reduce_sum(y, axis=0, keepdims=True) for y in (d_first, d_h, d_c)
+                )
+                d_h += tf.matmul(d_first, transposed)
+                zeros = tf.zeros_like(first_h)
+                d_same, d_before_h, d_before_c = _backward(
+                    *(first_c, same, transposed, None, None),
+                    *(tf.where(taken, y, zeros) for y in (d_h, d_c)),
+                )
+                d_before_h += tf.matmul(d_same[0], transposed)
+                d_h, d_c = tf.where(taken, d_before_h, d_h), tf.where(taken, d_before_c, d_c)
+                d_kernel += _sum_of_products(x_same, d_same)
+                d_bias += tf.reduce_sum(d_same, axis=[0, 1])
+                first_hs = tf.concat([first_h, same.h[:-1, 0], first_hs], axis=0)
+                d_first = tf.concat([d_same[:, 0], d_first], axis=0)
+            # Slices, not a copy of all outputs shifted by one step.
+            d_recurrent = _sum_of_products(saved.h[:-1], d_gates[1:])
+            d_recurrent += tf.matmul(first_hs, d_first, transpose_a=True)
+            return d_x, d_h, d_c, *(_swap_middle(y) for y in (d_kernel, d_recurrent, d_bias))
 
         return (saved.h, *states) if return_sequences else states, gradient
 
     results = run(x, h, c, kernel, recurrent_kernel, bias)
     return results if return_sequences else (None, *results)
+
+
+def _common_prefix_length(ids, lengths=None):
+    """How many first steps are the same in all rows, the last step of the batch left out.
+
+    Args:
+        ids: int32 [n, t].
+        lengths: int32 [n], steps of each row that count; all of them if None.
+    """
+    same = tf.reduce_all(ids == ids[:1], axis=0)
+    length = tf.reduce_sum(tf.math.cumprod(tf.cast(same, tf.int32)))
+    length = tf.minimum(length, tf.shape(ids)[1] - 1)
+    return length if lengths is None else tf.minimum(length, tf.reduce_min(lengths))
 
 
 def _one_hot_of_present(ids, table):
@@ -211,37 +281,40 @@ def _forward(x, h, c, kernel, recurrent_kernel, bias):
     )
 
 
-def _backward(arguments, saved, lengths, d_outputs, d_last_h, d_last_c):
-    """The gradients of `_forward`'s arguments.
+def _backward(first_c, saved, transposed, lengths, d_outputs, d_last_h, d_last_c):
+    """Goes back through the steps of `_forward`.
 
     Args:
-        arguments, saved: what `_forward` took and gave.
+        first_c: float32 [n, units], the cells before the first step.
+        saved: what `_forward` gave.
+        transposed: float32 [4 * units, units], the recurrent kernel.
         lengths: int32 [n], steps of each row, or None for all.
         d_outputs: float32 [t, n, units], gradient of the outputs, or None for zeros.
         d_last_h, d_last_c: float32 [n, units], gradient of the states after each row's last step.
-    """
-    x, h, c, kernel, recurrent_kernel, bias = arguments
-    units = recurrent_kernel.shape[0]
-    # Transposed once: products with a transposed matrix take 1.3 to 3 times as long. The gates'
-    # operation gives their gradients in the order input, candidate, forget, output.
-    recurrent_transposed = tf.transpose(_swap_middle(recurrent_kernel))
-    w = tf.concat([kernel, recurrent_kernel], axis=0)
-    no_peephole = tf.zeros_like(bias[:units])
-    num_steps = tf.shape(x)[0]
-    width = 4 * units
 
-    def gates(t, cs_before, d_h, d_c):
+    Returns:
+        d_gates: float32 [t, n, 4 * units]. These and the transposed kernel have the gates in the
+            order of the operation that computes them: input, candidate, forget, output.
+        d_h, d_c: float32 [n, units], gradient of the states before the first step; to that of h
+            belongs also d_gates[0] @ transposed, a product that not everyone needs.
+    """
+    num_steps = tf.shape(saved.h)[0]
+    width, units = transposed.shape
+    zeros = tf.zeros_like(first_c)
+    no_peephole = tf.zeros([units])
+
+    def gates(t, c_before, d_h, d_c):
         if d_outputs is not None:
             d_h += d_outputs[t]
         d_c, d_gate, *_ = tf.raw_ops.LSTMBlockCellGrad(
-            x=x[0],  # Only its shape counts, and those of h_prev and w.
-            cs_prev=cs_before,
-            h_prev=h,
-            w=w,
+            x=zeros[:, :0],  # Of x, h_prev, w and b only the shape counts.
+            cs_prev=c_before,
+            h_prev=zeros,
+            w=tf.reshape(transposed, [units, width]),
             wci=no_peephole,
             wcf=no_peephole,
             wco=no_peephole,
-            b=bias,
+            b=tf.zeros([width]),
             i=saved.i[t],
             cs=saved.cs[t],
             f=saved.f[t],
@@ -256,7 +329,7 @@ def _backward(arguments, saved, lengths, d_outputs, d_last_h, d_last_c):
 
     def step(t, d_h, d_c, d_gates):
         d_c, d_gate = gates(t, saved.cs[t - 1], d_h, d_c)
-        return t - 1, tf.matmul(d_gate, recurrent_transposed), d_c, d_gates.write(t, d_gate)
+        return t - 1, tf.matmul(d_gate, transposed), d_c, d_gates.write(t, d_gate)
 
     def ending(t, d_h, d_c):
         """Adds the gradient of the last states in the rows whose last step is t."""
@@ -270,36 +343,26 @@ def _backward(arguments, saved, lengths, d_outputs, d_last_h, d_last_c):
     if lengths is None:
         state = (num_steps - 1, d_last_h, d_last_c, d_gates)
     else:
-        zeros = tf.zeros_like(h)
         first_end = tf.maximum(tf.reduce_min(lengths) - 1, 1)
         state = tf.while_loop(
             lambda t, *_: t >= first_end,
             step_where_rows_end,
             (num_steps - 1, zeros, zeros, d_gates),
         )
+    # The first step has other cells before it.
     _, d_h, d_c, d_gates = tf.while_loop(lambda t, *_: t >= 1, step, state)
-    # The first step has other cells before it, and its product is left out of the graph where
-    # nobody asks for the gradient of the first states.
     if lengths is not None:
         d_h, d_c = ending(0, d_h, d_c)
-    d_c, d_gate = gates(0, c, d_h, d_c)
-    d_h = tf.matmul(d_gate, recurrent_transposed)
-    d_gates = d_gates.write(0, d_gate)
-    if lengths is not None:  # The last states of rows without a step are the first ones.
-        d_h, d_c = ending(-1, d_h, d_c)
-    d_gates = d_gates.stack()
-    flat = tf.reshape(d_gates, [-1, width])
-    d_x = tf.reshape(tf.matmul(flat, _swap_middle(kernel), transpose_b=True), tf.shape(x))
-    d_kernel = tf.matmul(tf.reshape(x, [-1, tf.shape(x)[-1]]), flat, transpose_a=True)
-    # Slices, not a copy of all outputs shifted by one step.
-    d_recurrent = tf.matmul(
-        tf.reshape(saved.h[:-1], [-1, units]),
-        tf.reshape(d_gates[1:], [-1, width]),
-        transpose_a=True,
-    ) + tf.matmul(h, d_gates[0], transpose_a=True)
-    # A product takes half the time of a sum over rows.
-    d_bias = tf.matmul(tf.ones([1, tf.shape(flat)[0]]), flat)[0]
-    return d_x, d_h, d_c, *(_swap_middle(d) for d in (d_kernel, d_recurrent, d_bias))
+    d_c, d_gate = gates(0, first_c, d_h, d_c)
+    d_gates = d_gates.write(0, d_gate).stack()
+    # The last states of rows without a step are the first ones.
+    return d_gates, *(ending(-1, zeros, d_c) if lengths is not None else (zeros, d_c))
+
+
+def _sum_of_products(a, b):
+    """The outer products of the rows of a, float32 [t, n, i], and b, [t, n, j], summed: [i, j]."""
+    a, b = (tf.reshape(y, [-1, tf.shape(y)[-1]]) for y in (a, b))
+    return tf.matmul(a, b, transpose_a=True)
 
 
 def _swap_middle(gates):

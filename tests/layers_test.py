@@ -75,6 +75,59 @@ def test_token_ids_with_embeddings_equal_embedded_tokens(lengths):
         np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+@pytest.mark.parametrize("same", [0, 1, 4, 6])
+@pytest.mark.parametrize(
+    "rows, lengths", [(4, None), (4, [6, 4, 6, 5]), (4, [6, 1, 3, 6]), (1, None)]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_steps_that_are_the_same_in_all_rows_change_nothing(same, rows, lengths, compiled):
+    stock, ours = pair(return_sequences=False)
+    rng = np.random.default_rng(2)
+    table = tf.constant(rng.normal(size=(11, 5)), tf.float32)
+    ids = rng.integers(0, 11, size=(rows, 6))
+    ids[:, :same] = ids[:1, :same]
+    ids = tf.constant(ids, tf.int32)
+    mask = None if lengths is None else tf.sequence_mask(lengths, 6)
+
+    def states_and_gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(table)
+            if layer is stock:
+                _, h, c = layer(tf.gather(table, ids), mask=mask)
+            else:
+                _, h, c = layer(ids, mask=mask, embeddings=table)
+            loss = tf.reduce_sum(tf.sin(h)) + tf.reduce_sum(c**2)
+        gradients = tape.gradient(loss, [table, *layer.trainable_weights])
+        return [h, c, *map(tf.convert_to_tensor, gradients)]
+
+    if compiled:
+        states_and_gradients = tf.function(states_and_gradients)
+    for expected, found in zip(*map(states_and_gradients, (stock, ours)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("num_same", [0, 1, 3])
+def test_states_before_the_same_steps_get_their_gradient(num_same):
+    _, ours = pair()
+    x, _ = batch()
+    x = np.transpose(x, [1, 0, 2]).copy()
+    x[:num_same] = x[:num_same, :1]
+    start = [tf.constant(np.random.default_rng(5).normal(size=(1, 7)), tf.float32) for _ in "hc"]
+    weights = [w.value for w in ours.cell.trainable_weights]
+    lengths = tf.constant([6, 3, 4, 6])
+    results = []
+    for shared in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch([start, weights])
+            states = start if shared else [tf.repeat(s, 4, axis=0) for s in start]
+            counted = tf.constant(num_same) if shared else None
+            _, h, c = layers.lstm(tf.constant(x), *states, *weights, lengths, False, counted)
+            loss = tf.reduce_sum(tf.sin(h)) + tf.reduce_sum(c**2)
+        results.append([h, c, *tape.gradient(loss, start + weights)])
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
 def test_standard_cell_takes_the_fast_path(monkeypatch):
     _, ours = pair()
     monkeypatch.setattr(keras.layers.LSTM, "call", lambda *_: pytest.fail("stock computation"))
