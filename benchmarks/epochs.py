@@ -38,7 +38,8 @@ def main() -> None:
     difficulty = Difficulty(9)
     with tempfile.TemporaryDirectory() as data_dir:
         prepared_data.prepare("addition", [difficulty], data_dir, 20_000)
-        stored = prepared_data.read("addition", difficulty, "train", data_dir, 20_000)
+        examples = prepared_data.read("addition", difficulty, "train", data_dir, 20_000)
+    stored = input_pipeline.Stored({difficulty: examples})
     with strategy.scope():
         model = models.lstm(vocabulary.SIZE, 128, 1, 64)
         model.compile(
@@ -49,13 +50,14 @@ def main() -> None:
     def epoch(num_sources: int, number: int, num_batches: int = BATCHES_PER_EPOCH) -> float:
         def batches():
             return input_pipeline.training_batches(
-                [input_pipeline.prepared_source(*stored, seed) for seed in range(num_sources)],
+                [stored.source(difficulty, seed) for seed in range(num_sources)],
                 [1 / num_sources] * num_sources,
                 seed=number,
                 input_form="none",
                 loss_scale="character",
                 batch_size=BATCH_SIZE,
                 num_batches=num_batches,
+                look_up=stored.look_up,
             )
 
         started = time.perf_counter()

@@ -3,12 +3,16 @@
     python benchmarks/input_pipeline.py --json=FILE
 
 Prepared data, freshly drawn data, and the drawing alone (text, split's digest; before the split
-filter), each on one core; padding at programs (6, 3), mix, beside batches in the order drawn.
+filter), each on one core, at programs (6, 3), mix; beside them what training at 1 x 128 consumes of
+the same data with all cores. Padding there, beside that of batches in the order drawn.
 """
 
 import argparse
+import json
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -16,6 +20,8 @@ import measuring
 
 BATCH_SIZE = 128
 NUM_BATCHES = 200
+NUM_STORED = 10_000  # Examples at each difficulty.
+TARGET = 6, 3
 
 
 def measure(function, repeats: int) -> dict:
@@ -29,85 +35,151 @@ def measure(function, repeats: int) -> dict:
     return measuring.summary(rates)
 
 
+def batches_of(make_source, seed: int, look_up=None):
+    """NUM_BATCHES batches of the mix; make_source(difficulty, seed) gives a source."""
+    from keras_l2e import input_pipeline, tasks
+
+    levels = tasks.grid(tasks.Difficulty(*TARGET))
+    return input_pipeline.training_batches(
+        [make_source(difficulty, seed) for difficulty in levels],
+        [1 / len(levels)] * len(levels),
+        seed=seed,
+        input_form="none",
+        loss_scale="character",
+        batch_size=BATCH_SIZE,
+        num_batches=NUM_BATCHES,
+        look_up=look_up,
+    )
+
+
+def read_stored(data_dir: str):
+    """The prepared training examples."""
+    from keras_l2e import input_pipeline, prepared_data, tasks
+
+    return input_pipeline.Stored(
+        {
+            level: prepared_data.read("program", level, "train", data_dir, NUM_STORED)
+            for level in tasks.grid(tasks.Difficulty(*TARGET))
+        }
+    )
+
+
+def train(data_dir: str, repeats: int) -> dict:
+    """Examples a second that `fit` consumes at 1 x 128, as train.py runs it: with all cores."""
+    from keras_l2e import runtime
+
+    runtime.load_tensorflow(runtime.default_onednn())
+    strategy = runtime.start(runtime.default_num_replicas())
+    import keras
+
+    from keras_l2e import input_pipeline, models, optimizers, training, vocabulary
+
+    with strategy.scope():
+        model = models.lstm(vocabulary.SIZE, 128, 1, 64)
+        model.compile(
+            optimizers.SGD(1e-3, clip_norm=1.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
+            steps_per_execution=training.STEPS_PER_EXECUTION,
+        )
+    stored = read_stored(data_dir)
+    seed = 0
+
+    def epoch() -> int:
+        nonlocal seed
+        seed += 1
+        batches = input_pipeline.distribute(
+            lambda: batches_of(stored.source, seed, stored.look_up), strategy
+        )
+        model.fit(batches, verbose=0, shuffle=False)
+        return BATCH_SIZE * NUM_BATCHES
+
+    return measure(epoch, repeats)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each rate")
+    parser.add_argument("--train", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if arguments.train:
+        return print(json.dumps(train(arguments.train, arguments.repeats)))
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
 
     from keras_l2e import runtime
 
     runtime.load_tensorflow()
     runtime.start(1)
     from keras_l2e import input_pipeline, prepared_data, programs, tasks
-    from keras_l2e.tasks import Difficulty
 
-    target = Difficulty(6, 3)
-    levels = tasks.grid(target)
+    levels = tasks.grid(tasks.Difficulty(*TARGET))
     mix = [1 / len(levels)] * len(levels)
 
     def draw() -> int:
         rng = random.Random(0)
         for _ in range(20_000):
-            programs.split_of(programs.generate(rng, *target).program)
+            programs.split_of(programs.generate(rng, *TARGET).program)
         return 20_000
-
-    def batches(sources, seed: int):
-        return input_pipeline.training_batches(
-            sources,
-            mix,
-            seed=seed,
-            input_form="none",
-            loss_scale="character",
-            batch_size=BATCH_SIZE,
-            num_batches=NUM_BATCHES,
-        )
 
     seed = 0
 
-    def consume(make_source) -> int:
+    def consume(make_source, look_up=None) -> int:
         nonlocal seed
         seed += 1
-        sources = [make_source(difficulty, seed) for difficulty in levels]
-        return sum(len(labels) for _, labels, _ in batches(sources, seed))
-
-    with tempfile.TemporaryDirectory() as data_dir:
-        prepared_data.prepare("program", levels, data_dir, 10_000)
-        stored = {
-            difficulty: prepared_data.read("program", difficulty, "train", data_dir, 10_000)
-            for difficulty in levels
-        }
-
-    def prepared(difficulty, seed):
-        return input_pipeline.prepared_source(*stored[difficulty], seed)
+        return sum(len(labels) for _, labels, _ in batches_of(make_source, seed, look_up))
 
     def generated(difficulty, seed):
         return input_pipeline.generated_source("program", difficulty, seed)
 
+    with tempfile.TemporaryDirectory() as data_dir:
+        prepared_data.prepare("program", levels, data_dir, NUM_STORED, report=lambda line: None)
+        stored = read_stored(data_dir)
+        command = [
+            sys.executable,
+            __file__,
+            f"--train={data_dir}",
+            f"--repeats={arguments.repeats}",
+        ]
+        process = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+
     rates = {
         "drawn_with_digest": measure(draw, arguments.repeats),
-        "prepared": measure(lambda: consume(prepared), arguments.repeats),
+        "prepared": measure(lambda: consume(stored.source, stored.look_up), arguments.repeats),
         "generated": measure(lambda: consume(generated), arguments.repeats),
+        "training_all_cores": json.loads(process.stdout),
     }
     print(f"{'examples a second, one core':30} {'median':>10} {'min':>10} {'max':>10}")
     for name, rate in rates.items():
         print(f"{name:30} {rate['median']:10,.0f} {rate['min']:10,.0f} {rate['max']:10,.0f}")
 
+    consumed = rates["training_all_cores"]["median"]
+    ratios = {name: rates[name]["median"] / consumed for name in ("prepared", "generated")}
+    print(", ".join(f"{name}: {x:.1f} times what training takes" for name, x in ratios.items()))
+
     real = computed = in_order = 0
-    for inputs, _, _ in batches([prepared(difficulty, 0) for difficulty in levels], 0):
+    for inputs, _, _ in batches_of(stored.source, 0, stored.look_up):
         ids = inputs["encoder_token_ids"].numpy()
         real += (ids != 0).sum()
         computed += ids.size
-    mixed = input_pipeline.mixture([prepared(difficulty, 0) for difficulty in levels], mix, 0)
-    for texts, _ in mixed.batch(BATCH_SIZE).take(NUM_BATCHES):
-        lengths = [len(text) + 1 for text in texts.numpy()]
+    mixed = input_pipeline.mixture([stored.source(difficulty, 0) for difficulty in levels], mix, 0)
+    for rows in mixed.batch(BATCH_SIZE).take(NUM_BATCHES):
+        lengths = [len(text) + 1 for text in stored.look_up(rows)[0].numpy()]
         in_order += max(lengths) * len(lengths)
     padding = {"sorted": 1 - real / computed, "in_order": 1 - real / in_order}
     print(
         f"padding: {padding['sorted']:.1%} of positions; {padding['in_order']:.1%} in order drawn"
     )
-    measuring.write(arguments.json, {"examples_per_second": rates, "padding": padding})
+    measuring.write(
+        arguments.json,
+        {"examples_per_second": rates, "times_training": ratios, "padding": padding},
+    )
 
 
 if __name__ == "__main__":

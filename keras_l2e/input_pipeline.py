@@ -35,18 +35,40 @@ def seed_of(*names) -> int:
     return random.Random("/".join(map(str, names))).getrandbits(31)
 
 
-def prepared_source(programs, targets, seed: int):
-    """An endless dataset of (program, target) over stored examples, in the order of the seed.
+class Stored:
+    """Stored examples of several difficulties, in one table.
 
-    Args:
-        programs, targets: string tensors, shape [n]. (Arrays do as well, but would be made tensors
-            at every call: 20 ms for 50,000 examples.)
-        seed: int.
+    Its sources give row numbers: the texts of a batch are looked up at once, when its rows are
+    known, which takes a third less time than carrying each example through the pipeline.
+
+        stored = Stored({difficulty: (programs, targets), ...})
+        training_batches([stored.source(difficulty, seed) ...], ..., look_up=stored.look_up)
     """
-    order = np.random.default_rng(seed).permutation(len(programs))
-    columns = (tf.convert_to_tensor(column, tf.string) for column in (programs, targets))
-    examples = tuple(tf.gather(column, order) for column in columns)
-    return tf.data.Dataset.from_tensor_slices(examples).repeat()
+
+    def __init__(self, examples: dict):
+        """Makes the table.
+
+        Args:
+            examples: for each difficulty, its programs and targets, string arrays of shape [n].
+        """
+        self._rows, start = {}, 0
+        for difficulty, (programs, _) in examples.items():
+            self._rows[difficulty] = start, len(programs)
+            start += len(programs)
+        self._columns = tuple(
+            tf.concat([tf.constant(column, tf.string) for column in columns], axis=0)
+            for columns in zip(*examples.values(), strict=True)
+        )
+
+    def source(self, difficulty, seed: int):
+        """An endless dataset of a difficulty's rows, int64, in the order of the seed."""
+        start, size = self._rows[difficulty]
+        order = np.random.default_rng(seed).permutation(size)
+        return tf.data.Dataset.from_tensor_slices(start + order).repeat()
+
+    def look_up(self, rows):
+        """The programs and targets, string tensors, of rows, int64 [n]."""
+        return tuple(tf.gather(column, rows) for column in self._columns)
 
 
 def generated_source(task: str, difficulty: Difficulty, seed: int):
@@ -90,15 +112,18 @@ def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: 
     )
 
 
-def sorted_batches(dataset: tf.data.Dataset, batch_size: int, num_batches: int, seed: int):
+def sorted_batches(
+    dataset: tf.data.Dataset, batch_size: int, num_batches: int, seed: int, look_up=None
+):
     """Cuts (program, target) elements into `num_batches` full batches of similar program length.
 
     Each window of WINDOW batches is sorted by length, cut, and its batches put in a random order.
+    With `look_up`, the elements are what it makes programs and targets of.
     """
 
     @tf.autograph.experimental.do_not_convert
     def cut(window, examples):
-        programs, targets = examples
+        programs, targets = look_up(examples) if look_up else examples
         order = tf.argsort(tf.strings.length(programs), stable=True)
         rows = tf.reshape(order, [-1, batch_size])
         rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, window])
@@ -188,18 +213,20 @@ def training_batches(
     loss_scale: str,
     batch_size: int,
     num_batches: int,
+    look_up=None,
 ):
     """The batches of one epoch: a pure function of its arguments.
 
     Args:
-        sources: one endless dataset of (program, target) for each difficulty.
+        sources: one endless dataset of (program, target) for each difficulty, or of what `look_up`
+            makes these of (`Stored.source`, `Stored.look_up`).
         weights: the share of each source; see `mixture`.
         seed: of the mixture and of the order of batches; the sources have their own.
         input_form, loss_scale: see `encode_examples`.
         batch_size, num_batches: every batch is full, and there are exactly so many.
     """
     dataset = mixture(sources, weights, seed)
-    dataset = sorted_batches(dataset, batch_size, num_batches, seed)
+    dataset = sorted_batches(dataset, batch_size, num_batches, seed, look_up)
     dataset = dataset.map(
         lambda programs, targets: encode_examples(programs, targets, input_form, loss_scale)
     )

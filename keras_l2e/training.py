@@ -43,6 +43,8 @@ JUDGEABLE_REPEATS = 0.5
 PLATEAU_DECAY = 0.8
 # Steps made in one call from Python: a call costs 2 ms beside them, and Ctrl-C waits for its end.
 STEPS_PER_EXECUTION = 16
+# Work of so many seconds should be the most that is done again after a stop.
+LONG_EPOCH = 60
 
 
 class Run:
@@ -76,11 +78,11 @@ class Run:
             for difficulty in self.curriculum.levels
             for split in ("train", "validation")
         }
-        self.sources = {
-            level: tuple(tf.constant(column, tf.string) for column in self.data[level, "train"])
-            for level in self.curriculum.levels
-            if config.train_source == "prepared"
-        }
+        self.stored = None
+        if config.train_source == "prepared":
+            self.stored = input_pipeline.Stored(
+                {level: self.data[level, "train"] for level in self.curriculum.levels}
+            )
         # Counted once: repeats are sought among all stored examples of a difficulty.
         self.judging_splits = {level: self.judging_split(level) for level in self.curriculum.levels}
         keras.utils.set_random_seed(config.seed)
@@ -97,6 +99,7 @@ class Run:
         self.learning_rate = config.learning_rate
         print(self.describe())
         self.restore()
+        self.first_epoch = self.epoch + 1
         if workers.is_chief():
             self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
 
@@ -341,9 +344,9 @@ class Run:
 
         def source(difficulty: Difficulty):
             seed = self.seed_of(difficulty, "train")
-            if config.train_source == "generated":
-                return input_pipeline.generated_source(config.task, difficulty, seed)
-            return input_pipeline.prepared_source(*self.sources[difficulty], seed)
+            if self.stored:
+                return self.stored.source(difficulty, seed)
+            return input_pipeline.generated_source(config.task, difficulty, seed)
 
         return input_pipeline.training_batches(
             [source(difficulty) for difficulty in self.curriculum.levels],
@@ -353,6 +356,7 @@ class Run:
             loss_scale=config.loss_scale,
             batch_size=config.global_batch_size,
             num_batches=config.batches_per_epoch,
+            look_up=self.stored and self.stored.look_up,
         )
 
     def seed_of(self, *names) -> int:
@@ -440,6 +444,12 @@ class Run:
             f"{rate:,.0f} programs/s  {_clock(left)} left at most",
             flush=True,
         )
+        if seconds > LONG_EPOCH and self.epoch == self.first_epoch:
+            print(
+                f"note: a stopped run repeats the epoch under way, here {seconds:.0f} s; with a "
+                "smaller --batches_per_epoch it is less",
+                flush=True,
+            )
         files.append_json_line(
             self.workdir / "timing.jsonl",
             {

@@ -15,10 +15,15 @@ def constant_source(text):
     return tf.data.Dataset.from_tensors((text, text)).repeat()
 
 
+def numbered_texts(name, count):
+    """Distinct programs of many lengths."""
+    return [f"{name}{'+' * (i % 7)}{i}".encode() for i in range(count)]
+
+
 def numbered_source(name, count, seed=0):
-    """Stored examples whose programs are distinct and of many lengths."""
-    texts = [f"{name}{'+' * (i % 7)}{i}".encode() for i in range(count)]
-    return input_pipeline.prepared_source(texts, texts, seed)
+    texts = tf.constant(numbered_texts(name, count), tf.string, [count])
+    examples = tf.data.Dataset.from_tensor_slices((texts, texts))
+    return examples.shuffle(max(1, count), seed, reshuffle_each_iteration=False).repeat()
 
 
 def batches(sources, weights, **changes):
@@ -131,7 +136,8 @@ def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order():
 
 def test_windows_are_put_in_different_orders():
     # Two windows of the same 32 texts.
-    source = input_pipeline.prepared_source([b"1" * n for n in range(1, 33)], [b"1"] * 32, 0)
+    texts = [b"1" * n for n in range(1, 33)]
+    source = tf.data.Dataset.from_tensor_slices((texts, texts)).repeat()
     drawn = texts_of(batches([source], [1.0], batch_size=1, num_batches=64))
     assert sorted(drawn[:32]) == sorted(drawn[32:])
     assert drawn[:32] != drawn[32:]
@@ -155,16 +161,42 @@ def test_seeds_come_from_names():
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_a_prepared_source_gives_every_example_in_an_order_of_its_seed():
+def stored_texts():
+    texts = {name: numbered_texts(name, 20) for name in "ab"}
+    return input_pipeline.Stored({name: (texts[name], texts[name][::-1]) for name in "ab"}), texts
+
+
+def test_a_stored_difficulty_gives_every_example_in_an_order_of_its_seed():
+    stored, texts = stored_texts()
+
     def first(seed, count):
-        source = numbered_source("a", 20, seed)
-        return [program for program, _ in source.take(count).as_numpy_iterator()]
+        rows = list(stored.source("b", seed).take(count).as_numpy_iterator())
+        return [program for program in stored.look_up(rows)[0].numpy()]
 
     once = first(seed=1, count=20)
-    assert len(set(once)) == 20
+    assert sorted(once) == sorted(texts["b"])
     assert first(seed=1, count=60) == 3 * once
     assert first(seed=2, count=20) != once
     assert sorted(first(seed=2, count=20)) == sorted(once)
+
+
+def test_stored_programs_keep_their_targets():
+    stored, texts = stored_texts()
+    sources = [stored.source(name, seed=3) for name in "ab"]
+    drawn = list(batches(sources, [0.5, 0.5], num_batches=20, look_up=stored.look_up))
+    target_of = {
+        text.decode(): target.decode()
+        for name in "ab"
+        for text, target in zip(texts[name], texts[name][::-1], strict=True)
+    }
+    written = [
+        vocabulary.decode(row[: row.index(EOS)])
+        for _, labels, _ in drawn
+        for row in labels.numpy().tolist()
+    ]
+    read = [text for batch in texts_of(drawn) for text in batch]
+    assert written == [target_of[text] for text in read]
+    assert {text[0] for text in read} == {"a", "b"}
 
 
 @pytest.mark.parametrize(

@@ -69,14 +69,16 @@ def test_a_handful_of_programs_is_learnt_by_heart(task, difficulty, input_form):
     )
     scorer = Scorer(model, input_form, max_steps=12)
     assert scorer.score(programs, targets).exact_match() == 0
+    stored = input_pipeline.Stored({difficulty: (programs, targets)})
     dataset = input_pipeline.training_batches(
-        [input_pipeline.prepared_source(programs, targets, seed=1)],
+        [stored.source(difficulty, seed=1)],
         [1.0],
         seed=1,
         input_form=input_form,
         loss_scale="character",
         batch_size=8,
         num_batches=400,
+        look_up=stored.look_up,
     )
     model.fit(dataset, shuffle=False, verbose=0)
     scores = scorer.score(programs, targets)

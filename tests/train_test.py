@@ -758,3 +758,28 @@ def test_another_network_s_checkpoint_is_an_error_of_one_line(trained, folder, r
         r"error: other_shape/checkpoints/epoch_00008\.npz is of another model: .* there, .* here\n",
         process.stderr,
     )
+
+
+def test_a_long_epoch_is_noted_once(tmp_path, capsys):
+    scores = {"token_accuracy": 0.5, "exact_match": 0.25}
+    line = {
+        **{"difficulty": {"length": 1, "nesting": 1}, "loss": 1.0, "num_examples": 8},
+        **{"token_accuracy": 0.5, "learning_rate": 1.0},
+        **{"validation": scores, "target_validation": scores},
+    }
+    run = SimpleNamespace(
+        config=SimpleNamespace(
+            task="addition", batches_per_epoch=1, global_batch_size=8, num_epochs=3
+        ),
+        first_epoch=2,
+        workdir=tmp_path,
+        summary_writer=tf.summary.create_noop_writer(),
+    )
+    for epoch, seconds in [(2, 61), (3, 61)]:
+        run.epoch = epoch
+        training.Run.report(run, line, seconds)
+    out = capsys.readouterr().out
+    assert out.count("note: a stopped run repeats the epoch under way, here 61 s") == 1
+    run.epoch = 2
+    training.Run.report(run, line, 59)
+    assert "note:" not in capsys.readouterr().out
