@@ -7,13 +7,14 @@ A flag given on the command line wins over the same one in a flagfile, wherever 
 flag of a flagfile over the same one in a flagfile that it names itself.
 """
 
+import contextlib
 import itertools
 import os
 import reprlib
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,6 +59,23 @@ def run(main: Callable[[SimpleNamespace], None], positional: bool = False) -> No
         sys.stdout.flush()
         # TensorFlow's threads may still be inside an operation: do not wait for them.
         os._exit(stop.exit_code)
+
+
+@contextlib.contextmanager
+def killed_by_ctrl_c() -> Iterator[None]:
+    """Lets Ctrl-C end the process while TensorFlow, in its own code, waits for other machines.
+
+    Python, whose lock is held there, would not see the signal before that code returns; so the
+    system ends the process, without a word. (SIGTERM is taken by TensorFlow meanwhile, as a notice
+    that the machine goes; here it gets its handler back.) Only for what leaves nothing half done.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def define_path(

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 
+from keras_l2e import command_line
 from keras_l2e.errors import UsageError, WorkError
 
 
@@ -61,7 +62,8 @@ def start(num_replicas: int, threads_per_replica: int):
     tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, num_replicas // count))
     print(f"worker {index} of {count}: waiting for the others", flush=True)
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    with command_line.killed_by_ctrl_c():
+        return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def fit_for(model, batch) -> None:

@@ -82,11 +82,11 @@ def free_ports(count):
 
 
 @pytest.fixture
-def start_two(tmp_path):
-    """Starts both workers of a run in `tmp_path / "two"`; what they leave running is killed."""
+def start_workers(tmp_path):
+    """Starts the workers of a run in `tmp_path / "two"`; what they leave running is killed."""
     processes = []
 
-    def start():
+    def start(indices=(0, 1)):
         ports = free_ports(2)
         command = [sys.executable, "-m", "keras_l2e.train", *FLAGS, "--workdir=two"]
         pair = [
@@ -98,7 +98,7 @@ def start_two(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            for index in (0, 1)
+            for index in indices
         ]
         processes.extend(pair)
         return pair
@@ -109,8 +109,8 @@ def start_two(tmp_path):
         process.communicate()
 
 
-def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_path, start_two):
-    chief, other = start_two()
+def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_path, start_workers):
+    chief, other = start_workers()
     assert any(line.startswith("epoch 2/") for line in chief.stdout), chief.stderr.read()
     other.send_signal(signal.SIGKILL)
     _, stderr = chief.communicate(timeout=60)
@@ -120,7 +120,7 @@ def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_pa
     ), stderr
     assert not (tmp_path / "two/evaluation.json").exists()
 
-    chief, other = start_two()
+    chief, other = start_workers()
     outputs = [process.communicate(timeout=100) for process in (chief, other)]
     assert (chief.returncode, outputs[0][1]) == (0, ""), outputs
     assert (other.returncode, outputs[1][1]) == (0, ""), outputs
@@ -143,3 +143,14 @@ def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_pa
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert two["token_accuracy"] == pytest.approx(one["token_accuracy"], rel=1e-5)
     assert (tmp_path / "two/evaluation.json").exists()
+
+
+def test_a_worker_that_waits_for_another_is_ended_by_ctrl_c(tmp_path, start_workers):
+    (worker,) = start_workers([0])
+    assert worker.stdout.readline() == "worker 0 of 2: waiting for the others\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(3)  # In TensorFlow's own code.
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(20) == -signal.SIGINT  # Which a shell gives as 130.
+    assert worker.stderr.read() == ""
+    assert not (tmp_path / "two/checkpoints").exists()
