@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from etils import epath
 
-from keras_l2e import programs
+from keras_l2e import programs, runtime
 from keras_l2e.errors import WorkError
 from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
@@ -157,7 +157,7 @@ def prepare(
         difficulties: what to prepare.
         data_dir: the TFDS data directory; made where it does not exist.
         examples_per_difficulty: size of a training split.
-        num_workers: processes, by default as many as the machine has cores; never more than there
+        num_workers: processes, by default as many as this process has cores; never more than there
             are configs to build.
         report: takes the progress, line by line.
 
@@ -188,7 +188,7 @@ def prepare(
     report(f"data: {data_dir} ({len(missing)} of {len(difficulties)} configs to build)")
     if not missing:
         return
-    num_workers = min(num_workers or os.cpu_count() or 1, len(missing))
+    num_workers = min(num_workers or runtime.num_cores(), len(missing))
     num_left = len(missing)
     for answer in _build_all(missing, data_dir, num_workers):
         if "error" in answer:
