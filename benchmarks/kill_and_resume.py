@@ -1,6 +1,6 @@
 """Whether a run that is killed again and again ends as the one that nobody touched.
 
-    python benchmarks/kill_and_resume.py --kills=25 --json=FILE
+    python benchmarks/kill_and_resume.py --kills=25 --json=FILE [--command=reproduce]
 
 A tiny run in a fresh folder with fresh data is killed (SIGKILL, the main process alone, as for want
 of memory), started again by the same command, killed again, until it is over; then the next one,
@@ -8,7 +8,9 @@ until there were so many kills. Each must leave the weights, history.jsonl and e
 the run left alone, bit for bit, and data that can be read. The exit code is 1 if one does not.
 
 Kills come in turns: while data are prepared; soon after the kill before; while a checkpoint is half
-on the disk; while results are written; at a random moment of a whole run.
+on the disk; while results are written; at a random moment of a whole run. With --command=reproduce
+the same is done to the smoke figure of addition, four runs: all of them must be the same, and the
+figure's JSON and CSV.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from pathlib import Path
 
 import measuring
 
-FLAGS = [
+TRAIN = [
     "--task=addition",
     "--target_length=2",
     "--examples_per_difficulty=1000",
@@ -38,11 +40,16 @@ FLAGS = [
     "--global_batch_size=32",
     "--validation_examples=50",
     "--test_examples=50",
+    "--workdir=run",
 ]
+# A dead claim is taken over after four seconds, so that kills do not take minutes.
+REPRODUCE = ["--figure=addition", "--budget=smoke", "--dead_after=4", "--workdir=run"]
+COMMANDS = {"train": TRAIN, "reproduce": REPRODUCE}
 # The first that is there says what is going on; else the last line printed does.
 GOING_ON = {
     "data/learning_to_execute/*/incomplete.*": "data being prepared",
     "run/checkpoints/.tmp.*": "checkpoint being written",
+    "run/addition/*/run/checkpoints/.tmp.*": "checkpoint being written",
     "run/.tmp.*.flags.cfg": "flags.cfg being written",
     "run/.tmp.*.history.jsonl": "history being written",
     "run/.tmp.*.model.keras": "model.keras being written",
@@ -55,19 +62,20 @@ GOING_ON = {
 class Command:
     """The command of one run in a folder of its own; started, it goes on where it was killed."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, name: str, folder: Path):
+        self.command = [sys.executable, "-u", "-m", f"keras_l2e.{name}", *COMMANDS[name]]
         self.folder = folder
         self.log = folder / "log"
         self.process = None
 
     def start(self) -> None:
-        command = [sys.executable, "-u", "-m", "keras_l2e.train", *FLAGS]
-        command += ["--workdir=run", "--data_dir=data"]
         # Of kills before; training removes them when it starts.
         self.left_over = {*self.folder.rglob(".tmp.*")}
         self.log_before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*self.command, "--data_dir=data"], cwd=self.folder, stdout=log, stderr=log
+            )
         self.started = time.monotonic()
 
     def seconds(self) -> float:
@@ -133,9 +141,15 @@ def at_sight(*patterns: str, times: int = 1, delay: float = 0.0):
 KINDS = {
     "while data are prepared": at_sight("data/learning_to_execute/*/incomplete.*", delay=0.2),
     "soon after the kill before": soon,
-    "while a checkpoint is written": at_sight("run/checkpoints/.tmp.*", times=3),
+    "while a checkpoint is written": at_sight(
+        "run/checkpoints/.tmp.*", "run/addition/*/run/checkpoints/.tmp.*", times=3
+    ),
     "while results are written": at_sight(
-        "run/.tmp.*.model.keras", "run/.saved_model.tmp", delay=2
+        "run/.tmp.*.model.keras",
+        "run/.saved_model.tmp",
+        "run/addition/*/run/.tmp.*.model.keras",
+        "run/addition/*/run/.saved_model.tmp",
+        delay=2,
     ),
     "at any moment": at_any_moment,
 }
@@ -145,15 +159,19 @@ def results(folder: Path) -> dict[str, bytes]:
     """What must not differ, by name. The archive model.keras holds dates, its arrays do not."""
     import h5py
 
-    found = {name: (folder / name).read_bytes() for name in ("history.jsonl", "evaluation.json")}
-    with zipfile.ZipFile(folder / "model.keras") as archive:
-        weights = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
-
-    def keep(name, item):
-        if isinstance(item, h5py.Dataset):
-            found[f"model.keras: {name}"] = item[()].tobytes()
-
-    weights.visititems(keep)
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name in ("history.jsonl", "evaluation.json", "addition.json", "addition.csv"):
+            found[name] = path.read_bytes()
+        elif path.name == "model.keras":
+            with zipfile.ZipFile(path) as archive:
+                weights = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+            arrays = []
+            weights.visititems(lambda *item, arrays=arrays: arrays.append(item))
+            for key, item in arrays:
+                if isinstance(item, h5py.Dataset):
+                    found[f"{name}: {key}"] = item[()].tobytes()
     return found
 
 
@@ -168,6 +186,7 @@ def differences(folder: Path, expected: dict[str, bytes]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="file for the table")
+    parser.add_argument("--command", choices=COMMANDS, default="train", help="what is killed")
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     arguments = parser.parse_args()
@@ -177,7 +196,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (home / "alone").mkdir()
-        alone = Command(home / "alone")
+        alone = Command(arguments.command, home / "alone")
         alone.start()
         stack.callback(lambda: alone.process.kill())
         alone.kill_when(lambda command: False)
@@ -189,7 +208,7 @@ def main() -> None:
         while len(kills) < arguments.kills:
             folder = home / f"round_{len(rounds)}"
             folder.mkdir()
-            command = Command(folder)
+            command = Command(arguments.command, folder)
             killed = True
             while killed:
                 kind = next(kinds) if len(kills) < arguments.kills else None
@@ -212,7 +231,12 @@ def main() -> None:
 
     num_wrong = sum(bool(each["wrong"]) for each in rounds)
     print(f"{len(kills)} kills in {len(rounds)} runs; {num_wrong} ended otherwise")
-    result = {"seed": arguments.seed, "flags": FLAGS, "seconds_left_alone": whole}
+    result = {
+        "seed": arguments.seed,
+        "command": arguments.command,
+        "flags": COMMANDS[arguments.command],
+        "seconds_left_alone": whole,
+    }
     measuring.write(arguments.json, {**result, "kills": kills, "runs": rounds})
     sys.exit(int(num_wrong > 0))
 

@@ -9,9 +9,10 @@ import threading
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from keras_l2e import reproduce
+from keras_l2e import models, reproduce
 from keras_l2e.cells import cells
 from keras_l2e.claims import Claims
 from keras_l2e.errors import UsageError, WorkError
@@ -256,6 +257,17 @@ def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
     for cell in NAMES:
         assert len((folder / cell / "history.jsonl").read_text().splitlines()) == 8
     assert "going on after epoch" in (folder / name / "log.txt").read_text()
+    # Stopped, killed and taken over, it is what it would have been.
+    alone = [sys.executable, "-m", "keras_l2e.train", f"--flagfile={folder / name / 'flags.cfg'}"]
+    subprocess.run([*alone, "--workdir=alone"], cwd=tmp_path, check=True, capture_output=True)
+    for file in ("history.jsonl", "evaluation.json"):
+        assert (folder / name / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
+    weights = [
+        models.load(run / "model.keras").get_weights()
+        for run in (folder / name, tmp_path / "alone")
+    ]
+    for killed, untouched in zip(*weights, strict=True):
+        np.testing.assert_array_equal(killed, untouched)
     drawn = json.loads((tmp_path / "W/addition.json").read_text())
     assert sorted(cell["name"] for cell in drawn["cells"]) == NAMES
     assert {cell["num_training_examples"] for cell in drawn["cells"]} == {1024}
