@@ -85,10 +85,10 @@ def define_path(
     optional: bool = False,
     flag_values: flags.FlagValues = FLAGS,
 ) -> None:
-    """Defines a flag that holds a path; None stands only for one that is `optional`."""
+    """Defines a flag that holds a path; only one that is `optional` may keep an empty default."""
 
     def check(path: str | None) -> bool:
-        if path is None and optional:
+        if optional and path == default:
             return True
         if not path:
             raise flags.ValidationError("a path is needed")

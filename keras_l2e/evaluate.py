@@ -1,10 +1,14 @@
 """Evaluates a trained network on held-out programs and writes evaluation.json and its plots.
 
     python -m keras_l2e.evaluate --workdir=W
+    python -m keras_l2e.evaluate --pretrained=addition_9 [--output=FILE]
 
-The test split of every trained difficulty, then the next difficulties, which were not trained.
+The test split of every trained difficulty, then the next difficulties, which were not trained. Of a
+network that comes with the package, the figures found are compared with those published.
 """
 
+import functools
+import math
 import random
 import re
 from collections import defaultdict
@@ -13,11 +17,22 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, programs, run_flags, runtime
-from keras_l2e.tasks import TASKS, Difficulty, carry_chain, grid
+from keras_l2e import command_line, pretrained, programs, run_flags, runtime
+from keras_l2e.errors import UsageError, WorkError
+from keras_l2e.tasks import TASKS, Difficulty, carry_chain, draw_unequal_sum, grid
 
 if __name__ == "__main__":
-    command_line.define_path("workdir", None, "Folder of the training run. Required.")
+    command_line.define_path("workdir", None, "Folder of the training run.", optional=True)
+    flags.DEFINE_string(
+        "pretrained", None, "Instead of --workdir: name of a network that comes with the package."
+    )
+    command_line.define_path(
+        "output",
+        None,
+        "File for the result, as JSON; by default evaluation.json in the workdir, with its plots, "
+        "or nowhere with --pretrained.",
+        optional=True,
+    )
     command_line.define_path(
         "data_dir", None, "Folder of prepared data; the run's own by default.", optional=True
     )
@@ -29,6 +44,8 @@ if __name__ == "__main__":
 OUTPUT_SYMBOLS = {"program": 12, "addition": 11, "copy": 11}
 NUM_SAMPLES = 5
 BEYOND_EXAMPLES = 1_000
+# Published figures are repeated only within so many standard errors.
+MAX_SIGMA = 4
 
 
 def evaluate(config: SimpleNamespace, model, report=print) -> dict:
@@ -87,15 +104,16 @@ def evaluate(config: SimpleNamespace, model, report=print) -> dict:
                 "carry_chain", chains, config.task, difficulty, texts, scores
             )
     for difficulty in beyond:
-        texts, targets = _draw_test(config, difficulty)
-        scores = scorer.score([t.encode() for t in texts], [t.encode() for t in targets])
-        row = _row(config.task, difficulty, texts, scores)
+        draw = functools.partial(task.generate, difficulty=difficulty)
+        row = _score_drawn(config.task, difficulty, draw, scorer)
         result["beyond_training"].append(row)
         report(f"{_name(difficulty)} (not trained): {_summary(row)}")
     if by_operation:
         result["by_operation"] = by_operation
     if by_carry_chain:
         result["by_carry_chain"] = by_carry_chain
+    if config.task == "addition":
+        result["unequal_digits"] = _unequal_digits(target.length, scorer)
     return result
 
 
@@ -174,18 +192,50 @@ def _beyond(task: str, target: Difficulty) -> list[Difficulty]:
     return [difficulty for difficulty in harder if difficulty in allowed]
 
 
-def _draw_test(config, difficulty: Difficulty) -> tuple[list[str], list[str]]:
-    """Freshly drawn distinct examples of the test split, for difficulties that are not prepared."""
-    rng = random.Random(f"beyond_training/{config.task}/{difficulty}")
+def _unequal_digits(digits: int, scorer) -> list[dict]:
+    """How sums fare whose other number is shorter, which no task draws: a row for each length."""
+    rows = []
+    for shorter in range(1, digits):
+        draw = functools.partial(draw_unequal_sum, digits=digits, shorter=shorter)
+        row = _score_drawn("addition", Difficulty(digits), draw, scorer, f"/{shorter}")
+        rows.append({"shorter": shorter, **row})
+    return rows
+
+
+def _score_drawn(task: str, difficulty: Difficulty, draw, scorer, name: str = "") -> dict:
+    """The row of freshly drawn distinct examples of the test split, where none are prepared."""
+    rng = random.Random(f"beyond_training/{task}/{difficulty}{name}")
     drawn = {}
     for _ in range(20 * BEYOND_EXAMPLES):
-        example = TASKS[config.task].generate(rng, difficulty)
-        if programs.split_of(example.program) == "test":
-            drawn.setdefault(programs.digest(example.program), example)
+        example = draw(rng)
+        digest = programs.digest(example.program)
+        if programs.split_of_digest(digest) == "test":
+            drawn.setdefault(digest, example)
         if len(drawn) == BEYOND_EXAMPLES:
             break
-    examples = list(drawn.values())
-    return [e.program for e in examples], [e.target for e in examples]
+    texts, targets = zip(*drawn.values(), strict=True)
+    scores = scorer.score([t.encode() for t in texts], [t.encode() for t in targets])
+    return _row(task, difficulty, texts, scores)
+
+
+def compare(result: dict, published: dict) -> tuple[float, str]:
+    """How far an evaluation lies from the published one of the same network, at most.
+
+    Returns:
+        The distance in standard errors of a rate on so many examples, and the rate's name.
+    """
+    found = {(row["length"], row["nesting"]): row for row in result["rows"]}
+    distances = []
+    for row in published["rows"]:
+        length, nesting = row["length"], row["nesting"]
+        other = found[length, nesting]
+        for metric in ("token_accuracy", "exact_match", "free_token_accuracy"):
+            # As if a right answer were among four more examples, lest 0 and 1 have no error.
+            rate = (row[metric] * row["num_examples"] + 2) / (row["num_examples"] + 4)
+            error = math.sqrt(rate * (1 - rate) / other["num_examples"])
+            name = f"{metric} at {_name(Difficulty(length, nesting))}"
+            distances.append((abs(other[metric] - row[metric]) / error, name))
+    return max(distances)
 
 
 def _name(difficulty: Difficulty) -> str:
@@ -201,8 +251,13 @@ def _summary(row: dict) -> str:
 
 
 def main(config: SimpleNamespace) -> None:
-    workdir = Path(config.workdir).expanduser()
-    run = run_flags.read_finished(workdir)
+    workdir = pretrained.chosen(config.workdir, config.pretrained)
+    run = run_flags.read(workdir)
+    output = config.output and Path(config.output).expanduser()
+    if output and output.is_dir():
+        raise UsageError(f"--output={config.output} is a folder; name a file")
+    if output:
+        command_line.check_folder("output", output.parent)
     if config.data_dir is not None:
         run.data_dir = config.data_dir
     if config.seed is not None:
@@ -212,15 +267,35 @@ def main(config: SimpleNamespace) -> None:
     # As in training, so that the sums come out the same; the model itself stays on one device.
     # (Runs of version 0.1.0 did not write down their threads.)
     runtime.start(min(run.num_replicas, runtime.num_devices()), run.threads_per_replica or 1)
-    from keras_l2e import models, prepared_data, report
+    from keras_l2e import files, models, prepared_data, report
 
     target = Difficulty(run.target_length, run.target_nesting)
     prepared_data.prepare(run.task, grid(target), run.data_dir, run.examples_per_difficulty)
     result = evaluate(run, models.load(workdir / "model.keras"))
-    if (workdir / "evaluation.json").exists():
-        print(f"replacing {workdir / 'evaluation.json'}")
-    write(workdir, result)
+    place = output or (None if config.pretrained else workdir / "evaluation.json")
+    if place and place.exists():
+        print(f"replacing {place}")
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(output, result)
+    elif place:
+        write(workdir, result)
     print(report.format_table(result))
+    if config.pretrained:
+        check_published(result, report.read_evaluation(workdir / "evaluation.json"))
+
+
+def check_published(result: dict, published: dict) -> None:
+    """Says how far the figures found are from the published ones.
+
+    Raises:
+        WorkError: farther than chance explains.
+    """
+    distance, name = compare(result, published)
+    said = f"{distance:.1f} standard errors from the published figures at most ({name})"
+    if distance > MAX_SIGMA:
+        raise WorkError(f"{said}; allowed {MAX_SIGMA}")
+    print(said)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Lets a trained network execute a program, beside what the program really prints.
 
+    python -m keras_l2e.execute 'print(12+34)'
     python -m keras_l2e.execute --model=W 'print(12+34)'
 
-The program is an argument, a file's path, or standard input. With --steps it shows what the network
-held for possible at each step.
+The program is an argument, a file's path, or standard input. Without --model a network answers that
+comes with the package. With --steps it shows what the network held for possible at each step.
 """
 
 import json
@@ -14,14 +15,18 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, export, runtime
+from keras_l2e import command_line, export, pretrained, run_flags, runtime
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.interpreter import ProgramError
 from keras_l2e.tasks import TASKS
 
 if __name__ == "__main__":
     command_line.define_path(
-        "model", None, "Folder of a training run or of an exported SavedModel. Required."
+        "model",
+        None,
+        "Folder of a training run or of an exported SavedModel, or the name of a network that "
+        "comes with the package; by default the one of these that was trained on such programs.",
+        optional=True,
     )
     flags.DEFINE_bool("steps", False, "Show at each step the characters that were most probable.")
 
@@ -30,22 +35,17 @@ def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
     """What the network at `model_dir` makes of a program, as lines to show.
 
     Args:
-        model_dir: a SavedModel of `export`.
+        model_dir: a SavedModel of `export`, or the folder of a finished run.
         program: its text.
         show_steps: whether each step's top candidates are shown, or only what was written.
 
     Raises:
-        WorkError: the network cannot read the program, or the SavedModel is broken.
+        WorkError: the network cannot read the program, or it is broken.
     """
     import tensorflow as tf
 
-    export.check(model_dir)
-    try:
-        description = json.loads((model_dir / export.DESCRIPTION).read_text("utf-8"))
-        task, longest_program = description["task"], description["longest_program"]
-        model = tf.saved_model.load(str(model_dir))
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        raise WorkError(f"{model_dir} is not a whole SavedModel: {error}") from None
+    is_exported = (model_dir / export.DESCRIPTION).is_file()
+    model, task, longest_program = (_load_exported if is_exported else _load_trained)(model_dir)
     reason = _why_unreadable(program, longest_program)
     if reason:
         raise WorkError(reason)
@@ -70,6 +70,28 @@ def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
         if character
     ]
     return "\n".join(lines)
+
+
+def _load_exported(model_dir: Path):
+    """The functions of a SavedModel, its task, and the characters of its longest program."""
+    import tensorflow as tf
+
+    export.check(model_dir)
+    try:
+        description = json.loads((model_dir / export.DESCRIPTION).read_text("utf-8"))
+        task, longest_program = description["task"], description["longest_program"]
+        return tf.saved_model.load(str(model_dir)), task, longest_program
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise WorkError(f"{model_dir} is not a whole SavedModel: {error}") from None
+
+
+def _load_trained(workdir: Path):
+    """As `_load_exported`, from the network itself."""
+    from keras_l2e import models
+
+    config = run_flags.read_finished(workdir)
+    module = export.make_module(config, models.load(workdir / "model.keras"))
+    return module, config.task, export.describe(config)["longest_program"]
 
 
 def _step_table(steps: dict) -> list[str]:
@@ -110,11 +132,17 @@ def _why_unreadable(program: str, longest_program: int) -> str | None:
     return None
 
 
-def _find_model(path: Path) -> Path:
+def _find_model(place: str) -> Path:
+    path = Path(place).expanduser()
     for candidate in (path / "saved_model", path):
         if (candidate / export.DESCRIPTION).is_file():
             return candidate
-    raise UsageError(f"no model in {path}: neither a finished training run nor an exported one")
+    if place in pretrained.names():
+        return pretrained.find(place)
+    raise UsageError(
+        f"no model in {path}: neither a finished training run, nor an exported one, nor one that "
+        f"comes with the package ({', '.join(pretrained.names())})"
+    )
 
 
 def _read_program(arguments: list[str]) -> str:
@@ -134,8 +162,12 @@ def _read_program(arguments: list[str]) -> str:
 
 
 def main(config: SimpleNamespace) -> None:
-    model_dir = _find_model(Path(config.model).expanduser())
+    model_dir = config.model and _find_model(config.model)
     program = _read_program(config.arguments)
+    if model_dir is None:
+        name = pretrained.suited(program)
+        model_dir = pretrained.find(name)
+        print(f"network    {name} (--model names another)")
     runtime.load_tensorflow()
     print(execute(model_dir, program, config.steps))
 

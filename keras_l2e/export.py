@@ -1,6 +1,7 @@
 """Exports a trained network as a SavedModel that reads program text and writes what it prints.
 
     python -m keras_l2e.export --workdir=W --output=DIR
+    python -m keras_l2e.export --pretrained=addition_9 --output=DIR
 
     serving_default(program: string[n]) -> {output: string[n], probability: float32[n]}
 
@@ -16,12 +17,17 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-from keras_l2e import command_line, run_flags, runtime
+from absl import flags
+
+from keras_l2e import command_line, pretrained, run_flags, runtime
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
 if __name__ == "__main__":
-    command_line.define_path("workdir", None, "Folder of the training run. Required.")
+    command_line.define_path("workdir", None, "Folder of the training run.", optional=True)
+    flags.DEFINE_string(
+        "pretrained", None, "Instead of --workdir: name of a network that comes with the package."
+    )
     command_line.define_path("output", None, "Folder for the SavedModel; must be new. Required.")
 
 # Beside the SavedModel: what `execute` needs to know of the run.
@@ -45,12 +51,7 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     """
     import tensorflow as tf
 
-    task = TASKS[config.task]
-    trained = grid(Difficulty(config.target_length, config.target_nesting))
-    longest_program, longest_target = (
-        max(lengths) for lengths in zip(*map(task.longest, trained), strict=True)
-    )
-    module = _module(model, config.input_form, longest_program, longest_target + 1)
+    module = make_module(config, model)
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -58,15 +59,8 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     except tf.errors.OpError as error:  # TensorFlow's word for a full disk, say.
         shutil.rmtree(temporary, ignore_errors=True)
         raise WorkError(f"{output} cannot be written: {error.message}") from None
-    description = {
-        "task": config.task,
-        "input_form": config.input_form,
-        "target_length": config.target_length,
-        "target_nesting": config.target_nesting,
-        "longest_program": longest_program,
-    }
     (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
-    (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    (temporary / DESCRIPTION).write_text(json.dumps(describe(config), indent=1) + "\n")
     names = sorted(
         path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()
     )
@@ -75,6 +69,24 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     if output.exists():
         shutil.rmtree(output)
     os.replace(temporary, output)
+
+
+def describe(config: SimpleNamespace) -> dict:
+    """What `execute` needs to know of a run besides its network, as JSON holds it."""
+    return {
+        "task": config.task,
+        "input_form": config.input_form,
+        "target_length": config.target_length,
+        "target_nesting": config.target_nesting,
+        "longest_program": _longest(config)[0],
+    }
+
+
+def _longest(config: SimpleNamespace) -> tuple[int, int]:
+    """The longest program and target of the trained difficulties, in characters."""
+    trained = grid(Difficulty(config.target_length, config.target_nesting))
+    longest = map(TASKS[config.task].longest, trained)
+    return tuple(max(lengths) for lengths in zip(*longest, strict=True))
 
 
 def check(model_dir: Path) -> None:
@@ -92,10 +104,18 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _module(model, input_form: str, longest_program: int, max_steps: int):
+def make_module(config: SimpleNamespace, model):
+    """A `tf.Module` with the functions of the SavedModel, `serve` and `decode_steps`.
+
+    Args:
+        config: the flags of the training run.
+        model: a `keras.Model` of `models.MODELS`.
+    """
     import tensorflow as tf
 
     from keras_l2e import decoding, input_pipeline, vocabulary
+
+    longest_program, longest_target = _longest(config)
 
     class Module(tf.Module):
         def __init__(self):
@@ -142,11 +162,15 @@ def _module(model, input_form: str, longest_program: int, max_steps: int):
             # row of our own is added, so that no batch is empty.
             texts = tf.concat([tf.where(readable, program, "0"), ["0"]], axis=0)
             states = self.model.get_layer("encoder")(
-                input_pipeline.encode_programs(texts, input_form)
+                input_pipeline.encode_programs(texts, config.input_form)
             )
             states = [state[:-1] for state in states]
             ids, logits = decoding.greedy_decode(
-                self.model, states, max_steps=max_steps, bos=vocabulary.BOS, eos=vocabulary.EOS
+                self.model,
+                states,
+                max_steps=longest_target + 1,
+                bos=vocabulary.BOS,
+                eos=vocabulary.EOS,
             )
             step_probabilities = tf.nn.softmax(logits)
             picked = tf.gather(step_probabilities, ids, batch_dims=2)
@@ -161,8 +185,8 @@ def _module(model, input_form: str, longest_program: int, max_steps: int):
 
 
 def main(config: SimpleNamespace) -> None:
-    workdir = Path(config.workdir).expanduser()
-    run = run_flags.read_finished(workdir)
+    workdir = pretrained.chosen(config.workdir, config.pretrained)
+    run = run_flags.read(workdir)
     output = Path(config.output).expanduser()
     if output.exists():
         raise UsageError(f"--output={output} exists; name a new folder")

@@ -179,6 +179,24 @@ def count_operations(program: str, nesting: int) -> Counter:
     return +counts
 
 
+def difficulty_of(program: str) -> tuple[int, int] | None:
+    """The least (length, nesting) whose numbers and operations a program's text has.
+
+    None if its sums and products do not stand in parentheses of their own, as the class has them.
+
+    >>> difficulty_of("print(((8827+100)-12))")
+    (4, 2)
+    """
+    operations = count_operations(program, nesting=0)
+    in_parentheses = sum(operations[name] for name in ("pair", "smallmul", "vars"))
+    if len(re.findall(r"[-+](?!=)|\*", program)) != in_parentheses:
+        return None
+    # Literals of length n go from 1 to 10^n, so its last one has a digit more.
+    numbers = [int(literal) for literal in re.findall("[0-9]+", program)]
+    length = max(len(str(max(number, 1) - 1)) for number in [*numbers, 1])
+    return length, max(1, operations.total())
+
+
 _VARIABLE = re.compile(r"\b[a-j]\b")
 
 

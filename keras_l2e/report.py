@@ -508,6 +508,10 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
     for title, entries in groups:
         columns = [BREAKDOWNS[kind][0], "num_examples", "exact_match", "answer_in_program"]
         parts += [heading.format(f"{kind}, {title}"), render(*_cells(entries, columns))]
+    if unequal := evaluation.get("unequal_digits"):
+        columns = ["shorter", "num_examples", *rates[:2]]
+        title = f"unequal_digits (not trained): {unequal[0]['length']} digits and fewer"
+        parts += [heading.format(title), render(*_cells(unequal, columns))]
     return "\n\n".join(parts)
 
 

@@ -18,6 +18,8 @@ MODELS = ("lstm",)
 OPTIMIZERS = ("adam", "muon", "sgd")
 # Where a run lies and where its data lie do not change what it computes.
 PLACES = frozenset({"workdir", "data_dir"})
+# What makes two networks ones of the same shape.
+SHAPE = ("model", "num_layers", "hidden_dim", "embedding_dim", "tie_encoder_decoder")
 
 
 def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -49,6 +51,14 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         command_line.define_path(name, default, text, flag_values=flag_values)
 
     path("workdir", None, "Folder of the run: everything it leaves is written there. Required.")
+    command_line.define_path(
+        "initial_model",
+        "",
+        "Start from the weights of this network of the same shape: the folder of a finished run, "
+        "or the name of a network that comes with the package. Empty: from new ones.",
+        optional=True,
+        flag_values=flag_values,
+    )
     path("data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.")
     integer(
         "seed",

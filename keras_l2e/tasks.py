@@ -6,6 +6,7 @@ Example(program='print(60494+65125)', target='125619')
 
 import itertools
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,6 +35,8 @@ class Task:
         generate: draws one `Example(program, target)` from a `random.Random` at a `Difficulty`.
         answer: the true output of any text of the task; raises `interpreter.ProgramError`.
         longest: the longest program and target possible at a difficulty, in characters.
+        difficulty_of: the least `Difficulty` whose numbers and operations a text has; None if the
+            text is none of the task.
         max_length: difficulties go from length 1 to this.
         max_nesting: difficulties go from nesting 1 to this.
     """
@@ -41,6 +44,7 @@ class Task:
     generate: Callable[[random.Random, Difficulty], Example]
     answer: Callable[[str], str]
     longest: Callable[[Difficulty], tuple[int, int]]
+    difficulty_of: Callable[[str], Difficulty | None]
     max_length: int
     max_nesting: int = 1
 
@@ -79,16 +83,43 @@ def _longest_program(difficulty: Difficulty) -> tuple[int, int]:
     return programs.longest(difficulty.length, difficulty.nesting)
 
 
+def _difficulty_of_program(text: str) -> Difficulty | None:
+    try:
+        interpreter.run(text)
+    except interpreter.ProgramError:
+        return None
+    found = programs.difficulty_of(text)
+    return found and Difficulty(*found)
+
+
 def _draw_addition(rng: random.Random, difficulty: Difficulty) -> Example:
-    low = 10 ** (difficulty.length - 1) if difficulty.length > 1 else 0
-    high = 10**difficulty.length
-    a = rng.randrange(low, high)
-    b = rng.randrange(low, high)
+    return _sum(_draw_number(rng, difficulty.length), _draw_number(rng, difficulty.length))
+
+
+def _draw_number(rng: random.Random, digits: int) -> int:
+    return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def _sum(a: int, b: int) -> Example:
     return Example(f"print({a}+{b})", str(a + b))
+
+
+def draw_unequal_sum(rng: random.Random, digits: int, shorter: int) -> Example:
+    """A sum of two numbers with so many digits, either one first; no task has such sums."""
+    numbers = [_draw_number(rng, digits), _draw_number(rng, shorter)]
+    return _sum(*(numbers if rng.randrange(2) else numbers[::-1]))
 
 
 def _longest_addition(difficulty: Difficulty) -> tuple[int, int]:
     return len("print(+)") + 2 * difficulty.length, difficulty.length + 1
+
+
+_ADDITION = re.compile(r"print\((0|[1-9][0-9]*)\+(0|[1-9][0-9]*)\)")
+
+
+def _difficulty_of_addition(text: str) -> Difficulty | None:
+    found = _ADDITION.fullmatch(text)
+    return Difficulty(max(map(len, found.groups()))) if found else None
 
 
 def _draw_copy(rng: random.Random, difficulty: Difficulty) -> Example:
@@ -100,16 +131,27 @@ def _longest_copy(difficulty: Difficulty) -> tuple[int, int]:
     return difficulty.length, difficulty.length
 
 
+def _difficulty_of_copy(text: str) -> Difficulty | None:
+    return Difficulty(len(text)) if re.fullmatch("[0-9]+", text) else None
+
+
 def _copy_answer(text: str) -> str:
     return text
 
 
 TASKS = {
     "program": Task(
-        _draw_program, interpreter.run, _longest_program, max_length=12, max_nesting=10
+        _draw_program,
+        interpreter.run,
+        _longest_program,
+        _difficulty_of_program,
+        max_length=12,
+        max_nesting=10,
     ),
-    "addition": Task(_draw_addition, interpreter.run, _longest_addition, max_length=64),
-    "copy": Task(_draw_copy, _copy_answer, _longest_copy, max_length=65),
+    "addition": Task(
+        _draw_addition, interpreter.run, _longest_addition, _difficulty_of_addition, max_length=64
+    ),
+    "copy": Task(_draw_copy, _copy_answer, _longest_copy, _difficulty_of_copy, max_length=65),
 }
 
 

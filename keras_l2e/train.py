@@ -9,7 +9,7 @@ an epoch is a pure function of the flags, its number and the curriculum's state.
 from pathlib import Path
 from types import SimpleNamespace
 
-from keras_l2e import command_line, files, run_flags, runtime, workers
+from keras_l2e import command_line, files, pretrained, run_flags, runtime, workers
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
@@ -79,6 +79,14 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
             f"--learning_rate={config.learning_rate}; allowed is --min_learning_rate="
             f"{config.min_learning_rate} or more, where plateau ends the run"
         )
+    if config.initial_model:
+        initial = run_flags.read(pretrained.find_run(config.initial_model))
+        for name in run_flags.SHAPE:
+            if getattr(config, name) != getattr(initial, name):
+                raise UsageError(
+                    f"--{name}={getattr(config, name)}; --initial_model={config.initial_model} has "
+                    f"{getattr(initial, name)}"
+                )
     settled = SimpleNamespace(**vars(config))
     if (workdir / run_flags.NAME).exists():
         earlier = run_flags.read(workdir)

@@ -27,6 +27,7 @@ from keras_l2e import (
     models,
     optimizers,
     prepared_data,
+    pretrained,
     vocabulary,
     workers,
 )
@@ -90,6 +91,10 @@ class Run:
             self.model = self.build_model()
             self.compile()
         self.averaged = self.build_model()
+        if config.initial_model:
+            folder = pretrained.find_run(config.initial_model)
+            self.model.set_weights(models.load(folder / "model.keras").get_weights())
+            print(f"starting from the weights of {folder}")
         longest_target = TASKS[config.task].longest(self.target)[1]
         self.scorer = Scorer(self.averaged, config.input_form, longest_target + 1)
 

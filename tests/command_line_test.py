@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 from absl import flags
 
-from keras_l2e import command_line, run_flags, train
+from keras_l2e import command_line, pretrained, run_flags, train
 from keras_l2e.errors import UsageError
 
 ENTRY_POINTS = ("train", "evaluate", "export", "execute", "reproduce", "show")
+NETWORKS = pretrained.names()
 INSTALLED = sorted(path.name for path in command_line.FLAGFILES.glob("*.cfg"))
 
 
@@ -115,6 +116,13 @@ BAD = [
         ["train", W, "--learning_rate_schedule=plateau", "--learning_rate=1e-4"],
         ["--learning_rate=0.0001", "--min_learning_rate=0.001"],
     ),
+    (["train", W, "--initial_model=sums"], ["no network 'sums'", *NETWORKS]),
+    (["train", W, "--initial_model=run"], ["no finished training in run", "model.keras"]),
+    (["train", W, "--initial_model=empty"], ["no training run in empty"]),
+    (
+        ["train", W, "--initial_model=finished", "--hidden_dim=8"],
+        ["--hidden_dim=8", "--initial_model=finished has 256"],
+    ),
     # Paths.
     (["train"], ["--workdir", "a path is needed"]),
     (["train", "--workdir="], ["--workdir=", "a path is needed"]),
@@ -130,7 +138,11 @@ BAD = [
     (["train", W, "--data_dir=\udcff"], ["--data_dir=", "printable"]),
     (["train", "--workdir=~nobody_here/run"], ["no home directory ~nobody_here"]),
     (["execute", "--model=~nobody_here", "print(1)"], ["no home directory ~nobody_here"]),
-    (["evaluate"], ["--workdir", "a path is needed"]),
+    (["evaluate"], ["exactly one of --workdir and --pretrained"]),
+    (["evaluate", "--workdir=finished", "--pretrained=sums"], ["exactly one of --workdir"]),
+    (["evaluate", "--pretrained=sums"], ["no network 'sums'", *NETWORKS]),
+    (["evaluate", "--workdir=finished", "--output=full"], ["--output=full", "folder"]),
+    (["evaluate", "--workdir=finished", "--output=file/x"], ["--output=file", "not a folder"]),
     (["evaluate", "--workdir=missing"], ["no training run in missing", "flags.cfg"]),
     (["evaluate", "--workdir=empty"], ["no training run in empty"]),
     (["evaluate", "--workdir=run"], ["no finished training in run", "model.keras"]),
@@ -138,11 +150,14 @@ BAD = [
     (["evaluate", "--workdir=finished", "--data_dir=file"], ["--data_dir=file", "not a folder"]),
     (["evaluate", "--workdir=finished", "--data_dir="], ["--data_dir=", "a path is needed"]),
     (["export", "--workdir=finished"], ["--output", "a path is needed"]),
+    (["export", "--output=out"], ["exactly one of --workdir and --pretrained"]),
+    (["export", "--pretrained=sums", "--output=out"], ["no network 'sums'", *NETWORKS]),
     (["export", "--workdir=empty", "--output=out"], ["no training run in empty"]),
     (["export", "--workdir=run", "--output=out"], ["no finished training in run"]),
     (["export", "--workdir=finished", "--output=full"], ["--output=full exists"]),
     (["export", "--workdir=finished", "--output=file/x"], ["--output=file/x", "not a folder"]),
-    (["execute", "print(1)"], ["--model", "a path is needed"]),
+    (["execute", "--model=", "print(1)"], ["--model", "a path is needed"]),
+    (["execute", "hello"], ["no network", "trained on such a text", *NETWORKS]),
     (["execute", "--model=empty", "print(1)"], ["no model in empty"]),
     (["execute", "--model=missing", "print(1)"], ["no model in missing"]),
     (["execute", "--model=file", "print(1)"], ["no model in file"]),

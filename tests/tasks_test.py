@@ -247,3 +247,46 @@ def test_examples_of_every_split_are_drawn(task):
     """Even of the smallest class: copy has ten texts of length 1."""
     drawn = draw_many(task, Difficulty(1), 1_000)
     assert {programs.split_of(example.program) for example in drawn} == set(programs.SPLITS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_difficulty_of_what_was_drawn(task):
+    for difficulty in (Difficulty(1), Difficulty(2), Difficulty(9), HARDEST[task]):
+        found = [TASKS[task].difficulty_of(e.program) for e in draw_many(task, difficulty, 300)]
+        # Programs may have short numbers and operations that leave no trace, or one more digit: at
+        # length 1 a multiplier may be 4, which is no longer than a literal.
+        lengths, nestings = zip(*found, strict=True)
+        assert (max(lengths), max(nestings)) == difficulty
+        if task != "program":
+            assert set(found) == {difficulty}
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "difficulty"),
+    [
+        ("addition", "print(7+123)", Difficulty(3)),
+        ("addition", "print(0+0)", Difficulty(1)),
+        ("addition", "print(07+1)", None),
+        ("addition", "print((7+1))", None),
+        ("addition", "print(7+1)\n", None),
+        ("copy", "007", Difficulty(3)),
+        ("copy", "", None),
+        ("copy", "7a", None),
+        ("program", "print(10)", Difficulty(1)),
+        ("program", "print(11)", Difficulty(2)),
+        ("program", "i=8;\nprint(((i+2)*3))", Difficulty(1, 2)),
+        ("program", "print(7+1)", None),
+        ("program", "print((7+1", None),
+    ],
+)
+def test_difficulty_of(task, text, difficulty):
+    assert TASKS[task].difficulty_of(text) == difficulty
+
+
+def test_unequal_sums():
+    rng = random.Random(1)
+    drawn = [tasks.draw_unequal_sum(rng, digits=5, shorter=2) for _ in range(300)]
+    lengths = Counter(tuple(map(len, operands(example))) for example in drawn)
+    assert set(lengths) == {(5, 2), (2, 5)} and min(lengths.values()) > 100
+    assert all(str(sum(map(int, operands(e)))) == e.target for e in drawn)
+    assert any(operands(tasks.draw_unequal_sum(rng, 2, 1))[0] == "0" for _ in range(300))

@@ -21,6 +21,7 @@ import tensorflow as tf
 from absl import flags
 
 from keras_l2e import (
+    evaluate,
     execute,
     export,
     input_pipeline,
@@ -142,6 +143,7 @@ def test_history_and_evaluation_depend_on_no_clock_and_no_place(trained):
         "seed",
         "split",
         "task",
+        "unequal_digits",
     ]
     names = ("task", "split", "input_form", "seed")
     assert [evaluation[name] for name in names] == ["addition", "test", "reverse", 1]
@@ -159,6 +161,9 @@ def test_history_and_evaluation_depend_on_no_clock_and_no_place(trained):
     assert evaluation["rows"][1]["num_examples"] == 60
     beyond = [(row["length"], row["num_examples"]) for row in evaluation["beyond_training"]]
     assert beyond == [(3, 1000), (4, 1000)]
+    (unequal,) = evaluation["unequal_digits"]
+    assert (unequal["length"], unequal["shorter"]) == (2, 1)
+    assert 500 < unequal["num_examples"] < 700  # A third of 2 * 90 * 10.
     timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in timing] == list(range(1, 9))
     assert all(line["seconds"] > 0 for line in timing)
@@ -218,6 +223,80 @@ def test_evaluation_repeats_itself(trained, folder, run_command):
     assert (folder / "copy/evaluation.json").read_text() == text
     assert (folder / "copy/exact_match.png").stat().st_size > 0
     assert "(not trained): token_accuracy" in process.stdout
+
+
+@pytest.fixture(scope="module")
+def run_with_network(trained, folder):
+    """Runs an entry point as if the trained network came with the package, as `tiny`."""
+    shutil.copytree(trained[0], folder / "networks/tiny")
+
+    def run(name, *arguments):
+        code = (
+            "import pathlib, runpy, sys; from keras_l2e import pretrained; "
+            f"pretrained.FOLDER = pathlib.Path({str(folder / 'networks')!r}); "
+            f"runpy.run_module('keras_l2e.{name}', run_name='__main__', alter_sys=True)"
+        )
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_a_network_of_the_package_is_evaluated(trained, folder, run_with_network):
+    workdir, _ = trained
+    network = folder / "networks/tiny"
+    before = sorted((path, path.stat().st_mtime_ns) for path in network.rglob("*"))
+    process = run_with_network("evaluate", "--pretrained=tiny", "--output=new/tiny.json")
+    assert (process.returncode, process.stderr) == (0, "")
+    last = process.stdout.splitlines()[-1]
+    assert last.startswith("0.0 standard errors from the published figures at most (")
+    assert (folder / "new/tiny.json").read_text() == (workdir / "evaluation.json").read_text()
+    assert sorted((path, path.stat().st_mtime_ns) for path in network.rglob("*")) == before
+    process = run_with_network("evaluate", "--pretrained=tiny", "--output=new/tiny.json")
+    assert "replacing new/tiny.json" in process.stdout.splitlines()
+
+
+def test_other_figures_than_the_published_ones_are_an_error(trained):
+    workdir, _ = trained
+    published = json.loads((workdir / "evaluation.json").read_text())
+    evaluate.check_published(published, published)
+    row = published["rows"][1]
+    other = published | {"rows": [published["rows"][0], row | {"exact_match": 1.0}]}
+    name = "exact_match at length 2, nesting 1"
+    distance, worst = evaluate.compare(other, published)
+    # The sampling error of a rate on 60 examples, four more of which are taken for half right.
+    rate = (60 * row["exact_match"] + 2) / 64
+    assert worst == name
+    expected = (1 - row["exact_match"]) / math.sqrt(rate * (1 - rate) / 60)
+    assert distance == pytest.approx(expected) and distance > 4
+    with pytest.raises(WorkError, match=f"{distance:.1f} standard errors .*{name}.*; allowed 4"):
+        evaluate.check_published(other, published)
+
+
+def test_a_network_of_the_package_is_exported_and_executes(trained, folder, run_with_network):
+    process = run_with_network("export", "--pretrained=tiny", "--output=exported")
+    assert (process.returncode, process.stdout) == (0, "SavedModel: exported\n")
+    for name in ("tiny", "exported"):
+        process = run_with_network("execute", f"--model={name}", "print(12+34)")
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout == execute.execute(trained[0] / "saved_model", "print(12+34)") + "\n"
+    chosen = run_with_network("execute", "print(12+34)")
+    assert chosen.stdout == f"network    tiny (--model names another)\n{process.stdout}"
+    process = run_with_network("execute", "print(123+4)")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "there are tiny (task addition, length 2, nesting 1)" in process.stderr
+
+
+def test_training_starts_from_a_network(trained, folder, make_run):
+    workdir, _ = trained
+    run = make_run("from_tiny", initial_model=str(workdir))
+    expected = models.load(workdir / "model.keras").get_weights()
+    for found, weight in zip(run.model.get_weights(), expected, strict=True):
+        assert (found == weight).all()
+    # So does their average: five steps do not lead far.
+    run.train_epoch()
+    for found, weight in zip(run.averaged.get_weights(), expected, strict=True):
+        assert abs(found - weight).max() < 5 * run.learning_rate
 
 
 def test_other_data_are_an_error_of_one_line(trained, folder, run_command):

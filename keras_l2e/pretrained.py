@@ -1,0 +1,82 @@
+"""The networks that come with the package: each is the folder of a finished training run.
+
+    >>> names()
+    ['addition_32', 'addition_9', 'programs_5_2']
+    >>> suited("print(123+456)")
+    'addition_9'
+
+Beside flags.cfg, history.jsonl, evaluation.json and model.keras a folder has the run's log and a
+README.md, the network's model card.
+"""
+
+from pathlib import Path
+
+from keras_l2e import run_flags
+from keras_l2e.errors import UsageError
+from keras_l2e.tasks import TASKS
+
+FOLDER = Path(__file__).parent / "networks"
+
+
+def names() -> list[str]:
+    """The networks' names, sorted."""
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{run_flags.NAME}"))
+
+
+def find(name: str) -> Path:
+    """The folder of the network with this name.
+
+    Raises:
+        UsageError: there is none; names those that there are.
+    """
+    if name not in names():
+        raise UsageError(f"no network {name!r}; with the package come {', '.join(names())}")
+    return FOLDER / name
+
+
+def find_run(place: str) -> Path:
+    """The folder of a finished run: one that exists, or else that of the network of this name.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    folder = Path(place).expanduser()
+    if not folder.exists():
+        folder = find(place)
+    run_flags.read_finished(folder)
+    return folder
+
+
+def chosen(workdir: str | None, name: str | None) -> Path:
+    """The folder of the run that `--workdir` or `--pretrained` means.
+
+    Raises:
+        UsageError: not exactly one of the two was given, or there is no finished run.
+    """
+    if (workdir is None) == (name is None):
+        raise UsageError("exactly one of --workdir and --pretrained is needed")
+    folder = Path(workdir).expanduser() if workdir is not None else find(name)
+    run_flags.read_finished(folder)
+    return folder
+
+
+def suited(program: str) -> str:
+    """The name of the network for a program: of those trained on such texts, the easiest task's.
+
+    Raises:
+        UsageError: none was trained on anything like it; says what they were trained on.
+    """
+    fitting, trained = {}, []
+    for name in names():
+        config = run_flags.read(FOLDER / name)
+        target = (config.target_length, config.target_nesting)
+        difficulty = TASKS[config.task].difficulty_of(program)
+        if difficulty and difficulty[0] <= target[0] and difficulty[1] <= target[1]:
+            fitting[target] = name
+        trained.append(f"{name} (task {config.task}, length {target[0]}, nesting {target[1]})")
+    if not fitting:
+        raise UsageError(
+            f"no network that comes with the package was trained on such a text; there are "
+            f"{', '.join(trained)}; --model names another"
+        )
+    return fitting[min(fitting)]

@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+
+import pytest
+from absl import flags
+
+from keras_l2e import pretrained, run_flags
+from keras_l2e.errors import UsageError
+
+NETWORKS = {
+    "addition_9": ("addition", 9, 1),
+    "addition_32": ("addition", 32, 1),
+    "copy_3": ("copy", 3, 1),
+    "programs_5_2": ("program", 5, 2),
+}
+
+
+@pytest.fixture
+def networks(tmp_path, monkeypatch):
+    """Folders of networks, as far as they are seen without TensorFlow."""
+    for name, (task, length, nesting) in NETWORKS.items():
+        values = flags.FlagValues()
+        run_flags.define(values)
+        values(["", f"--workdir={name}", f"--task={task}"])
+        changes = {"target_length": length, "target_nesting": nesting}
+        (tmp_path / name).mkdir()
+        config = SimpleNamespace(**values.flag_values_dict() | changes)
+        run_flags.write(tmp_path / name, config)
+        (tmp_path / name / "model.keras").write_bytes(b"")
+    (tmp_path / "no_network").mkdir()
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_names(networks):
+    assert pretrained.names() == sorted(NETWORKS)
+    assert pretrained.find("addition_9") == networks / "addition_9"
+    with pytest.raises(UsageError, match=r"no network 'no_network'; .* addition_32, addition_9"):
+        pretrained.find("no_network")
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("print(1+2)", "addition_9"),
+        ("print(123456789+1)", "addition_9"),
+        ("print(1234567890+1)", "addition_32"),
+        (f"print(1+{'9' * 32})", "addition_32"),
+        ("print((12+34))", "programs_5_2"),
+        ("print((100000-7))", "programs_5_2"),
+        ("print(3)", "programs_5_2"),
+        ("i=38;\nprint((i-12))", "programs_5_2"),
+        ("012", "copy_3"),
+    ],
+)
+def test_the_network_that_was_trained_on_such_a_program(networks, program, name):
+    assert pretrained.suited(program) == name
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "",
+        "hello",
+        "print(1/2)",
+        "print(1+2+3)",
+        "print(01+2)",
+        f"print(1+{'9' * 33})",
+        "print((100001-7))",
+        "print((((1+2)+3)+4))",
+        "1234",
+    ],
+)
+def test_no_network_was_trained_on_such_a_text(networks, program):
+    with pytest.raises(UsageError) as error:
+        pretrained.suited(program)
+    assert "programs_5_2 (task program, length 5, nesting 2)" in str(error.value)
+
+
+def test_a_run_is_a_folder_or_a_name(networks, tmp_path, monkeypatch):
+    monkeypatch.chdir(networks / "no_network")
+    assert pretrained.find_run("addition_9") == networks / "addition_9"
+    assert pretrained.find_run(str(networks / "copy_3")) == networks / "copy_3"
+    with pytest.raises(UsageError, match="no network 'nothing'"):
+        pretrained.find_run("nothing")
+    with pytest.raises(UsageError, match="no training run in"):
+        pretrained.find_run(str(networks / "no_network"))
+
+
+def test_a_folder_or_a_name_is_chosen(networks):
+    assert pretrained.chosen(None, "addition_9") == networks / "addition_9"
+    assert pretrained.chosen(str(networks / "copy_3"), None) == networks / "copy_3"
+    for both_or_none in (("a", "addition_9"), (None, None)):
+        with pytest.raises(UsageError, match="exactly one of --workdir and --pretrained"):
+            pretrained.chosen(*both_or_none)
