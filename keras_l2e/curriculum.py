@@ -130,6 +130,21 @@ def combined(curriculum: Curriculum, state: State) -> list[float]:
     )
 
 
+def review(curriculum: Curriculum, state: State) -> list[float]:
+    """Every example at the current difficulty or an easier one; nothing is forgotten.
+
+    Ours, not the paper's: `naive` with a share of easier examples, `mix_share` on the way and half
+    at the target, where there is time to practise. Of the easier levels each is drawn in proportion
+    to its number, for the last ones were practised least.
+    """
+    share = 0.5 if curriculum.at_target(state) else curriculum.mix_share
+    if state.level == 0:
+        share = 0.0
+    total = sum(range(1, state.level + 1))
+    weights = [share * (level + 1) / max(1, total) for level in range(state.level)]
+    return [*weights, 1 - share, *[0.0] * (len(curriculum.levels) - state.level - 1)]
+
+
 def frontier(curriculum: Curriculum, state: State) -> list[float]:
     """Most at the current difficulty, the rest just below, just above, and anywhere below.
 
@@ -153,7 +168,8 @@ STRATEGIES: dict[str, Strategy] = {
     "naive": naive,
     "mix": mix,
     "combined": combined,
+    "review": review,
     "frontier": frontier,
 }
 # Strategies whose weights follow the current level; the others are at the target from the start.
-CLIMBING = frozenset({"naive", "combined", "frontier"})
+CLIMBING = frozenset({"naive", "combined", "review", "frontier"})

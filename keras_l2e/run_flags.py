@@ -108,9 +108,10 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     choice(
         "learning_rate_schedule",
         "constant",
-        ["constant", "plateau", "cosine"],
+        ["constant", "plateau", "cosine", "target_cosine"],
         "Plateau (the paper's): x0.8 whenever an epoch at the target difficulty does not lower the "
-        "training loss, end below --min_learning_rate. Cosine: down to 0 over the run.",
+        "training loss, end below --min_learning_rate. Cosine: down to 0 over the run. "
+        "Target_cosine: from the target difficulty on down to 0 over the epochs left.",
     )
     number("min_learning_rate", 1e-3, "Learning rate below which plateau ends the run.")
     choice(

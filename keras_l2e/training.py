@@ -246,9 +246,7 @@ class Run:
         config = self.config
         difficulty = self.curriculum.difficulty(self.state)
         weights = self.curriculum.weights(self.state)
-        rate = self.learning_rate
-        if config.learning_rate_schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * self.epoch / config.num_epochs))
+        rate = self.rate()
         self.model.optimizer.learning_rate = rate
         start = [variable.numpy() for variable in self.variables()]
         fitted = self.fit(weights)
@@ -280,6 +278,20 @@ class Run:
             "target_validation": self.score(self.target, "validation", scores),
             **judged,
         }
+
+    def rate(self) -> float:
+        """The learning rate of the epoch to come."""
+        schedule, num_epochs = self.config.learning_rate_schedule, self.config.num_epochs
+        start = {"cosine": 0, "target_cosine": self.epochs_below_target()}.get(schedule, num_epochs)
+        if self.epoch <= start:
+            return self.learning_rate
+        share = (self.epoch - start) / (num_epochs - start)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def epochs_below_target(self) -> int:
+        """Epochs before the target became the current difficulty."""
+        target = self.target._asdict()
+        return sum(line["difficulty"] != target for line in self.history)
 
     def fit(self, weights: list[float], *callbacks: keras.callbacks.Callback) -> dict:
         """Trains on the batches of the epoch to come; gives the means of its loss and accuracy."""
