@@ -20,6 +20,8 @@ from keras_l2e.tasks import Difficulty
 # Evaluations without progress after which a level is left although it is not mastered (the released
 # code of the paper compares with the accuracy five evaluations earlier).
 PATIENCE = 5
+# Of the strategy `review`.
+REVIEW_AT_TARGET = 0.5
 
 
 class State(NamedTuple):
@@ -41,8 +43,8 @@ class Curriculum:
     Attributes:
         strategy: a name in STRATEGIES.
         levels: the difficulties, easiest first, the target last.
-        mix_share: the share of examples that `combined` takes from `mix`. The paper gives no ratio;
-            its released code draws one example in five.
+        mix_share: the share of examples that `combined` takes from `mix`, and `review` from the
+            levels so far. The paper gives no ratio; its released code draws one example in five.
         advance_threshold: token accuracy above which a level counts as mastered (paper: 0.95).
         min_progress: token accuracy gained over five evaluations that counts as progress.
     """
@@ -131,18 +133,17 @@ def combined(curriculum: Curriculum, state: State) -> list[float]:
 
 
 def review(curriculum: Curriculum, state: State) -> list[float]:
-    """Every example at the current difficulty or an easier one; nothing is forgotten.
+    """`naive` that does not forget: some examples come from any of the levels so far.
 
-    Ours, not the paper's: `naive` with a share of easier examples, `mix_share` on the way and half
-    at the target, where there is time to practise. Of the easier levels each is drawn in proportion
-    to its number, for the last ones were practised least.
+    Ours, not the paper's. The share of these is `mix_share` on the way and half at the target,
+    where there is time to practise; each level is drawn in proportion to its number, for the last
+    ones were practised least.
     """
-    share = 0.5 if curriculum.at_target(state) else curriculum.mix_share
-    if state.level == 0:
-        share = 0.0
-    total = sum(range(1, state.level + 1))
-    weights = [share * (level + 1) / max(1, total) for level in range(state.level)]
-    return [*weights, 1 - share, *[0.0] * (len(curriculum.levels) - state.level - 1)]
+    share = REVIEW_AT_TARGET if curriculum.at_target(state) else curriculum.mix_share
+    numbers = range(1, state.level + 2)
+    reviewed = [level / sum(numbers) for level in numbers]
+    harder = [0.0] * (len(curriculum.levels) - len(reviewed))
+    return _sum((1 - share, naive(curriculum, state)), (share, reviewed + harder))
 
 
 def frontier(curriculum: Curriculum, state: State) -> list[float]:

@@ -93,7 +93,12 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     )
 
     choice("strategy", "combined", STRATEGIES, "The curriculum.")
-    number("mix_share", 0.2, "Share of mix in the strategy combined.", upper=1.0)
+    number(
+        "mix_share",
+        0.2,
+        "Share of mix in the strategy combined, and of the levels so far in review.",
+        upper=1.0,
+    )
     number("advance_threshold", 0.95, "Token accuracy that masters a difficulty.", upper=1.0)
 
     choice("model", "lstm", MODELS, "The network.")

@@ -78,13 +78,19 @@ def run(run_command, folder, tmp_path_factory):
 W = "--workdir=new"
 BAD = [
     # Names.
-    (["train", W, "--strategy=mixx"], ["--strategy=mixx", "baseline|combined|frontier|mix|naive"]),
+    (
+        ["train", W, "--strategy=mixx"],
+        ["--strategy=mixx", "baseline|combined|frontier|mix|naive|review"],
+    ),
     (["train", W, "--task=addtion"], ["--task=addtion", "addition|copy|program"]),
     (["train", W, "--model=gru"], ["--model=gru", "lstm"]),
     (["train", W, "--optimizer=adamw"], ["--optimizer=adamw", "adam|muon|sgd"]),
     (["train", W, "--input_form=double_reverse"], ["double_reverse", "reverse_double"]),
     (["train", W, "--train_source=fresh"], ["fresh", "generated|prepared"]),
-    (["train", W, "--learning_rate_schedule=linear"], ["linear", "constant|cosine|plateau"]),
+    (
+        ["train", W, "--learning_rate_schedule=linear"],
+        ["linear", "constant|cosine|plateau|target_cosine"],
+    ),
     (["train", W, "--loss_scale=token"], ["token", "character|example"]),
     (["train", W, "--onednn=yes"], ["--onednn=yes", "auto|off|on"]),
     (["train", W, "--strateg=mix"], ["strateg", "strategy"]),

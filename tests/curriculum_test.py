@@ -22,6 +22,12 @@ WEIGHTS = {
         [0.04, 0.04, 0.84, 0.04, 0.04],
         [0.04, 0.04, 0.04, 0.04, 0.84],
     ),
+    # 0.2 over the levels so far, 0.5 at the target, in proportion to 1, 2, 3...
+    "review": (
+        [1, 0, 0, 0, 0],
+        [0.2 / 6, 0.4 / 6, 0.8 + 0.6 / 6, 0, 0],
+        [0.5 / 15, 1 / 15, 1.5 / 15, 2 / 15, 0.5 + 2.5 / 15],
+    ),
     # 0.55 at the level, 0.25 over three below, 0.1 one above, 0.1 over all up to the level.
     "frontier": (
         [0.9, 0.1, 0, 0, 0],
@@ -83,7 +89,7 @@ def test_the_share_of_mix_reaches_from_naive_to_mix(mix_share, alike):
 
 @pytest.mark.parametrize(
     ("strategy", "start"),
-    [("baseline", 4), ("naive", 0), ("mix", 4), ("combined", 0), ("frontier", 0)],
+    [("baseline", 4), ("naive", 0), ("mix", 4), ("combined", 0), ("review", 0), ("frontier", 0)],
 )
 def test_start(strategy, start):
     curriculum = Curriculum(strategy, FIVE)

@@ -587,6 +587,18 @@ def test_cosine_goes_down_over_the_run(scripted_run):
     assert run.model.rates == pytest.approx([0.5, (0.5 + half) / 2, 0.25, (0.5 - half) / 2])
 
 
+def test_target_cosine_goes_down_from_the_target_on(make_run):
+    schedule = {"learning_rate_schedule": "target_cosine", "learning_rate": 0.5, "num_epochs": 6}
+    run = make_run("target_cosine", strategy="naive", **schedule)
+    rates = []
+    for run.epoch, length in enumerate([1, 1, 2, 2, 2, 2]):
+        rates.append(run.rate())
+        run.history.append({"difficulty": {"length": length, "nesting": 1}})
+    half = 0.5 * math.sqrt(0.5)
+    down = [(0.5 + half) / 2, 0.25, (0.5 - half) / 2]
+    assert rates == pytest.approx([0.5, 0.5, 0.5, *down])
+
+
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_two_good_epochs_running_end_the_run(scripted_run, schedule):
     run = scripted_run(
