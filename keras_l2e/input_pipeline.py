@@ -18,10 +18,6 @@ from keras_l2e import vocabulary
 from keras_l2e.programs import split_of
 from keras_l2e.tasks import TASKS, Difficulty
 
-# Batches are cut from windows of this many batches, sorted by length: at 32 the examples of a batch
-# differ so little in length that padding is a few per cent, and no example is dropped or delayed
-# past its window (buckets that fill at their own pace would starve rare lengths in a short epoch).
-WINDOW = 32
 # Examples drawn at a time by a generated source: one call into Python for all of them.
 DRAWN_AT_ONCE = 512
 
@@ -60,10 +56,15 @@ class Stored:
             for columns in zip(*examples.values(), strict=True)
         )
 
-    def source(self, difficulty, seed: int):
-        """An endless dataset of a difficulty's rows, int64, in the order of the seed."""
+    def source(self, difficulty, seed: int, keep=None):
+        """An endless dataset of a difficulty's rows, int64, in the order of the seed.
+
+        With `keep`, bool [n], only of those it is true for.
+        """
         start, size = self._rows[difficulty]
         order = np.random.default_rng(seed).permutation(size)
+        if keep is not None:
+            order = order[keep[order]]
         return tf.data.Dataset.from_tensor_slices(start + order).repeat()
 
     def look_up(self, rows):
@@ -71,14 +72,21 @@ class Stored:
         return tuple(tf.gather(column, rows) for column in self._columns)
 
 
-def generated_source(task: str, difficulty: Difficulty, seed: int):
-    """An endless dataset of freshly drawn (program, target) whose `split_of` is train."""
+def generated_source(task: str, difficulty: Difficulty, seed: int, keep=None):
+    """An endless dataset of freshly drawn (program, target) whose `split_of` is train.
+
+    With `keep`, only of those whose program this function is true for.
+    """
     generate = TASKS[task].generate
 
     def draw(block):
         rng = random.Random(f"{seed}/{block}")
         examples = (generate(rng, difficulty) for _ in range(DRAWN_AT_ONCE))
-        kept = [example for example in examples if split_of(example.program) == "train"]
+        kept = [
+            example
+            for example in examples
+            if split_of(example.program) == "train" and (keep is None or keep(example.program))
+        ]
         return (
             np.array([example.program for example in kept], object),
             np.array([example.target for example in kept], object),
@@ -113,23 +121,31 @@ def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: 
 
 
 def sorted_batches(
-    dataset: tf.data.Dataset, batch_size: int, num_batches: int, seed: int, look_up=None
+    dataset: tf.data.Dataset,
+    batch_size: int,
+    num_batches: int,
+    seed: int,
+    window: int,
+    look_up=None,
 ):
     """Cuts (program, target) elements into `num_batches` full batches of similar program length.
 
-    Each window of WINDOW batches is sorted by length, cut, and its batches put in a random order.
-    With `look_up`, the elements are what it makes programs and targets of.
+    Each window of so many batches is sorted by length, cut, and its batches put in a random order:
+    at 32 the examples of a batch differ so little in length that padding is a few per cent, and no
+    example is dropped or delayed past its window (buckets that fill at their own pace would starve
+    rare lengths in a short epoch). With `look_up`, the elements are what it makes programs and
+    targets of.
     """
 
     @tf.autograph.experimental.do_not_convert
-    def cut(window, examples):
+    def cut(number, examples):
         programs, targets = look_up(examples) if look_up else examples
         order = tf.argsort(tf.strings.length(programs), stable=True)
         rows = tf.reshape(order, [-1, batch_size])
-        rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, window])
+        rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, number])
         return tf.gather(programs, rows), tf.gather(targets, rows)
 
-    window = min(WINDOW, num_batches)
+    window = min(window, num_batches)
     return (
         dataset.take(batch_size * num_batches)
         .batch(batch_size * window)
@@ -213,6 +229,7 @@ def training_batches(
     loss_scale: str,
     batch_size: int,
     num_batches: int,
+    window: int = 32,
     look_up=None,
 ):
     """The batches of one epoch: a pure function of its arguments.
@@ -224,9 +241,10 @@ def training_batches(
         seed: of the mixture and of the order of batches; the sources have their own.
         input_form, loss_scale: see `encode_examples`.
         batch_size, num_batches: every batch is full, and there are exactly so many.
+        window: see `sorted_batches`.
     """
     dataset = mixture(sources, weights, seed)
-    dataset = sorted_batches(dataset, batch_size, num_batches, seed, look_up)
+    dataset = sorted_batches(dataset, batch_size, num_batches, seed, window, look_up)
     dataset = dataset.map(
         lambda programs, targets: encode_examples(programs, targets, input_form, loss_scale)
     )

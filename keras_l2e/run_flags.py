@@ -101,6 +101,14 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     )
     number("advance_threshold", 0.95, "Token accuracy that masters a difficulty.", upper=1.0)
 
+    number(
+        "carry_share",
+        0.0,
+        "With --task=addition: on the way to the target, share of the training sums in which a "
+        "carry runs through at least half of the digits.",
+        upper=1.0,
+    )
+
     choice("model", "lstm", MODELS, "The network.")
     integer("num_layers", 1, "LSTM layers of the encoder and of the decoder.")
     integer("hidden_dim", 256, "Cells of each LSTM layer.")
@@ -128,6 +136,19 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     number("clip_norm", 1.0, "Largest norm of the whole batch's gradient; 0: no clipping.")
     number("average_decay", 0.99, "Decay of the weights' average per step; 0: none.", upper=0.9999)
     integer("global_batch_size", 128, "Examples of a step, over all replicas.")
+    integer(
+        "first_batch_size",
+        0,
+        "Examples of a step at the first difficulty, growing evenly with the difficulties to "
+        "--global_batch_size at the target; 0: as many at every one.",
+        lower=0,
+    )
+    integer(
+        "sort_window",
+        32,
+        "Batches are cut from so many batches' worth of examples sorted by length; with 1 examples "
+        "of all lengths stand in a batch, and the short ones are padded.",
+    )
     integer("batches_per_epoch", 200, "Steps between two looks at the validation examples.")
     integer("num_epochs", 40, "Epochs, at most.")
     number(

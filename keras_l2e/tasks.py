@@ -117,9 +117,12 @@ def _longest_addition(difficulty: Difficulty) -> tuple[int, int]:
 _ADDITION = re.compile(r"print\((0|[1-9][0-9]*)\+(0|[1-9][0-9]*)\)")
 
 
-def _difficulty_of_addition(text: str) -> Difficulty | None:
+def difficulty_of_addition(text: str) -> Difficulty | None:
+    """The `difficulty_of` of the task addition, whose numbers have equally many digits."""
     found = _ADDITION.fullmatch(text)
-    return Difficulty(max(map(len, found.groups()))) if found else None
+    if not found or len(found[1]) != len(found[2]):
+        return None
+    return Difficulty(len(found[1]))
 
 
 def _draw_copy(rng: random.Random, difficulty: Difficulty) -> Example:
@@ -149,10 +152,15 @@ TASKS = {
         max_nesting=10,
     ),
     "addition": Task(
-        _draw_addition, interpreter.run, _longest_addition, _difficulty_of_addition, max_length=64
+        _draw_addition, interpreter.run, _longest_addition, difficulty_of_addition, max_length=64
     ),
     "copy": Task(_draw_copy, _copy_answer, _longest_copy, _difficulty_of_copy, max_length=65),
 }
+
+
+def has_long_carry(program: str) -> bool:
+    """Whether a carry runs through at least half of the digits of the sum `print(a+b)`."""
+    return 2 * carry_chain(program) >= difficulty_of_addition(program).length
 
 
 def carry_chain(program: str) -> int:

@@ -71,6 +71,10 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
         TASKS[config.task].check(Difficulty(config.target_length, config.target_nesting))
     except ValueError as error:
         raise UsageError(f"--task={config.task}: target {error}") from None
+    if config.carry_share and config.task != "addition":
+        raise UsageError(
+            f"--carry_share={config.carry_share} with --task={config.task}; allowed with addition"
+        )
     if (
         config.learning_rate_schedule == "plateau"
         and config.learning_rate < config.min_learning_rate

@@ -33,7 +33,7 @@ from keras_l2e import (
 )
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
-from keras_l2e.tasks import TASKS, Difficulty, grid
+from keras_l2e.tasks import TASKS, Difficulty, grid, has_long_carry
 
 # A validation split smaller than this cannot judge: 4 sigma at 95% are 6%.
 JUDGEABLE_EXAMPLES = 200
@@ -84,6 +84,14 @@ class Run:
             self.stored = input_pipeline.Stored(
                 {level: self.data[level, "train"] for level in self.curriculum.levels}
             )
+        # Of each difficulty, which stored examples have long carries.
+        self.long_carries = {
+            level: np.array(
+                [has_long_carry(text.decode()) for text in self.data[level, "train"][0]]
+            )
+            for level in self.curriculum.levels
+            if config.carry_share and self.stored
+        }
         # Counted once: repeats are sought among all stored examples of a difficulty.
         self.judging_splits = {level: self.judging_split(level) for level in self.curriculum.levels}
         keras.utils.set_random_seed(config.seed)
@@ -247,6 +255,8 @@ class Run:
         difficulty = self.curriculum.difficulty(self.state)
         weights = self.curriculum.weights(self.state)
         rate = self.rate()
+        batch_size = self.batch_size()
+        num_examples = self.history[-1]["num_examples"] if self.history else 0
         self.model.optimizer.learning_rate = rate
         start = [variable.numpy() for variable in self.variables()]
         fitted = self.fit(weights)
@@ -269,7 +279,7 @@ class Run:
             ]
         return {
             "epoch": self.epoch,
-            "num_examples": self.epoch * config.batches_per_epoch * config.global_batch_size,
+            "num_examples": num_examples + config.batches_per_epoch * batch_size,
             "difficulty": difficulty._asdict(),
             "loss": loss,
             "token_accuracy": fitted["token_accuracy"][0],
@@ -287,6 +297,16 @@ class Run:
             return self.learning_rate
         share = (self.epoch - start) / (num_epochs - start)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def batch_size(self) -> int:
+        """Examples of each step of the epoch to come, over all replicas."""
+        config = self.config
+        first, last = config.first_batch_size, config.global_batch_size
+        steps = len(self.curriculum.levels) - 1
+        if not first or not steps:
+            return last
+        size = first + (last - first) * self.state.level / steps
+        return max(1, round(size / config.num_replicas)) * config.num_replicas
 
     def epochs_below_target(self) -> int:
         """Epochs before the target became the current difficulty."""
@@ -359,20 +379,29 @@ class Run:
         """The batches of the epoch to come."""
         config = self.config
 
-        def source(difficulty: Difficulty):
-            seed = self.seed_of(difficulty, "train")
+        def source(difficulty: Difficulty, long_carries: bool = False):
+            seed = self.seed_of(difficulty, "long_carries" if long_carries else "train")
             if self.stored:
-                return self.stored.source(difficulty, seed)
-            return input_pipeline.generated_source(config.task, difficulty, seed)
+                keep = self.long_carries[difficulty] if long_carries else None
+                return self.stored.source(difficulty, seed, keep)
+            keep = has_long_carry if long_carries else None
+            return input_pipeline.generated_source(config.task, difficulty, seed, keep)
 
+        sources = [source(difficulty) for difficulty in self.curriculum.levels]
+        if config.carry_share:
+            sources += [source(level, long_carries=True) for level in self.curriculum.levels]
+            share = 0.0 if self.curriculum.at_target(self.state) else config.carry_share
+            parts = ((1 - share, weights), (share, weights))
+            weights = [share * weight for share, weights in parts for weight in weights]
         return input_pipeline.training_batches(
-            [source(difficulty) for difficulty in self.curriculum.levels],
+            sources,
             weights,
             seed=self.seed_of("mixture"),
             input_form=input_form,
             loss_scale=config.loss_scale,
-            batch_size=config.global_batch_size,
+            batch_size=self.batch_size(),
             num_batches=config.batches_per_epoch,
+            window=config.sort_window,
             look_up=self.stored and self.stored.look_up,
         )
 
@@ -449,7 +478,8 @@ class Run:
     def report(self, line: dict, seconds: float) -> None:
         """Shows a finished epoch, and logs what depends on the clock apart from the history."""
         config = self.config
-        rate = config.batches_per_epoch * config.global_batch_size / seconds
+        before = self.history[-2]["num_examples"] if len(self.history) > 1 else 0
+        rate = (line["num_examples"] - before) / seconds
         left = (config.num_epochs - self.epoch) * seconds
         validation = line["validation"]
         print(

@@ -129,6 +129,10 @@ BAD = [
         ["train", W, "--initial_model=finished", "--hidden_dim=8"],
         ["--hidden_dim=8", "--initial_model=finished has 256"],
     ),
+    (["train", W, "--carry_share=0.1", "--task=copy"], ["--carry_share=0.1", "addition"]),
+    (["train", W, "--carry_share=1.1"], ["--carry_share=1.1", "1.0"]),
+    (["train", W, "--sort_window=0"], ["--sort_window=0"]),
+    (["train", W, "--first_batch_size=-1"], ["--first_batch_size=-1"]),
     # Paths.
     (["train"], ["--workdir", "a path is needed"]),
     (["train", "--workdir="], ["--workdir=", "a path is needed"]),

@@ -134,6 +134,17 @@ def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order():
     assert longest != sorted(longest)
 
 
+def test_a_window_of_one_batch_holds_all_lengths():
+    texts = [b"1" * n for n in (1, 9) * 200]
+    source = tf.data.Dataset.from_tensor_slices((texts, texts)).repeat()
+    drawn = texts_of(batches([source], [1.0], batch_size=10, num_batches=40, window=1))
+    for batch in drawn:
+        assert collections.Counter(map(len, batch)) == {1: 5, 9: 5}
+    # The same examples as in other windows.
+    wider = texts_of(batches([source], [1.0], batch_size=10, num_batches=40))
+    assert sorted(t for batch in drawn for t in batch) == sorted(t for b in wider for t in b)
+
+
 def test_windows_are_put_in_different_orders():
     # Two windows of the same 32 texts.
     texts = [b"1" * n for n in range(1, 33)]
@@ -180,6 +191,14 @@ def test_a_stored_difficulty_gives_every_example_in_an_order_of_its_seed():
     assert sorted(first(seed=2, count=20)) == sorted(once)
 
 
+def test_stored_examples_are_kept_as_asked():
+    stored, texts = stored_texts()
+    keep = np.arange(20) % 5 == 0
+    rows = list(stored.source("b", seed=1, keep=keep).take(8).as_numpy_iterator())
+    assert sorted(stored.look_up(rows[:4])[0].numpy()) == sorted(texts["b"][::5])
+    assert rows[:4] == rows[4:]
+
+
 def test_stored_programs_keep_their_targets():
     stored, texts = stored_texts()
     sources = [stored.source(name, seed=3) for name in "ab"]
@@ -197,6 +216,16 @@ def test_stored_programs_keep_their_targets():
     read = [text for batch in texts_of(drawn) for text in batch]
     assert written == [target_of[text] for text in read]
     assert {text[0] for text in read} == {"a", "b"}
+
+
+def test_a_generated_source_keeps_what_is_asked_for():
+    def drawn(**keep):
+        source = input_pipeline.generated_source("copy", Difficulty(3), 1, **keep).take(50)
+        return [program.decode() for program, _ in source.as_numpy_iterator()]
+
+    kept = drawn(keep=lambda program: "7" in program)
+    assert kept[:10] == [program for program in drawn() if "7" in program][:10]
+    assert all("7" in program for program in kept)
 
 
 @pytest.mark.parametrize(

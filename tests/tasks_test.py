@@ -264,7 +264,8 @@ def test_difficulty_of_what_was_drawn(task):
 @pytest.mark.parametrize(
     ("task", "text", "difficulty"),
     [
-        ("addition", "print(7+123)", Difficulty(3)),
+        ("addition", "print(107+123)", Difficulty(3)),
+        ("addition", "print(7+123)", None),
         ("addition", "print(0+0)", Difficulty(1)),
         ("addition", "print(07+1)", None),
         ("addition", "print((7+1))", None),
@@ -281,6 +282,22 @@ def test_difficulty_of_what_was_drawn(task):
 )
 def test_difficulty_of(task, text, difficulty):
     assert TASKS[task].difficulty_of(text) == difficulty
+
+
+@pytest.mark.parametrize(
+    ("program", "long"),
+    [
+        ("print(5+4)", False),
+        ("print(5+5)", True),
+        ("print(999+101)", True),
+        ("print(119+119)", False),
+        ("print(199+199)", True),
+        ("print(1005+1005)", False),
+        ("print(1055+1055)", True),
+    ],
+)
+def test_a_long_carry_runs_through_half_of_the_digits(program, long):
+    assert tasks.has_long_carry(program) == long
 
 
 def test_unequal_sums():

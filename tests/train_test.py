@@ -21,6 +21,7 @@ import tensorflow as tf
 from absl import flags
 
 from keras_l2e import (
+    curriculum,
     evaluate,
     execute,
     export,
@@ -30,10 +31,11 @@ from keras_l2e import (
     run_flags,
     train,
     training,
+    vocabulary,
 )
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
-from keras_l2e.tasks import TASKS, Difficulty, grid
+from keras_l2e.tasks import TASKS, Difficulty, grid, has_long_carry
 
 TINY = [
     "--task=addition",
@@ -282,7 +284,7 @@ def test_a_network_of_the_package_is_exported_and_executes(trained, folder, run_
         assert process.stdout == execute.execute(trained[0] / "saved_model", "print(12+34)") + "\n"
     chosen = run_with_network("execute", "print(12+34)")
     assert chosen.stdout == f"network    tiny (--model names another)\n{process.stdout}"
-    process = run_with_network("execute", "print(123+4)")
+    process = run_with_network("execute", "print(123+456)")
     assert (process.returncode, process.stdout) == (2, "")
     assert "there are tiny (task addition, length 2, nesting 1)" in process.stderr
 
@@ -585,6 +587,46 @@ def test_cosine_goes_down_over_the_run(scripted_run):
     )
     half = 0.5 * math.sqrt(0.5)
     assert run.model.rates == pytest.approx([0.5, (0.5 + half) / 2, 0.25, (0.5 - half) / 2])
+
+
+@pytest.mark.parametrize("train_source", ["prepared", "generated"])
+def test_long_carries_come_more_often_on_the_way(make_run, train_source):
+    run = make_run(
+        f"carries_{train_source}",
+        strategy="naive",
+        train_source=train_source,
+        carry_share=0.9,
+        batches_per_epoch=20,
+    )
+
+    def shares():
+        """The shares of long carries among 640 two-digit sums, and of these themselves."""
+        weights = run.curriculum.weights(curriculum.State(1))
+        read = [
+            vocabulary.decode_batch(inputs["encoder_token_ids"]).numpy()
+            for inputs, _, _ in run.batches(weights, "none")
+        ]
+        texts = [text.decode() for batch in read for text in batch]
+        assert len(texts) == 640 and {len(text) for text in texts} == {len("print(12+34)")}
+        return sum(map(has_long_carry, texts)) / len(texts)
+
+    on_the_way = shares()
+    run.state = curriculum.State(1)
+    at_target = shares()
+    # Of two-digit sums 76% carry at least once; 4 sigma are 0.1 (300 are stored) and 0.03.
+    assert abs(at_target - 0.756) < 0.1
+    assert abs(on_the_way - (0.9 + 0.1 * at_target)) < 0.03
+
+
+def test_batches_grow_with_the_difficulty(make_run):
+    run = make_run("growing", strategy="naive", first_batch_size=6, num_epochs=3)
+    sizes = []
+    for level in (0, 1, 1):
+        run.state = curriculum.State(level)
+        sizes.append(run.batch_size())
+        run.history.append(run.train_epoch())
+    assert sizes == [6, 32, 32]
+    assert [line["num_examples"] for line in run.history] == [30, 190, 350]
 
 
 def test_target_cosine_goes_down_from_the_target_on(make_run):
