@@ -39,6 +39,7 @@ MAX_BARS_WITH_VALUES = 11  # more lengths than this leave no room for numbers ab
 MAX_BARS_IN_PAIRS = 20  # more lengths than this leave stripes: one bar is drawn before the other
 LABEL_WIDTH = 0.022  # of the axis: labels of difficulties that stand closer would touch
 NESTING_LABEL_WIDTH = 0.09
+MAX_RATIO_WITH_STEPS = 300  # of losses: labels at 1, 2 and 5 of more powers of ten would overlap
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -181,10 +182,12 @@ def _learning_curve(history: list[dict]) -> Figure:
     upper.yaxis.set_major_locator(MultipleLocator(0.2))
 
     examples = [epoch["num_examples"] for epoch in history]
-    _plot(lower, examples, [epoch["loss"] for epoch in history], GREEN, 1.3)
+    losses = [epoch["loss"] for epoch in history]
+    _plot(lower, examples, losses, GREEN, 1.3)
     lower.set_yscale("log")
     # On a short axis the powers of ten alone would be one label or none.
-    lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    is_short = max(losses) < MAX_RATIO_WITH_STEPS * min(losses)
+    lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
     lower.yaxis.set_minor_locator(NullLocator())
     lower.yaxis.set_major_formatter("{x:g}")
     lower.set(ylabel="training loss (nats)", xlabel="training examples seen")

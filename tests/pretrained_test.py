@@ -1,10 +1,14 @@
+import math
+import random
 from types import SimpleNamespace
 
 import pytest
 from absl import flags
 
-from keras_l2e import pretrained, run_flags
+from keras_l2e import command_line, models, pretrained, programs, report, run_flags
 from keras_l2e.errors import UsageError
+from keras_l2e.scoring import Scorer
+from keras_l2e.tasks import TASKS, Difficulty
 
 NETWORKS = {
     "addition_9": ("addition", 9, 1),
@@ -93,3 +97,38 @@ def test_a_folder_or_a_name_is_chosen(networks):
     for both_or_none in (("a", "addition_9"), (None, None)):
         with pytest.raises(UsageError, match="exactly one of --workdir and --pretrained"):
             pretrained.chosen(*both_or_none)
+
+
+# The networks themselves
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_a_network_is_small_and_has_its_card(name):
+    folder = pretrained.find(name)
+    files = sorted(path.name for path in folder.iterdir())
+    assert files == ["README.md", "evaluation.json", "flags.cfg", "model.keras"]
+    assert (folder / "model.keras").stat().st_size < 12e6
+    card = (folder / "README.md").read_text()
+    assert report.format_markdown_table(report.read_evaluation(folder / "evaluation.json")) in card
+    assert (command_line.FLAGFILES / f"{name}.cfg").is_file()
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_a_network_is_as_good_as_published(name):
+    folder = pretrained.find(name)
+    config = run_flags.read(folder)
+    published = report.read_evaluation(folder / "evaluation.json")["rows"][-1]
+    target = Difficulty(config.target_length, config.target_nesting)
+    assert (published["length"], published["nesting"]) == target
+    # Not those it was published with.
+    rng, examples = random.Random(1), []
+    while len(examples) < 500:
+        example = TASKS[config.task].generate(rng, target)
+        if programs.split_of(example.program) == "test":
+            examples.append([text.encode() for text in example])
+    max_steps = TASKS[config.task].longest(target)[1] + 1
+    scorer = Scorer(models.load(folder / "model.keras"), config.input_form, max_steps)
+    scores = scorer.score(*zip(*examples, strict=True))
+    for metric in ("token_accuracy", "exact_match"):
+        rate = published[metric]
+        assert abs(getattr(scores, metric)() - rate) <= 4 * math.sqrt(rate * (1 - rate) / 500)
