@@ -2,20 +2,14 @@
 
     python benchmarks/levers.py --workdir=W --data_dir=D --output=results/levers
 
-One run on each core, as `reproduce` runs its cells: a stopped one goes on, finished ones are
-skipped. Each sees the same number of training examples. Leaves levers.json and levers.md: examples
-and minutes (of one core) until each number of digits was reached, and accuracies on the test split.
+Each run sees the same number of training examples. Leaves levers.json and levers.md: examples and
+minutes (of one core) until each number of digits was reached, and accuracies on the test split.
 """
 
-import argparse
-import json
-from pathlib import Path
-from types import SimpleNamespace
-
 import measuring
-from absl import flags
+import variations
 
-from keras_l2e import command_line, report, reproduce, run_flags, runtime
+from keras_l2e import report
 from keras_l2e.cells import Cell
 from keras_l2e.files import write_atomically, write_json
 
@@ -51,45 +45,15 @@ LEVERS = {
 
 def cells() -> dict[str, Cell]:
     """What was changed, in words -> its run."""
-    lines = command_line.read_flagfile(command_line.find_flagfile(FLAGFILE))
-    values = flags.FlagValues()
-    run_flags.define(values)
-    values(["", *lines, "--workdir=W"])
-    names = [line.removeprefix("--").partition("=")[0] for line in lines]
-    base = {name: values[name].value for name in names}
+    recipe = variations.read_recipe(FLAGFILE)
     runs = [(f"none (seed {seed})", {"seed": seed}) for seed in SEEDS]
     for lever, changes in LEVERS.items():
         for change in changes:
-            changed = ", ".join(f"{name} {value}" for name, value in change.items())
-            runs.append((f"{lever}: {changed}", change))
+            values = ", ".join(f"{name} {value}" for name, value in change.items())
+            runs.append((f"{lever}: {values}", change))
     return {
-        name: Cell(f"lever_{i:02}", base | {"seed": SEEDS[0]} | change)
+        name: Cell(f"lever_{i:02}", recipe | {"seed": SEEDS[0]} | change)
         for i, (name, change) in enumerate(runs)
-    }
-
-
-def measure(folder: Path) -> dict | None:
-    """What a finished run has come to; None if it is not finished."""
-    if not (folder / "evaluation.json").exists():
-        return None
-    history = report.read_history(folder / "history.jsonl")
-    seconds = {}
-    for line in (folder / "timing.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        seconds[entry["epoch"]] = entry["seconds"]
-    reached, spent, seen = {}, 0.0, 0
-    for line in history:
-        reached.setdefault(line["difficulty"]["length"], (seen, round(spent, 1)))
-        spent, seen = spent + seconds[line["epoch"]], line["num_examples"]
-    rows = report.read_evaluation(folder / "evaluation.json")["rows"]
-    return {
-        "num_examples": seen,
-        "seconds": round(spent, 1),
-        "reached": [
-            {"length": length, "num_examples": examples, "seconds": at}
-            for length, (examples, at) in reached.items()
-        ],
-        "rows": rows,
     }
 
 
@@ -118,25 +82,11 @@ def format_table(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--draw_only", action="store_true")
-    arguments = parser.parse_args()
-    folder = arguments.workdir / "levers"
-    wanted = cells()
+    arguments = variations.parse(__doc__)
+    folder, wanted = arguments.workdir / "levers", cells()
     if not arguments.draw_only:
-        folder.mkdir(parents=True, exist_ok=True)
-        reproduce.check_flagfiles(folder, list(wanted.values()))
-        config = SimpleNamespace(
-            data_dir=arguments.data_dir,
-            dead_after=120.0,
-            num_replicas=0,
-            cells_at_once=runtime.num_cores(),
-        )
-        reproduce.Runner(config, folder).run(reproduce.prepare(folder, list(wanted.values())))
-    found = {name: measure(folder / cell.name) for name, cell in wanted.items()}
+        variations.run(list(wanted.values()), folder, arguments.data_dir)
+    found = {name: variations.measure(folder / cell.name) for name, cell in wanted.items()}
     found = {name: result for name, result in found.items() if result}
     missing = [name for name in wanted if name not in found]
     arguments.output.mkdir(parents=True, exist_ok=True)

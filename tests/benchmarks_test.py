@@ -1,17 +1,19 @@
 import importlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+SHARED = {"measuring", "variations"}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
 def test_imports_and_has_a_docstring_that_says_how_to_run_it(name, monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module(name)
-    if name != "measuring":
+    if name not in SHARED:
         assert f"python benchmarks/{name}.py" in module.__doc__
         assert callable(module.main)
     sys.modules.pop(name)
@@ -22,3 +24,40 @@ def test_summary(monkeypatch):
     measuring = importlib.import_module("measuring")
     found = measuring.summary([3.0, 1.0, 8.0])
     assert found == {"median": 3.0, "min": 1.0, "max": 8.0, "repeats": [3.0, 1.0, 8.0]}
+
+
+def test_each_lever_changes_something_and_sees_as_many_examples(benchmark):
+    levers = benchmark("levers")
+    cells = list(levers.cells().values())
+    assert len({cell.num_examples for cell in cells}) == 1
+    assert len({cell.name for cell in cells}) == len({cell.flagfile() for cell in cells}) > 20
+
+
+def test_what_a_run_has_come_to(benchmark, tmp_path):
+    variations = benchmark("variations")
+    assert variations.measure(tmp_path) is None
+    history, timing = [], [{"epoch": 2, "seconds": 99.0}]
+    for epoch, (length, accuracy) in enumerate([(1, None), (2, 0.7), (2, 0.6), (4, 0.9)], start=1):
+        score = {"token_accuracy": accuracy}
+        difficulty = {"length": length, "nesting": 1}
+        line = {"epoch": epoch, "num_examples": 10 * epoch}
+        history.append(line | {"difficulty": difficulty, "validation": score})
+        timing.append({"epoch": epoch, "seconds": 2.5})
+    for name, lines in (("history.jsonl", history), ("timing.jsonl", timing)):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "evaluation.json").write_text('{"rows": [1, 2]}')
+    assert variations.measure(tmp_path) == {
+        "num_examples": 40,
+        "seconds": 10.0,
+        "reached": [
+            {"length": 1, "num_examples": 0, "seconds": 0.0},
+            {"length": 2, "num_examples": 10, "seconds": 2.5},
+            {"length": 4, "num_examples": 30, "seconds": 7.5},
+        ],
+        "mastered": [
+            {"length": 1, "token_accuracy": 0.0},
+            {"length": 2, "token_accuracy": 0.7},
+            {"length": 4, "token_accuracy": 0.9},
+        ],
+        "rows": [1, 2],
+    }
