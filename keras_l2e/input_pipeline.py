@@ -8,7 +8,9 @@ A batch is `(inputs, labels, weights)`; for the one example `print(1+2)` -> `3`,
     weights            [[0.5, 0.5]]                                 with --loss_scale=character
 """
 
+import functools
 import random
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -77,26 +79,36 @@ def generated_source(task: str, difficulty: Difficulty, seed: int, keep=None):
 
     With `keep`, only of those whose program this function is true for.
     """
-    generate = TASKS[task].generate
 
     def draw(block):
-        rng = random.Random(f"{seed}/{block}")
-        examples = (generate(rng, difficulty) for _ in range(DRAWN_AT_ONCE))
-        kept = [
-            example
-            for example in examples
-            if split_of(example.program) == "train" and (keep is None or keep(example.program))
-        ]
-        return (
-            np.array([example.program for example in kept], object),
-            np.array([example.target for example in kept], object),
-        )
+        with _DRAWING:
+            return _draw_block(task, difficulty, seed, int(block), keep)
 
     def draw_in_graph(block):
         programs, targets = tf.numpy_function(draw, [block], (tf.string, tf.string))
         return tf.ensure_shape(programs, [None]), tf.ensure_shape(targets, [None])
 
     return tf.data.Dataset.counter().map(draw_in_graph).unbatch()
+
+
+# Each replica reads a pipeline of its own, of the same examples: what the first one has drawn the
+# others find here, if they are no more than a few windows behind.
+@functools.lru_cache(maxsize=512)
+def _draw_block(task: str, difficulty: Difficulty, seed: int, block: int, keep):
+    rng = random.Random(f"{seed}/{block}")
+    examples = (TASKS[task].generate(rng, difficulty) for _ in range(DRAWN_AT_ONCE))
+    kept = [
+        example
+        for example in examples
+        if split_of(example.program) == "train" and (keep is None or keep(example.program))
+    ]
+    return (
+        np.array([example.program for example in kept], object),
+        np.array([example.target for example in kept], object),
+    )
+
+
+_DRAWING = threading.Lock()
 
 
 def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: int):
