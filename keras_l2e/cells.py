@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 FIGURES = ("addition", "programs", "memorization", "optimizers")
-# The paper's; `frontier` is ours and no part of its figures.
+# The paper's; `review` and `frontier` are ours and no part of its figures.
 STRATEGIES = ("baseline", "naive", "mix", "combined")
 FORMS = ("none", "reverse", "double", "reverse_double")
 OPTIMIZERS = ("sgd", "adam", "muon")

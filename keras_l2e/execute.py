@@ -44,8 +44,8 @@ def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
     """
     import tensorflow as tf
 
-    is_exported = (model_dir / export.DESCRIPTION).is_file()
-    model, task, longest_program = (_load_exported if is_exported else _load_trained)(model_dir)
+    is_run = (model_dir / run_flags.NAME).is_file()
+    model, task, longest_program = (_load_trained if is_run else _load_exported)(model_dir)
     reason = _why_unreadable(program, longest_program)
     if reason:
         raise WorkError(reason)

@@ -216,7 +216,7 @@ class Run:
     def train(self) -> None:
         """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
         while not self.is_over():
-            started = time.monotonic()
+            started, before = time.monotonic(), self.num_examples()
             line = self.train_epoch()
             # Each worker has judged by itself, and on another processor a rounding may differ.
             line, decisions = workers.share(self.strategy, [line, self.decisions()])
@@ -226,7 +226,11 @@ class Run:
             self.save()
             if workers.is_chief():
                 files.write_json_lines(self.workdir / "history.jsonl", self.history)
-                self.report(line, seconds)
+                self.report(line, line["num_examples"] - before, seconds)
+
+    def num_examples(self) -> int:
+        """Training examples of all finished epochs."""
+        return self.history[-1]["num_examples"] if self.history else 0
 
     def is_over(self) -> bool:
         """Whether the last epoch was the last one."""
@@ -256,7 +260,7 @@ class Run:
         weights = self.curriculum.weights(self.state)
         rate = self.rate()
         batch_size = self.batch_size()
-        num_examples = self.history[-1]["num_examples"] if self.history else 0
+        num_examples = self.num_examples()
         self.model.optimizer.learning_rate = rate
         start = [variable.numpy() for variable in self.variables()]
         fitted = self.fit(weights)
@@ -475,11 +479,16 @@ class Run:
         score = self.score(difficulty, split, scores)
         return {**difficulty._asdict(), "judged_by": judged_by, **score}
 
-    def report(self, line: dict, seconds: float) -> None:
-        """Shows a finished epoch, and logs what depends on the clock apart from the history."""
+    def report(self, line: dict, num_examples: int, seconds: float) -> None:
+        """Shows a finished epoch, and logs what depends on the clock apart from the history.
+
+        Args:
+            line: the epoch's line of history.jsonl.
+            num_examples: training examples of this epoch.
+            seconds: how long it took.
+        """
         config = self.config
-        before = self.history[-2]["num_examples"] if len(self.history) > 1 else 0
-        rate = (line["num_examples"] - before) / seconds
+        rate = num_examples / seconds
         left = (config.num_epochs - self.epoch) * seconds
         validation = line["validation"]
         print(

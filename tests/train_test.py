@@ -901,18 +901,16 @@ def test_a_long_epoch_is_noted_once(tmp_path, capsys):
         **{"validation": scores, "target_validation": scores},
     }
     run = SimpleNamespace(
-        config=SimpleNamespace(
-            task="addition", batches_per_epoch=1, global_batch_size=8, num_epochs=3
-        ),
+        config=SimpleNamespace(task="addition", num_epochs=3),
         first_epoch=2,
         workdir=tmp_path,
         summary_writer=tf.summary.create_noop_writer(),
     )
     for epoch, seconds in [(2, 61), (3, 61)]:
         run.epoch = epoch
-        training.Run.report(run, line, seconds)
+        training.Run.report(run, line, 8, seconds)
     out = capsys.readouterr().out
     assert out.count("note: a stopped run repeats the epoch under way, here 61 s") == 1
     run.epoch = 2
-    training.Run.report(run, line, 59)
+    training.Run.report(run, line, 8, 59)
     assert "note:" not in capsys.readouterr().out
