@@ -72,7 +72,7 @@ def suited(program: str) -> str:
         target = (config.target_length, config.target_nesting)
         difficulty = TASKS[config.task].difficulty_of(program)
         if difficulty and difficulty[0] <= target[0] and difficulty[1] <= target[1]:
-            fitting[target] = name
+            fitting.setdefault(target, name)
         trained.append(f"{name} (task {config.task}, length {target[0]}, nesting {target[1]})")
     if not fitting:
         raise UsageError(

@@ -99,10 +99,6 @@ class Run:
             self.model = self.build_model()
             self.compile()
         self.averaged = self.build_model()
-        if config.initial_model:
-            folder = pretrained.find_run(config.initial_model)
-            self.model.set_weights(models.load(folder / "model.keras").get_weights())
-            print(f"starting from the weights of {folder}")
         longest_target = TASKS[config.task].longest(self.target)[1]
         self.scorer = Scorer(self.averaged, config.input_form, longest_target + 1)
 
@@ -111,6 +107,8 @@ class Run:
         self.history: list[dict] = []
         self.learning_rate = config.learning_rate
         print(self.describe())
+        if config.initial_model:
+            self.start_from(pretrained.find_run(config.initial_model))
         self.restore()
         self.first_epoch = self.epoch + 1
         if workers.is_chief():
@@ -127,6 +125,15 @@ class Run:
             tie_encoder_decoder=config.tie_encoder_decoder,
             uniform_init=config.uniform_init,
         )
+
+    def start_from(self, folder: Path) -> None:
+        """Takes over the weights of a finished run, and leaves the levels that they master."""
+        weights = models.load(folder / "model.keras").get_weights()
+        self.model.set_weights(weights)
+        self.averaged.set_weights(weights)
+        self.judge({})
+        level = _name(self.curriculum.difficulty(self.state)._asdict())
+        print(f"starting from the weights of {folder}, at {level}")
 
     def compile(self) -> None:
         """Gives the model its optimizer, with the variables of it, and its loss."""

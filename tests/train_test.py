@@ -291,10 +291,13 @@ def test_a_network_of_the_package_is_exported_and_executes(trained, folder, run_
 
 def test_training_starts_from_a_network(trained, folder, make_run):
     workdir, _ = trained
-    run = make_run("from_tiny", initial_model=str(workdir))
+    strategy = {"strategy": "naive", "advance_threshold": 0.0}
+    run = make_run("from_tiny", initial_model=str(workdir), **strategy)
     expected = models.load(workdir / "model.keras").get_weights()
     for found, weight in zip(run.model.get_weights(), expected, strict=True):
         assert (found == weight).all()
+    # What it masters need not be learnt again.
+    assert run.state.level == 1
     # So does their average: five steps do not lead far.
     run.train_epoch()
     for found, weight in zip(run.averaged.get_weights(), expected, strict=True):
