@@ -5,7 +5,6 @@ skipped.
 """
 
 import argparse
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,10 +55,7 @@ def measure(folder: Path) -> dict | None:
     """
     if not (folder / "evaluation.json").exists():
         return None
-    seconds = {}
-    for line in (folder / "timing.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        seconds[entry["epoch"]] = entry["seconds"]  # A killed epoch is timed again.
+    seconds = reproduce.read_seconds(folder)
     reached, mastered, spent, seen = {}, {}, 0.0, 0
     for line in report.read_history(folder / "history.jsonl"):
         length = line["difficulty"]["length"]

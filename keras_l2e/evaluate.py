@@ -252,7 +252,7 @@ def _summary(row: dict) -> str:
 
 def main(config: SimpleNamespace) -> None:
     workdir = pretrained.chosen(config.workdir, config.pretrained)
-    run = run_flags.read(workdir)
+    run = run_flags.read_finished(workdir)
     output = config.output and Path(config.output).expanduser()
     if output and output.is_dir():
         raise UsageError(f"--output={config.output} is a folder; name a file")

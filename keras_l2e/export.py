@@ -186,7 +186,7 @@ def make_module(config: SimpleNamespace, model):
 
 def main(config: SimpleNamespace) -> None:
     workdir = pretrained.chosen(config.workdir, config.pretrained)
-    run = run_flags.read(workdir)
+    run = run_flags.read_finished(workdir)
     output = Path(config.output).expanduser()
     if output.exists():
         raise UsageError(f"--output={output} exists; name a new folder")

@@ -51,13 +51,11 @@ def chosen(workdir: str | None, name: str | None) -> Path:
     """The folder of the run that `--workdir` or `--pretrained` means.
 
     Raises:
-        UsageError: not exactly one of the two was given, or there is no finished run.
+        UsageError: not exactly one of the two was given, or there is no such network.
     """
     if (workdir is None) == (name is None):
         raise UsageError("exactly one of --workdir and --pretrained is needed")
-    folder = Path(workdir).expanduser() if workdir is not None else find(name)
-    run_flags.read_finished(folder)
-    return folder
+    return Path(workdir).expanduser() if workdir is not None else find(name)
 
 
 def suited(program: str) -> str:

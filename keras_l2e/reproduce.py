@@ -234,14 +234,20 @@ class Runner:
             if path is None:
                 return 0.0, 0.0
             run = path / "run"
-        epochs = {}
-        with contextlib.suppress(OSError, ValueError):
-            for line in (run / "timing.jsonl").read_text().splitlines():
-                entry = json.loads(line)
-                epochs[entry["epoch"]] = entry["seconds"]  # A killed epoch is timed again.
+        epochs = read_seconds(run)
         done = self.claims.is_done(cell.name)
         share = 1.0 if done else min(1.0, len(epochs) / cell.flags["num_epochs"])
         return sum(epochs.values()) + SECONDS_AROUND_EPOCHS * share, share
+
+
+def read_seconds(run: Path) -> dict[int, float]:
+    """The seconds of each finished epoch of a run, as far as its timing.jsonl can be read."""
+    epochs = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in (run / "timing.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            epochs[entry["epoch"]] = entry["seconds"]  # A killed epoch is timed again.
+    return epochs
 
 
 def reproduce(config: SimpleNamespace) -> None:

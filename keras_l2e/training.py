@@ -107,9 +107,9 @@ class Run:
         self.history: list[dict] = []
         self.learning_rate = config.learning_rate
         print(self.describe())
-        if config.initial_model:
-            self.start_from(pretrained.find_run(config.initial_model))
         self.restore()
+        if config.initial_model and not self.epoch:
+            self.start_from(pretrained.find_run(config.initial_model))
         self.first_epoch = self.epoch + 1
         if workers.is_chief():
             self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
