@@ -35,20 +35,20 @@ def measure(function, repeats: int) -> dict:
     return measuring.summary(rates)
 
 
-def batches_of(make_source, seed: int, look_up=None):
-    """NUM_BATCHES batches of the mix; make_source(difficulty, seed) gives a source."""
+def batches_of(examples, seed: int):
+    """NUM_BATCHES batches of the mix of stored or generated examples."""
     from keras_l2e import input_pipeline, tasks
 
     levels = tasks.grid(tasks.Difficulty(*TARGET))
     return input_pipeline.training_batches(
-        [make_source(difficulty, seed) for difficulty in levels],
+        [examples.source(difficulty, seed) for difficulty in levels],
         [1 / len(levels)] * len(levels),
         seed=seed,
         input_form="none",
         loss_scale="character",
         batch_size=BATCH_SIZE,
         num_batches=NUM_BATCHES,
-        look_up=look_up,
+        look_up=examples.look_up,
     )
 
 
@@ -88,9 +88,7 @@ def train(data_dir: str, repeats: int) -> dict:
     def epoch() -> int:
         nonlocal seed
         seed += 1
-        batches = input_pipeline.distribute(
-            lambda: batches_of(stored.source, seed, stored.look_up), strategy
-        )
+        batches = input_pipeline.distribute(lambda: batches_of(stored, seed), strategy)
         model.fit(batches, verbose=0, shuffle=False)
         return BATCH_SIZE * NUM_BATCHES
 
@@ -125,13 +123,13 @@ def main() -> None:
 
     seed = 0
 
-    def consume(make_source, look_up=None) -> int:
+    def consume(examples) -> int:
         nonlocal seed
         seed += 1
-        return sum(len(labels) for _, labels, _ in batches_of(make_source, seed, look_up))
+        return sum(len(labels) for _, labels, _ in batches_of(examples, seed))
 
-    def generated(difficulty, seed):
-        return input_pipeline.generated_source("program", difficulty, seed)
+    def generate() -> int:
+        return consume(input_pipeline.Generated("program"))
 
     with tempfile.TemporaryDirectory() as data_dir:
         prepared_data.prepare("program", levels, data_dir, NUM_STORED, report=lambda line: None)
@@ -151,8 +149,8 @@ def main() -> None:
 
     rates = {
         "drawn_with_digest": measure(draw, arguments.repeats),
-        "prepared": measure(lambda: consume(stored.source, stored.look_up), arguments.repeats),
-        "generated": measure(lambda: consume(generated), arguments.repeats),
+        "prepared": measure(lambda: consume(stored), arguments.repeats),
+        "generated": measure(generate, arguments.repeats),
         "training_all_cores": json.loads(process.stdout),
     }
     print(f"{'examples a second, one core':30} {'median':>10} {'min':>10} {'max':>10}")
@@ -164,7 +162,7 @@ def main() -> None:
     print(", ".join(f"{name}: {x:.1f} times what training takes" for name, x in ratios.items()))
 
     real = computed = in_order = 0
-    for inputs, _, _ in batches_of(stored.source, 0, stored.look_up):
+    for inputs, _, _ in batches_of(stored, 0):
         ids = inputs["encoder_token_ids"].numpy()
         real += (ids != 0).sum()
         computed += ids.size

@@ -84,14 +84,6 @@ class Run:
             self.stored = input_pipeline.Stored(
                 {level: self.data[level, "train"] for level in self.curriculum.levels}
             )
-        # Of each difficulty, which stored examples have long carries.
-        self.long_carries = {
-            level: np.array(
-                [has_long_carry(text.decode()) for text in self.data[level, "train"][0]]
-            )
-            for level in self.curriculum.levels
-            if config.carry_share and self.stored
-        }
         # Counted once: repeats are sought among all stored examples of a difficulty.
         self.judging_splits = {level: self.judging_split(level) for level in self.curriculum.levels}
         keras.utils.set_random_seed(config.seed)
@@ -326,11 +318,13 @@ class Run:
 
     def fit(self, weights: list[float], *callbacks: keras.callbacks.Callback) -> dict:
         """Trains on the batches of the epoch to come; gives the means of its loss and accuracy."""
+        examples = self.examples()
+        batches = input_pipeline.distribute(
+            lambda: self.batches(examples, weights, self.config.input_form), self.strategy
+        )
         with workers.losses_as_errors():
             return self.model.fit(
-                input_pipeline.distribute(
-                    lambda: self.batches(weights, self.config.input_form), self.strategy
-                ),
+                batches,
                 initial_epoch=self.epoch,
                 epochs=self.epoch + 1,
                 shuffle=False,
@@ -364,7 +358,7 @@ class Run:
         if search.step is None:
             return WorkError(f"{what} in epoch {epoch} (learning rate {rate:g}); {kept}")
         # As they were drawn, whatever the form in which the network reads them.
-        batches = self.batches(weights, "none").skip(search.step)
+        batches = self.batches(self.examples(), weights, "none").skip(search.step)
         (inputs, labels, _), *_ = batches.take(1)
         programs, targets = (
             [text.decode() for text in vocabulary.decode_batch(ids).numpy()]
@@ -386,34 +380,36 @@ class Run:
             f"the programs of that step are in {path}; {kept}"
         )
 
-    def batches(self, weights: list[float], input_form: str):
+    def examples(self) -> input_pipeline.Stored | input_pipeline.Generated:
+        """What an epoch's sources draw from; all replicas share it."""
+        return self.stored or input_pipeline.Generated(self.config.task)
+
+    def batches(self, examples, weights: list[float], input_form: str):
         """The batches of the epoch to come."""
         config = self.config
 
-        def source(difficulty: Difficulty, long_carries: bool = False):
-            seed = self.seed_of(difficulty, "long_carries" if long_carries else "train")
-            if self.stored:
-                keep = self.long_carries[difficulty] if long_carries else None
-                return self.stored.source(difficulty, seed, keep)
-            keep = has_long_carry if long_carries else None
-            return input_pipeline.generated_source(config.task, difficulty, seed, keep)
+        def sources(name: str, keep=None):
+            return [
+                examples.source(level, self.seed_of(level, name), keep)
+                for level in self.curriculum.levels
+            ]
 
-        sources = [source(difficulty) for difficulty in self.curriculum.levels]
+        drawn_from = sources("train")
         if config.carry_share:
-            sources += [source(level, long_carries=True) for level in self.curriculum.levels]
+            drawn_from += sources("long_carries", has_long_carry)
             share = 0.0 if self.curriculum.at_target(self.state) else config.carry_share
             parts = ((1 - share, weights), (share, weights))
             weights = [share * weight for share, weights in parts for weight in weights]
         return input_pipeline.training_batches(
-            sources,
+            drawn_from,
             weights,
             seed=self.seed_of("mixture"),
             input_form=input_form,
             loss_scale=config.loss_scale,
             batch_size=self.batch_size(),
             num_batches=config.batches_per_epoch,
+            look_up=examples.look_up,
             window=config.sort_window,
-            look_up=self.stored and self.stored.look_up,
         )
 
     def seed_of(self, *names) -> int:

@@ -33,6 +33,7 @@ def batches(sources, weights, **changes):
         "loss_scale": "character",
         "batch_size": 4,
         "num_batches": 5,
+        "look_up": lambda texts: texts,  # The sources of most tests give texts at once.
     }
     return input_pipeline.training_batches(sources, weights, **arguments | changes)
 
@@ -46,6 +47,15 @@ def texts_of(dataset):
         ]
         for inputs, _, _ in dataset
     ]
+
+
+def generated(task, difficulty, seed=1, count=1, keep=None):
+    """So many freshly drawn pairs of program and target."""
+    fresh = input_pipeline.Generated(task)
+    source = fresh.source(difficulty, seed, keep)
+    (numbers,) = source.batch(count).take(1)
+    columns = [[text.decode() for text in column.numpy()] for column in fresh.look_up(numbers)]
+    return list(zip(*columns, strict=True))
 
 
 def as_lists(dataset):
@@ -87,8 +97,7 @@ def test_the_share_of_an_empty_source_goes_to_the_others():
 @pytest.mark.parametrize("task", TASKS)
 def test_even_the_easiest_difficulty_has_texts_to_train_on(task):
     # Copy of length 1 has ten texts in all; a source of none of them would never give an element.
-    source = input_pipeline.generated_source(task, Difficulty(1), seed=1)
-    assert len(list(source.take(3))) == 3
+    assert len(generated(task, Difficulty(1), count=3)) == 3
 
 
 @pytest.mark.parametrize("num_batches", [1, 5, 32, 70])
@@ -111,10 +120,12 @@ def test_epochs_look_alike_to_fit():
         ids,
         tf.TensorSpec([4, None], tf.float32),
     )
-    generated = [input_pipeline.generated_source("addition", Difficulty(1), seed=1)] * 2
+    fresh = input_pipeline.Generated("addition")
+    fresh_sources = [fresh.source(Difficulty(1), seed=1)] * 2
     assert batches(sources, [1.0, 0.0]).element_spec == expected
     assert batches(sources, [0.5, 0.5], num_batches=70).element_spec == expected
-    assert batches(generated, [0.0, 1.0], input_form="double").element_spec == expected
+    doubled = batches(fresh_sources, [0.0, 1.0], input_form="double", look_up=fresh.look_up)
+    assert doubled.element_spec == expected
 
 
 @pytest.mark.parametrize("num_batches", [3, 32, 70])
@@ -193,8 +204,8 @@ def test_a_stored_difficulty_gives_every_example_in_an_order_of_its_seed():
 
 def test_stored_examples_are_kept_as_asked():
     stored, texts = stored_texts()
-    keep = np.arange(20) % 5 == 0
-    rows = list(stored.source("b", seed=1, keep=keep).take(8).as_numpy_iterator())
+    wanted = {text.decode() for text in texts["b"][::5]}
+    rows = list(stored.source("b", seed=1, keep=wanted.__contains__).take(8).as_numpy_iterator())
     assert sorted(stored.look_up(rows[:4])[0].numpy()) == sorted(texts["b"][::5])
     assert rows[:4] == rows[4:]
 
@@ -219,11 +230,10 @@ def test_stored_programs_keep_their_targets():
 
 
 def test_a_generated_source_keeps_what_is_asked_for():
-    def drawn(**keep):
-        source = input_pipeline.generated_source("copy", Difficulty(3), 1, **keep).take(50)
-        return [program.decode() for program, _ in source.as_numpy_iterator()]
+    def drawn(keep=None):
+        return [program for program, _ in generated("copy", Difficulty(3), count=50, keep=keep)]
 
-    kept = drawn(keep=lambda program: "7" in program)
+    kept = drawn(lambda program: "7" in program)
     assert kept[:10] == [program for program in drawn() if "7" in program][:10]
     assert all("7" in program for program in kept)
 
@@ -234,11 +244,10 @@ def test_a_generated_source_keeps_what_is_asked_for():
 )
 def test_a_generated_source_draws_training_examples_only(task, difficulty):
     def drawn(seed):
-        source = input_pipeline.generated_source(task, difficulty, seed).take(700)
-        return [(p.decode(), t.decode()) for p, t in source.as_numpy_iterator()]
+        return generated(task, difficulty, seed, count=700)
 
     examples = drawn(seed=1)
-    assert len(examples) == 700  # More than one block of draws.
+    assert len(examples) == 700  # More than the draws of one seed.
     assert {programs.split_of(program) for program, _ in examples} == {"train"}
     assert all(TASKS[task].answer(program) == target for program, target in examples)
     assert examples == drawn(seed=1)
@@ -297,8 +306,9 @@ def test_targets_shift_and_weights(loss_scale):
 
 def test_padding_is_small():
     # Real programs at (4, 2): 20 to 80 characters, so unsorted batches would be half padding.
-    source = input_pipeline.generated_source("program", Difficulty(4, 2), seed=1)
-    dataset = batches([source], [1.0], batch_size=64, num_batches=32)
+    fresh = input_pipeline.Generated("program")
+    source = fresh.source(Difficulty(4, 2), seed=1)
+    dataset = batches([source], [1.0], batch_size=64, num_batches=32, look_up=fresh.look_up)
     ids = [inputs["encoder_token_ids"].numpy() for inputs, _, _ in dataset]
     padding = sum(np.sum(batch == PAD) for batch in ids) / sum(batch.size for batch in ids)
     assert padding < 0.05

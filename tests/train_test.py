@@ -607,7 +607,7 @@ def test_long_carries_come_more_often_on_the_way(make_run, train_source):
         weights = run.curriculum.weights(curriculum.State(1))
         read = [
             vocabulary.decode_batch(inputs["encoder_token_ids"]).numpy()
-            for inputs, _, _ in run.batches(weights, "none")
+            for inputs, _, _ in run.batches(run.examples(), weights, "none")
         ]
         texts = [text.decode() for batch in read for text in batch]
         assert len(texts) == 640 and {len(text) for text in texts} == {len("print(12+34)")}
@@ -686,8 +686,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_batch(folder, make_
     run = make_run(name, strategy="baseline", batches_per_epoch=20)
     batches = run.batches
 
-    def poison(weights, input_form):
-        dataset = batches(weights, input_form)
+    def poison(examples, weights, input_form):
+        dataset = batches(examples, weights, input_form)
         if run.epoch == 0 or input_form == "none":
             return dataset
         return dataset.enumerate().map(
@@ -719,7 +719,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_batch(folder, make_
     # Also as they were drawn, not as they were read: backwards.
     assert set(zip(found["programs"], found["targets"], strict=True)) <= stored
     # The batch that the run met seventh, whatever its order within.
-    (inputs, _, _), *_ = batches([0.0, 1.0], "reverse").skip(step - 1).take(1)
+    (inputs, _, _), *_ = batches(run.examples(), [0.0, 1.0], "reverse").skip(step - 1).take(1)
     lengths = sorted(len(program) for program in found["programs"])
     read = (inputs["encoder_token_ids"].numpy() != 0).sum(axis=1) - 1
     assert sorted(read.tolist()) == lengths
