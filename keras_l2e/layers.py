@@ -132,6 +132,14 @@ class Network(keras.Model):
 
         return models.MODELS[config["name"]](**config["arguments"])
 
+    # Keras' hook by which `fit` learns what batches look like. Under a strategy it would make an
+    # iterator and read a batch for this at every call; and for several workers it fails (Keras
+    # 3.15, github.com/keras-team/keras/issues/20585).
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        ids = keras.ops.zeros([1, 1], "int32")
+        inputs = {x.name: ids for x in self.inputs}
+        super()._maybe_symbolic_build(data_batch=(inputs, ids, keras.ops.zeros([1, 1])))
+
 
 def lstm(
     x,

@@ -150,9 +150,7 @@ class Run:
             steps_per_execution=steps_per_execution,
         )
         if workers.num_workers() > 1:
-            shape = [1, 1]
-            ids = {x.name: tf.zeros(shape, tf.int32) for x in self.model.inputs}
-            workers.fit_for(self.model, (ids, tf.zeros(shape, tf.int32), tf.zeros(shape)))
+            workers.let_fit_run()
 
     def describe(self) -> str:
         """One line on the network."""
@@ -327,6 +325,7 @@ class Run:
                 batches,
                 initial_epoch=self.epoch,
                 epochs=self.epoch + 1,
+                steps_per_epoch=self.config.batches_per_epoch,
                 shuffle=False,
                 verbose=0,
                 callbacks=list(callbacks),

@@ -66,22 +66,16 @@ def start(num_replicas: int, threads_per_replica: int):
         return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def fit_for(model, batch) -> None:
-    """Lets a compiled model's `fit` run under the strategy of several workers.
+def let_fit_run() -> None:
+    """Lets `fit` run under the strategy of several workers.
 
     Keras 3.15 fails there in two places (github.com/keras-team/keras/issues/20585): it takes the
-    mean of a batch over workers to learn its shapes, and that of scalars along their first axis.
-    So the metrics are built here, and a replica's own logs, which nobody reads, are left alone.
-
-    Args:
-        model: a `keras.Model`, built and compiled, as is its optimizer.
-        batch: any batch of (inputs, labels, weights), for its shapes.
+    mean of a batch over workers to learn its shapes, which `layers.Network` does without, and that
+    of scalars along their first axis: a replica's own logs, which nobody reads, are left alone.
     """
     from keras.src.backend.tensorflow import trainer
 
     trainer._collective_all_reduce_multi_worker = lambda strategy: False
-    type(model)._maybe_symbolic_build(model, data_batch=batch)
-    model._maybe_symbolic_build = lambda **kwargs: None
 
 
 def share(strategy, value):

@@ -103,7 +103,6 @@ def test_even_the_easiest_difficulty_has_texts_to_train_on(task):
 @pytest.mark.parametrize("num_batches", [1, 5, 32, 70])
 def test_every_batch_is_full(num_batches):
     dataset = batches([numbered_source("a", 50)], [1.0], num_batches=num_batches)
-    assert dataset.cardinality() == num_batches
     found = list(dataset)
     assert len(found) == num_batches
     for inputs, labels, weights in found:
