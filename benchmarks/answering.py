@@ -63,10 +63,9 @@ def main() -> None:
         )
 
     def evaluate(function) -> None:
-        batches = input_pipeline.evaluation_batches(
-            texts, targets, input_form=config.input_form, batch_size=ROWS
-        )
-        for inputs, _, _ in batches:
+        for start in range(0, len(texts), ROWS):
+            batch = (tf.constant(column[start : start + ROWS]) for column in (texts, targets))
+            inputs, *_ = input_pipeline.encode_examples(*batch, config.input_form, "character")
             function(inputs)
 
     network = tf.saved_model.load(str(workdir / "saved_model"))

@@ -89,7 +89,7 @@ def train(data_dir: str, repeats: int) -> dict:
         nonlocal seed
         seed += 1
         batches = input_pipeline.distribute(lambda: batches_of(stored, seed), strategy)
-        model.fit(batches, verbose=0, shuffle=False)
+        model.fit(batches, steps_per_epoch=NUM_BATCHES, verbose=0, shuffle=False)
         return BATCH_SIZE * NUM_BATCHES
 
     return measure(epoch, repeats)

@@ -180,8 +180,6 @@ def sorted_batches(
     at 32 the examples of a batch differ so little in length that padding is a few per cent, and no
     example is dropped or delayed past its window (buckets that fill at their own pace would starve
     rare lengths in a short epoch). `look_up` makes programs and targets of what the dataset gives.
-    The number of batches is not the result's `cardinality`: at the end of an epoch whose size it
-    knows, `fit` would set up an iterator for one more.
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -280,6 +278,9 @@ def training_batches(
 ):
     """The batches of one epoch: a pure function of its arguments.
 
+    `fit` must be told their number (`steps_per_epoch`): if the dataset knew it, `fit` would set up
+    an iterator for an epoch that never comes.
+
     Args:
         sources: one endless dataset for each difficulty, `Stored.source` or `Generated.source`.
         weights: the share of each source; see `mixture`.
@@ -348,17 +349,3 @@ def share_of_replica(dataset: tf.data.Dataset, replica: int, num_replicas: int):
         return tf.nest.map_structure(share, batch)
 
     return dataset.map(share_all).prefetch(2)
-
-
-def evaluation_batches(
-    programs: Sequence[bytes], targets: Sequence[bytes], *, input_form: str, batch_size: int
-):
-    """Every given example once, in the given order: batches of (inputs, labels, weights)."""
-    dataset = tf.data.Dataset.from_tensor_slices(
-        (np.asarray(programs, object), np.asarray(targets, object))
-    )
-    return _without_autotuning(
-        dataset.batch(batch_size)
-        .map(lambda p, t: encode_examples(p, t, input_form, "character"))
-        .prefetch(2)
-    )

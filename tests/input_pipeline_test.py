@@ -313,12 +313,6 @@ def test_padding_is_small():
     assert padding < 0.05
 
 
-def test_evaluation_batches_give_every_example_once_in_order():
-    texts = [str(i).encode() for i in range(10)]
-    dataset = input_pipeline.evaluation_batches(texts, texts, input_form="none", batch_size=4)
-    assert texts_of(dataset) == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
-
-
 def test_an_epoch_read_twice_is_the_same_epoch():
     # The first fit of a process reads the first batch to build the model, then starts again.
     dataset = batches([numbered_source("a", 40), numbered_source("b", 40)], [0.5, 0.5])
