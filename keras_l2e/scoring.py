@@ -8,13 +8,14 @@ A target of one character has two tokens, itself and EOS.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e import decoding, input_pipeline, metrics, vocabulary
+from keras_l2e import decoding, input_pipeline, metrics, runtime, vocabulary
 
 
 class Scores(NamedTuple):
@@ -85,11 +86,15 @@ class Scorer:
     def score(self, programs: Sequence[bytes], targets: Sequence[bytes]) -> Scores:
         """Scores every example; similar lengths go through the model together."""
         order = np.argsort([len(program) for program in programs], kind="stable")
-        parts = []
-        for start in range(0, len(order), self.batch_size):
+
+        def score_batch(start: int):
             chosen = order[start : start + self.batch_size]
             batch = ([texts[i] for i in chosen] for texts in (programs, targets))
-            parts.append(self._score(*(tf.constant(texts, tf.string) for texts in batch)))
+            return self._score(*(tf.constant(texts, tf.string) for texts in batch))
+
+        # One operation has one thread (`runtime.start`), but batches do not wait for each other.
+        with ThreadPoolExecutor(runtime.num_cores()) as threads:
+            parts = list(threads.map(score_batch, range(0, len(order), self.batch_size)))
         num_right, num_tokens, outputs = (
             np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True)
         )
