@@ -253,6 +253,24 @@ def test_a_generated_source_draws_training_examples_only(task, difficulty):
     assert examples != drawn(seed=2)
 
 
+def test_replicas_share_what_is_drawn():
+    seen = []
+
+    def keep(program):
+        seen.append(program)
+        return True
+
+    fresh = input_pipeline.Generated("copy")
+    other = fresh.source(Difficulty(4), seed=2)
+    first, second = (fresh.source(Difficulty(5), seed=1, keep=keep) for _ in range(2))
+    numbers = [list(source.take(20).as_numpy_iterator()) for source in (first, second)]
+    drawn = [fresh.look_up(rows)[0].numpy().tolist() for rows in numbers]
+    assert drawn[0] == drawn[1] == [program.encode() for program in seen]
+    (row,) = other.take(1).as_numpy_iterator()
+    (program,), _ = fresh.look_up([row])
+    assert len(program.numpy()) == 4
+
+
 # The ids of `1+23`: CHARACTERS holds + at 6 (counted from 1) and the digits from 8 on.
 ONE, PLUS, TWO, THREE = 9, 6, 10, 11
 
