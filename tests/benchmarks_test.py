@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_l2e import report
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SHARED = {"measuring", "variations"}
 
@@ -61,3 +63,21 @@ def test_what_a_run_has_come_to(benchmark, tmp_path):
         ],
         "rows": [1, 2],
     }
+
+
+def test_the_width_decides_how_long_sums_get(benchmark, tmp_path):
+    width = benchmark("width")
+    cells = width.cells()
+    assert len({cell.num_examples for cell in cells.values()}) == 1
+    assert len({cell.flagfile() for cell in cells.values()}) == len(cells) == 8
+    mastered = [{"length": 1, "token_accuracy": 0.99}, {"length": 5, "token_accuracy": 0.96}]
+    assert width.longest([*mastered, {"length": 6, "token_accuracy": 0.94}]) == 5
+    assert width.longest([{"length": 1, "token_accuracy": 0.2}]) == 0
+    runs = [
+        {"hidden_dim": width, "seed": seed, "num_examples": 1000, "seconds": 90.0}
+        | {"longest_mastered": longest}
+        for width, seed, longest in ((32, 1, 2), (32, 2, 3), (256, 1, 17))
+    ]
+    assert width.format_table(runs).splitlines()[-1] == "| 256 | 1 | 1,000 | 17 | 1.5 |"
+    report.save_figure(width.draw(runs), tmp_path / "width.png")
+    assert (tmp_path / "width.png").stat().st_size > 10_000

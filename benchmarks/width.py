@@ -1,0 +1,119 @@
+"""How wide a network must be for sums of a given length: the longest ones mastered, by its cells.
+
+    python benchmarks/width.py --workdir=W --data_dir=D --output=results/width
+
+The recipe of a flagfile at another width, on longer and longer sums; every run sees the same number
+of training examples. A length is mastered when the validation's token_accuracy there is above the
+threshold at which the curriculum goes on. Leaves width.json, width.md and width.png.
+"""
+
+import statistics
+
+import matplotlib
+import measuring
+import variations
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_l2e import report
+from keras_l2e.cells import Cell
+from keras_l2e.files import write_atomically, write_json
+
+FLAGFILE = "addition_9.cfg"
+WIDTHS = (32, 64, 128, 256)
+SEEDS = (1, 2)
+# More digits than any of them gets to, so that no run stands at its target and lowers its rate.
+CHANGES = {
+    "target_length": 32,
+    "advance_threshold": 0.95,
+    "num_epochs": 80,
+    "test_examples": 1_000,
+}
+
+
+def cells() -> dict[tuple[int, int], Cell]:
+    """(cells, seed) -> its run."""
+    recipe = variations.read_recipe(FLAGFILE) | CHANGES
+    return {
+        (width, seed): Cell(
+            f"width_{width}_seed_{seed}", recipe | {"hidden_dim": width, "seed": seed}
+        )
+        for width in WIDTHS
+        for seed in SEEDS
+    }
+
+
+def longest(mastered: list[dict]) -> int:
+    """The greatest length mastered; 0 if none was."""
+    threshold = CHANGES["advance_threshold"]
+    lengths = [level["length"] for level in mastered if level["token_accuracy"] > threshold]
+    return max(lengths, default=0)
+
+
+def format_table(runs: list[dict]) -> str:
+    """One line a run."""
+    header = ["cells", "seed", "training examples", "longest length mastered, digits", "minutes"]
+    rows = [
+        [
+            str(run["hidden_dim"]),
+            str(run["seed"]),
+            f"{run['num_examples']:,}",
+            str(run["longest_mastered"]),
+            f"{run['seconds'] / 60:.1f}",
+        ]
+        for run in runs
+    ]
+    return report.format_markdown(header, rows)
+
+
+def draw(runs: list[dict]) -> Figure:
+    """A dot for each run, and a line through the means."""
+    with matplotlib.rc_context(report.STYLE):
+        figure = report.new_figure(height=3.2)
+        axes = figure.subplots()
+        by_width = {}
+        for run in runs:
+            by_width.setdefault(run["hidden_dim"], []).append(run["longest_mastered"])
+        widths = list(by_width)
+        means = [statistics.mean(found) for found in by_width.values()]
+        axes.plot(widths, means, color="0.6")
+        for width, found in by_width.items():
+            axes.plot([width] * len(found), found, "o", color="#0072B2", clip_on=False)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(widths, widths)
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(
+            xlabel="LSTM cells in the encoder and in the decoder",
+            ylabel="longest sums mastered (digits)",
+            title=f"Addition: {runs[0]['num_examples']:,} training examples each",
+        )
+        return figure
+
+
+def main() -> None:
+    arguments = variations.parse(__doc__)
+    folder, wanted = arguments.workdir / "width", cells()
+    if not arguments.draw_only:
+        variations.run(list(wanted.values()), folder, arguments.data_dir)
+    runs = []
+    for (width, seed), cell in wanted.items():
+        if found := variations.measure(folder / cell.name):
+            mastered = longest(found["mastered"])
+            runs.append({"hidden_dim": width, "seed": seed, "longest_mastered": mastered, **found})
+    if not runs:
+        raise SystemExit(f"error: no run in {folder} is done")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_json(
+        arguments.output / "width.json",
+        {**measuring.environment(), "flagfile": FLAGFILE, "changes": CHANGES, "runs": runs},
+    )
+    table = format_table(runs) + "\n"
+    write_atomically(arguments.output / "width.md", lambda path: path.write_text(table))
+    report.save_figure(draw(runs), arguments.output / "width.png")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
