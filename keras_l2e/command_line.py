@@ -176,6 +176,16 @@ def parse(
     return SimpleNamespace(**values, arguments=rest)
 
 
+def clock(seconds: float) -> str:
+    """A time span as hours:minutes:seconds.
+
+    >>> clock(3725)
+    '1:02:05'
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
 def _refuse_long_names(arguments: Sequence[str]) -> None:
     # absl compares an unknown name with every flag's, by a recursion as deep as it is long.
     for argument in itertools.takewhile("--".__ne__, arguments):

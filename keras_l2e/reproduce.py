@@ -223,7 +223,7 @@ class Runner:
         if left and totals:
             mean = sum(totals) / len(totals)
             seconds = sum(mean * (1 - spent[cell.name][1]) for cell in left)
-            parts.append(f"about {clock(seconds / max(1, len(running)))} left")
+            parts.append(f"about {command_line.clock(seconds / max(1, len(running)))} left")
         return ", ".join(parts)
 
     def seconds_and_share(self, cell: Cell) -> tuple[float, float]:
@@ -403,12 +403,6 @@ def give_cores(pid: int, slot: int, num_slots: int) -> None:
     if count:
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(pid, cores[slot * count : (slot + 1) * count])
-
-
-def clock(seconds: float) -> str:
-    """A time span as hours:minutes."""
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02}"
 
 
 def _train() -> None:

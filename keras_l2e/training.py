@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from keras_l2e import (
     checkpoints,
+    command_line,
     curriculum,
     files,
     input_pipeline,
@@ -499,7 +500,7 @@ class Run:
             f"validation token_accuracy {_percent(validation['token_accuracy'])} "
             f"exact_match {_percent(validation['exact_match'])}  "
             f"(target: {_percent(line['target_validation']['exact_match'])})  "
-            f"{rate:,.0f} programs/s  {_clock(left)} left at most",
+            f"{rate:,.0f} programs/s  {command_line.clock(left)} left at most",
             flush=True,
         )
         if seconds > LONG_EPOCH and self.epoch == self.first_epoch:
@@ -562,13 +563,3 @@ def _name(difficulty: dict) -> str:
 def _percent(value: float | None) -> str:
     """A rate in per cent, or a dash."""
     return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def _clock(seconds: float) -> str:
-    """A time span as hours:minutes:seconds.
-
-    >>> _clock(3725)
-    '1:02:05'
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

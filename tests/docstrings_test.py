@@ -6,6 +6,7 @@ import pytest
 MODULES = [
     "keras_l2e.candidates",
     "keras_l2e.cells",
+    "keras_l2e.command_line",
     "keras_l2e.curriculum",
     "keras_l2e.figures",
     "keras_l2e.input_pipeline",
@@ -16,7 +17,6 @@ MODULES = [
     "keras_l2e.report",
     "keras_l2e.show",
     "keras_l2e.tasks",
-    "keras_l2e.training",
     "keras_l2e.vocabulary",
     "keras_l2e_datasets.learning_to_execute.learning_to_execute_dataset_builder",
 ]

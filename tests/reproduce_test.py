@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_l2e import models, reproduce
+from keras_l2e import command_line, models, reproduce
 from keras_l2e.cells import cells
 from keras_l2e.claims import Claims
 from keras_l2e.errors import UsageError, WorkError
@@ -195,7 +195,7 @@ def test_the_time_left_is_that_of_the_cells_left(tmp_path):
     (claim.path / "run").mkdir()
     text = "".join(line.format(i) for i in range(num_epochs // 2))
     (claim.path / "run/timing.jsonl").write_text(text + line.format(0))
-    left = reproduce.clock(2.5 * (600 * num_epochs + 30))
+    left = command_line.clock(2.5 * (600 * num_epochs + 30))
     assert runner.progress(wanted) == f"1 of 4 cells done, 1 running, 2 left, about {left} left"
 
 
