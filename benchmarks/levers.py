@@ -6,12 +6,10 @@ Each run sees the same number of training examples. Leaves levers.json and lever
 minutes (of one core) until each number of digits was reached, and accuracies on the test split.
 """
 
-import measuring
 import variations
 
 from keras_l2e import report
 from keras_l2e.cells import Cell
-from keras_l2e.files import write_atomically, write_json
 
 FLAGFILE = "addition_9.cfg"
 # The recipe itself under several seeds tells how much of a difference may be chance.
@@ -89,14 +87,8 @@ def main() -> None:
     found = {name: variations.measure(folder / cell.name) for name, cell in wanted.items()}
     found = {name: result for name, result in found.items() if result}
     missing = [name for name in wanted if name not in found]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_json(
-        arguments.output / "levers.json",
-        {**measuring.environment(), "flagfile": FLAGFILE, "missing": missing, "runs": found},
-    )
-    table = format_table(found) + "\n"
-    write_atomically(arguments.output / "levers.md", lambda path: path.write_text(table))
-    print(table)
+    result = {"flagfile": FLAGFILE, "missing": missing, "runs": found}
+    variations.write(arguments.output, "levers", result, format_table(found))
 
 
 if __name__ == "__main__":

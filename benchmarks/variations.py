@@ -8,10 +8,12 @@ import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
+import measuring
 from absl import flags
 
 from keras_l2e import command_line, report, reproduce, run_flags, runtime
 from keras_l2e.cells import Cell
+from keras_l2e.files import write_atomically, write_json
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -72,3 +74,11 @@ def measure(folder: Path) -> dict | None:
         "mastered": [{"length": n, "token_accuracy": rate} for n, rate in mastered.items()],
         "rows": report.read_evaluation(folder / "evaluation.json")["rows"],
     }
+
+
+def write(output: Path, name: str, result: dict, table: str) -> None:
+    """Writes what the runs have come to, with the environment as NAME.json, and as NAME.md."""
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / f"{name}.json", {**measuring.environment(), **result})
+    write_atomically(output / f"{name}.md", lambda path: path.write_text(table + "\n"))
+    print(table + "\n")

@@ -10,14 +10,12 @@ threshold at which the curriculum goes on. Leaves width.json, width.md and width
 import statistics
 
 import matplotlib
-import measuring
 import variations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_l2e import report
 from keras_l2e.cells import Cell
-from keras_l2e.files import write_atomically, write_json
 
 FLAGFILE = "addition_9.cfg"
 WIDTHS = (32, 64, 128, 256)
@@ -78,7 +76,7 @@ def draw(runs: list[dict]) -> Figure:
         means = [statistics.mean(found) for found in by_width.values()]
         axes.plot(widths, means, color="0.6")
         for width, found in by_width.items():
-            axes.plot([width] * len(found), found, "o", color="#0072B2", clip_on=False)
+            axes.plot([width] * len(found), found, "o", color=report.BLUE, clip_on=False)
         axes.set_xscale("log", base=2)
         axes.set_xticks(widths, widths)
         axes.minorticks_off()
@@ -104,15 +102,9 @@ def main() -> None:
             runs.append({"hidden_dim": width, "seed": seed, "longest_mastered": mastered, **found})
     if not runs:
         raise SystemExit(f"error: no run in {folder} is done")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_json(
-        arguments.output / "width.json",
-        {**measuring.environment(), "flagfile": FLAGFILE, "changes": CHANGES, "runs": runs},
-    )
-    table = format_table(runs) + "\n"
-    write_atomically(arguments.output / "width.md", lambda path: path.write_text(table))
+    result = {"flagfile": FLAGFILE, "changes": CHANGES, "runs": runs}
+    variations.write(arguments.output, "width", result, format_table(runs))
     report.save_figure(draw(runs), arguments.output / "width.png")
-    print(table)
 
 
 if __name__ == "__main__":
