@@ -303,14 +303,14 @@ def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
         output: where the figure goes; if it is not the folder above the cells, the small files of
             each cell go there as well.
     """
-    from keras_l2e import figures
+    from keras_l2e import comparisons, figures
 
     wanted = cells(config.figure, config.budget)
     rates = None
     if config.figure == "optimizers" and any(folder.glob("rate_*/history.jsonl")):
         with contextlib.suppress(WorkError):  # Not all rates are known yet.
             rates = choose_rates(folder, wanted)
-    result = figures.collect(config.figure, config.budget, folder, rates)
+    result = comparisons.collect(config.figure, config.budget, folder, rates)
     if not result["cells"]:
         raise WorkError(f"no cell in {folder} is done")
     for path in figures.paths(result, output):

@@ -8,10 +8,10 @@ import math
 import matplotlib.image
 import pytest
 
-from keras_l2e import figures
+from keras_l2e import comparisons, figure_tables, figures
 from keras_l2e.cells import FIGURES, cells
+from keras_l2e.comparisons import Measured, difference
 from keras_l2e.errors import WorkError
-from keras_l2e.figures import Measured, difference
 from keras_l2e.tasks import Difficulty, grid
 
 RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
@@ -79,7 +79,7 @@ def make_folder(folder, figure, budget="cpu", keep=lambda cell: True):
     for i, cell in enumerate(filter(keep, cells(figure, budget, RATES))):
         skill = SKILL[cell.flags["strategy"]] + 0.02 * cell.flags["seed"] - 0.001 * (i % 7)
         write_cell(folder, cell, skill)
-    return figures.collect(figure, budget, folder, RATES if figure == "optimizers" else None)
+    return comparisons.collect(figure, budget, folder, RATES if figure == "optimizers" else None)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_figures_are_drawn_of_what_is_there(tmp_path, figure, strategies):
 
 
 def test_tables_of_addition(tmp_path):
-    text = figures.format_markdown(make_folder(tmp_path, "addition"))
+    text = figure_tables.format_markdown(make_folder(tmp_path, "addition"))
     row, *_ = [line for line in text.splitlines() if line.startswith("| length 9 | 0.")]
     cells_of_row = [cell.strip() for cell in row.split("|")[1:-1]]
     assert len(cells_of_row) == 7  # Name, four strategies, copying, chance.
@@ -135,7 +135,7 @@ def test_tables_of_addition(tmp_path):
     ],
 )
 def test_tables_say_which_kinds_fail(tmp_path, figure, columns, num_rows):
-    text = figures.format_markdown(make_folder(tmp_path, figure))
+    text = figure_tables.format_markdown(make_folder(tmp_path, figure))
     (table,) = [part for part in text.split("\n\n") if f"| strategy | {columns}" in part]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     assert len(rows) == num_rows
@@ -146,7 +146,7 @@ def test_tables_say_which_kinds_fail(tmp_path, figure, columns, num_rows):
 
 
 def test_tables_of_optimizers(tmp_path):
-    text = figures.format_markdown(make_folder(tmp_path, "optimizers"))
+    text = figure_tables.format_markdown(make_folder(tmp_path, "optimizers"))
     assert text.count("| chosen |") == 3
     # Half of the training masters half of what all of it does.
     (row,) = [line for line in text.splitlines() if line.startswith("| muon | combined | 399,360")]
@@ -159,10 +159,10 @@ def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):
     combined, baseline, nobody = (
         {"strategy": name, **place} for name in ("combined", "baseline", "nobody")
     )
-    assert figures.compare(result, "token_accuracy", combined, baseline).real
-    same = figures.compare(result, "token_accuracy", combined, combined)
+    assert comparisons.compare(result, "token_accuracy", combined, baseline).real
+    same = comparisons.compare(result, "token_accuracy", combined, combined)
     assert (same.value, same.real) == (0, False)
-    assert figures.compare(result, "token_accuracy", combined, nobody) is None
+    assert comparisons.compare(result, "token_accuracy", combined, nobody) is None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):
     ],
 )
 def test_forms_and_optimizers_are_compared_too(tmp_path, figure, header):
-    text = figures.format_markdown(make_folder(tmp_path, figure))
+    text = figure_tables.format_markdown(make_folder(tmp_path, figure))
     tables = [part for part in text.split("\n\n") if part.startswith(header)]
     assert len(tables) == 2  # For each metric.
     rows = [line.strip("| ").split(" | ") for line in tables[0].splitlines()[2:]]
@@ -206,8 +206,8 @@ def test_mastered_is_the_first_time_above_the_threshold():
         return {"num_examples": seen, "levels": levels}
 
     history = [line(10, 0.9, 0.2, None), line(20, 0.96, 0.3, None), line(30, 0.5, 0.95, None)]
-    assert [m["num_examples"] for m in figures.mastered(history)] == [20, None, None]
-    assert figures.mastered([{"num_examples": 10}]) == []
+    assert [m["num_examples"] for m in comparisons.mastered(history)] == [20, None, None]
+    assert comparisons.mastered([{"num_examples": 10}]) == []
 
 
 def test_a_broken_cell_is_an_error_of_one_line(tmp_path):
@@ -215,4 +215,4 @@ def test_a_broken_cell_is_an_error_of_one_line(tmp_path):
     write_cell(tmp_path, cell, 0.5)
     (tmp_path / cell.name / "history.jsonl").write_text("")
     with pytest.raises(WorkError, match=f"{cell.name} is no whole cell"):
-        figures.collect("addition", "cpu", tmp_path)
+        comparisons.collect("addition", "cpu", tmp_path)

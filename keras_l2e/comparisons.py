@@ -1,0 +1,254 @@
+"""What the cells of a figure have measured, and which of their differences are real.
+
+    result = collect("addition", "cpu", Path("W/addition"))
+    compare(result, "exact_match", {"strategy": "combined"}, {"strategy": "naive"})
+
+Cells that are missing are left out. Two numbers are called different only where `difference` says
+so:
+
+    >>> a, b = [Measured(0.90, 5000), Measured(0.94, 5000)], [Measured(0.80, 5000)]
+    >>> difference(a, b)
+    Difference(value=0.12, noise=0.04, real=True)
+    >>> difference(b, a[:1], spread=0.2).real
+    False
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_l2e import report
+from keras_l2e.cells import STRATEGIES, Cell, cells
+from keras_l2e.errors import WorkError
+
+METRICS = {
+    "token_accuracy": "token_accuracy (teacher-forced, the paper's)",
+    "exact_match": "exact_match (free-running)",
+}
+RATES = ("token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program")
+# What an evaluation tells kinds of programs apart by: its key and the name in each entry.
+KINDS = {"by_operation": "operation", "by_carry_chain": "carry_chain"}
+# Token accuracy above which a difficulty counts as mastered (the paper's, see `curriculum`).
+MASTERED = 0.95
+
+
+class Measured(NamedTuple):
+    """A rate of one cell, and the number of test examples that gave it."""
+
+    rate: float
+    num_examples: int
+
+
+class Difference(NamedTuple):
+    """How far two sets of cells are apart.
+
+    Attributes:
+        value: mean of the first set - mean of the second.
+        noise: what chance alone may make: the larger of the seeds' spread and of the test set's
+            sampling error (95%).
+        real: whether the difference is larger than the noise.
+    """
+
+    value: float
+    noise: float
+    real: bool
+
+
+def difference(
+    first: Sequence[Measured], second: Sequence[Measured], spread: float = 0.0
+) -> Difference:
+    """Compares two sets of cells that are equal but for their seeds.
+
+    Args:
+        first, second: one entry a seed, at least one.
+        spread: the seeds' spread seen elsewhere in the figure, for sets of one seed; a set of
+            several has its own, the largest minus the smallest rate.
+    """
+    own = [max(m.rate for m in s) - min(m.rate for m in s) for s in (first, second) if len(s) > 1]
+    variance = sum(sampling_variance(measured) for measured in (first, second))
+    noise = max(*(own or [spread]), 1.96 * math.sqrt(variance), 0.0)
+    value = mean(first) - mean(second)
+    return Difference(round(value, 6), round(noise, 6), abs(value) > noise)
+
+
+def sampling_variance(measured: Sequence[Measured]) -> float:
+    """The variance of the mean rate that the choice of the test examples alone makes.
+
+    Positions of one answer hang together, so token accuracies count examples, too; and rates of 0
+    and 1 are taken for a little less sure than they seem (Agresti and Coull).
+    """
+    total = 0.0
+    for rate, count in measured:
+        rate = (rate * count + 2) / (count + 4)
+        total += rate * (1 - rate) / (count + 4)
+    return total / len(measured) ** 2
+
+
+def mean(measured: Sequence[Measured]) -> float:
+    return sum(m.rate for m in measured) / len(measured)
+
+
+def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | None = None) -> dict:
+    """What the finished cells of a figure have measured: the content of FIGURE.json.
+
+    Args:
+        figure, budget: names in `cells.FIGURES` and `cells.BUDGETS`.
+        folder: the folder of the cells.
+        rates: the chosen learning rates, for `optimizers`.
+
+    Raises:
+        WorkError: a finished cell's files are broken.
+    """
+    wanted = cells(figure, budget, rates)
+    found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
+    result = {
+        "figure": figure,
+        "budget": budget,
+        "num_training_examples": wanted[0].num_examples,
+        "missing": [cell.name for cell in wanted if cell not in found],
+        "learning_rates": rates or {},
+        "cells": [_read(cell, folder / cell.name) for cell in found],
+    }
+    return result
+
+
+def read(path: Path) -> dict:
+    """The content of a FIGURE.json.
+
+    Raises:
+        ValueError: names the file that is broken.
+    """
+    return report.read_evaluation(path)
+
+
+def _read(cell: Cell, folder: Path) -> dict:
+    """One cell's settings and what it measured."""
+    try:
+        evaluation = report.read_evaluation(folder / "evaluation.json")
+        history = report.read_history(folder / "history.jsonl")
+        last = history[-1]
+        return {
+            "name": cell.name,
+            "choosing": cell.choosing,
+            "task": cell.flags["task"],
+            "strategy": cell.flags["strategy"],
+            "seed": cell.flags["seed"],
+            "input_form": evaluation["input_form"],
+            "optimizer": cell.flags["optimizer"],
+            "learning_rate": cell.flags["learning_rate"],
+            "target_length": cell.flags["target_length"],
+            "target_nesting": cell.flags.get("target_nesting", 1),
+            "num_training_examples": last["num_examples"],
+            "reached": last["advanced_to"] or last["difficulty"],
+            "target_validation": last["target_validation"],
+            "chance_token_accuracy": evaluation["chance_token_accuracy"],
+            "mastered": mastered(history),
+            "rows": evaluation["rows"],
+            "kinds": _kinds(cell, evaluation),
+            "samples": evaluation["samples"],
+        }
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise WorkError(f"{folder} is no whole cell: {error}") from None
+
+
+def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
+    """How each kind of program fares at the target, where an evaluation tells kinds apart."""
+    target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
+    return [
+        {"kind": str(entry[name]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
+        for breakdown, name in KINDS.items()
+        for entry in evaluation.get(breakdown, [])
+        if (entry["length"], entry["nesting"]) == target
+    ]
+
+
+def mastered(history: list[dict]) -> list[dict]:
+    """The training examples seen when each difficulty was first mastered.
+
+    Mastered is a difficulty whose validation token accuracy is above 0.95 after an epoch, whatever
+    the strategy trains on at that time; it need not stay so. Very small difficulties are judged by
+    training examples, as by the curriculum.
+
+    Returns:
+        One entry for each difficulty of a run with --validate_all_levels, `num_examples` None where
+        it was never mastered; nothing for other runs.
+    """
+    found = {}
+    for line in history:
+        for level in line.get("levels", []):
+            key = (level["length"], level["nesting"])
+            if found.get(key) is None:
+                accuracy = level["token_accuracy"] or 0.0
+                found[key] = line["num_examples"] if accuracy > MASTERED else None
+    return [
+        {"length": length, "nesting": nesting, "num_examples": seen}
+        for (length, nesting), seen in found.items()
+    ]
+
+
+def shown(result: dict) -> list[dict]:
+    """The cells that the figure shows: not those that a learning rate is chosen by."""
+    return [cell for cell in result["cells"] if not cell["choosing"]]
+
+
+def strategies(result: dict) -> list[str]:
+    """The strategies that occur, in the paper's order."""
+    return [s for s in STRATEGIES if any(cell["strategy"] == s for cell in shown(result))]
+
+
+def measured(
+    result: dict, metric: str, length: int | None = None, nesting: int | None = None, **settings
+) -> list[Measured]:
+    """The rates of the cells with these settings, one a seed.
+
+    Args:
+        result: of `collect`.
+        metric: a name in RATES.
+        length, nesting: the difficulty tested; by default each cell's target.
+        settings: values of cells, as strategy="mix".
+    """
+    found = []
+    for cell in shown(result):
+        if any(cell[name] != value for name, value in settings.items()):
+            continue
+        tested = (length or cell["target_length"], nesting or cell["target_nesting"])
+        for row in cell["rows"]:
+            if (row["length"], row["nesting"]) == tested:
+                found.append(Measured(row[metric], row["num_examples"]))
+    return found
+
+
+def places(result: dict) -> dict[str, dict]:
+    """Where strategies are compared: the name of each place -> the settings of its cells."""
+    keys = {
+        "addition": ("target_length",),
+        "programs": ("target_length", "target_nesting"),
+        "memorization": ("input_form",),
+        "optimizers": ("optimizer",),
+    }[result["figure"]]
+    names = {"target_length": "length ", "target_nesting": "nesting "}
+    found = {}
+    for cell in shown(result):
+        name = ", ".join(f"{names.get(key, '')}{cell[key]}" for key in keys)
+        found[name] = {key: cell[key] for key in keys}
+    return found
+
+
+def seeds_spread(result: dict, metric: str) -> float | None:
+    """The largest spread of seeds in the figure; None if no cell was run for two."""
+    spreads = []
+    for settings in places(result).values():
+        for strategy in strategies(result):
+            rates = [m.rate for m in measured(result, metric, strategy=strategy, **settings)]
+            if len(rates) > 1:
+                spreads.append(max(rates) - min(rates))
+    return max(spreads, default=None)
+
+
+def compare(result: dict, metric: str, first: dict, second: dict) -> Difference | None:
+    """The difference of cells with two settings; None if either was not run."""
+    sets = [measured(result, metric, **settings) for settings in (first, second)]
+    if not all(sets):
+        return None
+    return difference(*sets, spread=seeds_spread(result, metric) or 0.0)

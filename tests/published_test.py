@@ -1,0 +1,51 @@
+"""What is published says the same everywhere: cells, figures, tables and the README."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from keras_l2e import cells, comparisons, figure_tables, report
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAPER = ROOT / "results" / "paper"
+FIGURES = [figure for figure in cells.FIGURES if (PAPER / f"{figure}.json").exists()]
+# Rows of the README that begin with a link to a run: its folder, token_accuracy and exact_match.
+RUNS = re.findall(r"^\| \[[^]]+\]\(results/(\w+)\) \| ([^|]+) \| ([^|]+) \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figures_show_what_their_cells_measured(figure):
+    result = json.loads((PAPER / f"{figure}.json").read_text())
+    rates = result["learning_rates"] or None
+    assert comparisons.collect(figure, result["budget"], PAPER / figure, rates) == result
+    assert (PAPER / f"{figure}.csv").read_text() == figure_tables.format_csv(result)
+    assert (PAPER / f"{figure}.md").read_text() == figure_tables.format_markdown(result)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_cells_were_run_as_their_grid_says(figure):
+    result = json.loads((PAPER / f"{figure}.json").read_text())
+    for cell in cells.cells(figure, result["budget"], result["learning_rates"] or None):
+        if cell.name not in result["missing"]:
+            flags = (PAPER / figure / cell.name / "flags.cfg").read_text().splitlines()
+            assert set(cell.flagfile().splitlines()) - set(flags) == set(), cell.name
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_readme_has_the_tables_of_the_figures(figure):
+    result = comparisons.read(PAPER / f"{figure}.json")
+    assert figure_tables.rates_table(result, "exact_match") in README
+
+
+def test_the_readme_links_to_runs():
+    assert len(RUNS) >= 6
+
+
+@pytest.mark.parametrize(("run", "token_accuracy", "exact_match"), RUNS)
+def test_the_readme_has_the_figures_of_its_runs(run, token_accuracy, exact_match):
+    target = report.read_evaluation(ROOT / "results" / run / "evaluation.json")["rows"][-1]
+    assert token_accuracy == report.format_rate(target["token_accuracy"], 4)
+    assert exact_match == report.format_rate(target["exact_match"], 4)
