@@ -97,9 +97,21 @@ def _preface(result: dict) -> str:
         spread = seeds_spread(result, metric)
         said = "not measured" if spread is None else report.format_rate(spread, 3)
         lines.append(f"Largest spread of seeds in {metric}: {said}.")
+    lines += _stopped_on_the_way(result)
     if result["missing"]:
         lines.append(f"{len(result['missing'])} cells are missing.")
     return " ".join(lines)
+
+
+def _stopped_on_the_way(result: dict) -> list[str]:
+    """A sentence about the cells whose curriculum had not come to the target when they ended."""
+    stopped = []
+    for cell in shown(result):
+        target = {"length": cell["target_length"], "nesting": cell["target_nesting"]}
+        if cell["reached"] != target:
+            at = "length {length}, nesting {nesting}".format(**cell["reached"])
+            stopped.append(f"{cell['name']} (at {at})")
+    return [f"Ended before they came to their target: {'; '.join(stopped)}."] if stopped else []
 
 
 def rates_table(result: dict, metric: str) -> str:

@@ -127,6 +127,14 @@ def test_tables_of_addition(tmp_path):
     assert "`print((1+`<br>`2))`" in text
 
 
+def test_tables_say_who_did_not_come_to_the_target(tmp_path):
+    result = make_folder(tmp_path, "addition", keep=lambda cell: cell.flags["target_length"] == 9)
+    assert "Ended before" not in figure_tables.format_markdown(result)
+    result["cells"][1]["reached"] = {"length": 4, "nesting": 1}
+    said = "Ended before they came to their target: length_9_naive_seed_1 (at length 4, nesting 1)."
+    assert said in figure_tables.format_markdown(result)
+
+
 @pytest.mark.parametrize(
     ("figure", "columns", "num_rows"),
     [
