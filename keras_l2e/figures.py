@@ -121,7 +121,8 @@ def _legend(figure: Figure, result: dict, marks: bool = False) -> None:
         handles.append(
             Line2D([], [], color="0.1", marker=".", linestyle="", label="one seed (bar: the mean)")
         )
-    columns = len(handles) if marks else 4
+    # All in one row would be wider than the page.
+    columns = 3 if marks else 4
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 

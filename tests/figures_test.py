@@ -101,6 +101,16 @@ def test_figures_are_drawn_whole(tmp_path, figure, budget):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
+def test_legends_lie_within_the_page(tmp_path, figure):
+    drawn = figures.draw(make_folder(tmp_path, figure))
+    drawn.draw_without_rendering()
+    for legend in drawn.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= drawn.bbox.x1
+
+
+@pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("strategies", [(), ("combined", "mix")])
 def test_figures_are_drawn_of_what_is_there(tmp_path, figure, strategies):
     (tmp_path / "cells").mkdir()
