@@ -50,7 +50,7 @@ def memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def write(path: str | None, result: dict) -> None:
+def write(path: str | Path | None, result: dict) -> None:
     """Writes a benchmark's result with its environment as JSON, if a path is given."""
     if path:
         Path(path).write_text(json.dumps({**result, **environment()}, indent=1) + "\n")

@@ -13,7 +13,7 @@ from absl import flags
 
 from keras_l2e import command_line, report, reproduce, run_flags, runtime
 from keras_l2e.cells import Cell
-from keras_l2e.files import write_atomically, write_json
+from keras_l2e.files import write_text
 
 
 def parse(description: str) -> argparse.Namespace:
@@ -79,6 +79,6 @@ def measure(folder: Path) -> dict | None:
 def write(output: Path, name: str, result: dict, table: str) -> None:
     """Writes what the runs have come to, with the environment as NAME.json, and as NAME.md."""
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / f"{name}.json", {**measuring.environment(), **result})
-    write_atomically(output / f"{name}.md", lambda path: path.write_text(table + "\n"))
+    measuring.write(output / f"{name}.json", result)
+    write_text(output / f"{name}.md", table + "\n")
     print(table + "\n")

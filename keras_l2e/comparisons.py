@@ -66,13 +66,13 @@ def difference(
             several has its own, the largest minus the smallest rate.
     """
     own = [max(m.rate for m in s) - min(m.rate for m in s) for s in (first, second) if len(s) > 1]
-    variance = sum(sampling_variance(measured) for measured in (first, second))
+    variance = sum(_variance(measured) for measured in (first, second))
     noise = max(*(own or [spread]), 1.96 * math.sqrt(variance), 0.0)
     value = mean(first) - mean(second)
     return Difference(round(value, 6), round(noise, 6), abs(value) > noise)
 
 
-def sampling_variance(measured: Sequence[Measured]) -> float:
+def _variance(measured: Sequence[Measured]) -> float:
     """The variance of the mean rate that the choice of the test examples alone makes.
 
     Positions of one answer hang together, so token accuracies count examples, too; and rates of 0
@@ -86,6 +86,7 @@ def sampling_variance(measured: Sequence[Measured]) -> float:
 
 
 def mean(measured: Sequence[Measured]) -> float:
+    """The mean rate of cells that are equal but for their seeds."""
     return sum(m.rate for m in measured) / len(measured)
 
 
@@ -102,7 +103,7 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
     """
     wanted = cells(figure, budget, rates)
     found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
-    result = {
+    return {
         "figure": figure,
         "budget": budget,
         "num_training_examples": wanted[0].num_examples,
@@ -110,7 +111,6 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
         "learning_rates": rates or {},
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }
-    return result
 
 
 def read(path: Path) -> dict:

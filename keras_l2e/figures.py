@@ -19,7 +19,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 from keras_l2e import figure_tables, report
 from keras_l2e.cells import OPTIMIZERS, STRATEGIES
 from keras_l2e.comparisons import METRICS, compare, mean, measured, shown, strategies
-from keras_l2e.files import write_atomically, write_json
+from keras_l2e.files import write_json, write_text
 
 # Of Okabe and Ito's colours those that `report` does not give to the metrics, and a mark each, so
 # that strategies can be told apart without colour.
@@ -41,11 +41,9 @@ def write(result: dict, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     as_json, as_csv, as_png, as_markdown = paths(result, folder)
     write_json(as_json, result)
-    write_atomically(as_csv, lambda path: path.write_text(figure_tables.format_csv(result)))
+    write_text(as_csv, figure_tables.format_csv(result))
     report.save_figure(draw(result), as_png)
-    write_atomically(
-        as_markdown, lambda path: path.write_text(figure_tables.format_markdown(result))
-    )
+    write_text(as_markdown, figure_tables.format_markdown(result))
     return paths(result, folder)
 
 

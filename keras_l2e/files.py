@@ -38,16 +38,19 @@ def _named_in_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text as UTF-8, atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
 def write_json(path: Path, value) -> None:
     """Writes a value as JSON, atomically."""
-    text = json.dumps(value, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_json_lines(path: Path, values: list[dict]) -> None:
     """Writes one JSON object a line, atomically."""
-    text = "".join(json.dumps(value) + "\n" for value in values)
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_text(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
 def append_json_line(path: Path, value: dict) -> None:

@@ -26,7 +26,7 @@ from keras_l2e import command_line, runtime
 from keras_l2e.cells import BUDGETS, FIGURES, OPTIMIZERS, Cell, cells
 from keras_l2e.claims import LOOKS, Claim, Claims, LostError
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.files import write_atomically
+from keras_l2e.files import write_text
 
 if __name__ == "__main__":
     flags.DEFINE_enum("figure", None, FIGURES, "The figure to reproduce. Required.", required=True)
@@ -198,7 +198,7 @@ class Runner:
             self.kills[name] = self.kills.get(name, 0) + 1
         if not killed or self.kills[name] == MOST_KILLS:
             reason = f"stopped {MOST_KILLS} times" if killed else job.error()
-            write_atomically(failure(self.folder, name), lambda path: path.write_text(reason))
+            write_text(failure(self.folder, name), reason)
             print(f"{name}: failed: {reason}; {self.progress(wanted)}", flush=True)
         job.claim.release()
 
@@ -332,8 +332,7 @@ def prepare(folder: Path, wanted: list[Cell]) -> list[Cell]:
     for cell in wanted:
         path = flagfile(folder, cell)
         if not path.exists():
-            text = cell.flagfile()
-            write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+            write_text(path, cell.flagfile())
     return wanted
 
 

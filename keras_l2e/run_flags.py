@@ -9,7 +9,7 @@ from absl import flags
 from keras_l2e import command_line
 from keras_l2e.curriculum import STRATEGIES
 from keras_l2e.errors import UsageError
-from keras_l2e.files import write_atomically
+from keras_l2e.files import write_text
 from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, INPUT_FORMS, TASKS
 
 NAME = "flags.cfg"
@@ -178,7 +178,7 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 def write(workdir: Path, config: SimpleNamespace) -> None:
     """Writes every flag in force to flags.cfg, which is a flagfile itself."""
     text = "".join(f"--{name}={value}\n" for name, value in _values(config).items())
-    write_atomically(workdir / NAME, lambda path: path.write_text(text, "utf-8"))
+    write_text(workdir / NAME, text)
 
 
 def read(workdir: Path) -> SimpleNamespace:

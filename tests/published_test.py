@@ -1,6 +1,5 @@
 """What is published says the same everywhere: cells, figures, tables and the README."""
 
-import json
 import pathlib
 import re
 
@@ -16,27 +15,32 @@ FIGURES = [figure for figure in cells.FIGURES if (PAPER / f"{figure}.json").exis
 RUNS = re.findall(r"^\| \[[^]]+\]\(results/(\w+)\) \| ([^|]+) \| ([^|]+) \|", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_figures_show_what_their_cells_measured(figure):
-    result = json.loads((PAPER / f"{figure}.json").read_text())
-    rates = result["learning_rates"] or None
-    assert comparisons.collect(figure, result["budget"], PAPER / figure, rates) == result
+@pytest.fixture(params=FIGURES)
+def result(request):
+    """What is published of a figure."""
+    return comparisons.read(PAPER / f"{request.param}.json")
+
+
+def grid_of(result):
+    """The figure, budget and learning rates of which a figure was made."""
+    return result["figure"], result["budget"], result["learning_rates"] or None
+
+
+def test_figures_show_what_their_cells_measured(result):
+    figure, budget, rates = grid_of(result)
+    assert comparisons.collect(figure, budget, PAPER / figure, rates) == result
     assert (PAPER / f"{figure}.csv").read_text() == figure_tables.format_csv(result)
     assert (PAPER / f"{figure}.md").read_text() == figure_tables.format_markdown(result)
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_cells_were_run_as_their_grid_says(figure):
-    result = json.loads((PAPER / f"{figure}.json").read_text())
-    for cell in cells.cells(figure, result["budget"], result["learning_rates"] or None):
+def test_cells_were_run_as_their_grid_says(result):
+    for cell in cells.cells(*grid_of(result)):
         if cell.name not in result["missing"]:
-            flags = (PAPER / figure / cell.name / "flags.cfg").read_text().splitlines()
+            flags = (PAPER / result["figure"] / cell.name / "flags.cfg").read_text().splitlines()
             assert set(cell.flagfile().splitlines()) - set(flags) == set(), cell.name
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_the_readme_has_the_tables_of_the_figures(figure):
-    result = comparisons.read(PAPER / f"{figure}.json")
+def test_the_readme_has_the_tables_of_the_figures(result):
     assert figure_tables.rates_table(result, "exact_match") in README
 
 
