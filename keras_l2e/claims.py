@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from pathlib import Path
 
 # Looks that a claim may stand still for. Looks are counted, not seconds: one who was paused himself
@@ -89,15 +90,25 @@ class Claims:
             return None
         claim = Claim(self.folder, name, number + 1)
         try:
+            # A claim has its sign of life from the moment it can be seen; without one it is dead.
             if number:
-                os.rename(self.folder / f"{name}.{number}", claim.path)
+                before = self.folder / f"{name}.{number}"
+                (before / HEARTBEAT).touch()
+                os.rename(before, claim.path)
             else:
-                claim.path.mkdir()
+                made = self.folder / f".claim.{uuid.uuid4().hex[:8]}"
+                made.mkdir()
+                (made / HEARTBEAT).touch()
+                try:
+                    os.rename(made, claim.path)
+                except OSError:
+                    shutil.rmtree(made)
+                    raise
             # A slow process may make `cell.1` when others have come and gone.
             if self.is_done(name) or self._newest(name) != claim.number:
+                (claim.path / HEARTBEAT).unlink()
                 claim.path.rmdir()
                 return None
-            (claim.path / HEARTBEAT).touch()
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
                 return None  # Another process was faster.
