@@ -122,8 +122,8 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "learning_rate_schedule",
         "constant",
         ["constant", "plateau", "cosine", "target_cosine"],
-        "Plateau (the paper's): x0.8 whenever an epoch at the target difficulty does not lower the "
-        "training loss, end below --min_learning_rate. Cosine: down to 0 over the run. "
+        "Plateau (the paper's): at the target difficulty x0.8 whenever training is less accurate "
+        "than five epochs before, end below --min_learning_rate. Cosine: down to 0 over the run. "
         "Target_cosine: from the target difficulty on down to 0 over the epochs left.",
     )
     number("min_learning_rate", 1e-3, "Learning rate below which plateau ends the run.")

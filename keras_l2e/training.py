@@ -42,7 +42,9 @@ JUDGEABLE_EXAMPLES = 200
 # knows all it may know of so small a class, and what is held out is what training rarely draws (of
 # the distinct programs of length 1, nine in ten are conditionals).
 JUDGEABLE_REPEATS = 0.5
-PLATEAU_DECAY = 0.8
+# "Each time training stops improving" (the paper, section 4): its released code sees that by an
+# accuracy below the one of five evaluations before, and counts anew after each time.
+PLATEAU_DECAY, PLATEAU_EPOCHS = 0.8, 5
 # Steps made in one call from Python: a call costs 2 ms beside them, and Ctrl-C waits for its end.
 STEPS_PER_EXECUTION = 16
 # Work of so many seconds should be the most that is done again after a stop.
@@ -267,12 +269,9 @@ class Run:
             raise self.explain(loss, start, weights)
         self.epoch += 1
         self.average_weights()
-        if config.learning_rate_schedule == "plateau" and difficulty == self.target:
-            before = [
-                line["loss"] for line in self.history if line["difficulty"] == self.target._asdict()
-            ]
-            if before and loss >= min(before):
-                self.learning_rate *= PLATEAU_DECAY
+        accuracy = fitted["token_accuracy"][0]
+        if config.learning_rate_schedule == "plateau" and self.has_stopped_improving(accuracy):
+            self.learning_rate *= PLATEAU_DECAY
         scores = {}
         judged = self.judge(scores)
         if config.validate_all_levels:
@@ -284,7 +283,7 @@ class Run:
             "num_examples": num_examples + config.batches_per_epoch * batch_size,
             "difficulty": difficulty._asdict(),
             "loss": loss,
-            "token_accuracy": fitted["token_accuracy"][0],
+            "token_accuracy": accuracy,
             "learning_rate": rate,
             "validation": self.score(difficulty, "validation", scores),
             "target_validation": self.score(self.target, "validation", scores),
@@ -299,6 +298,20 @@ class Run:
             return self.learning_rate
         share = (self.epoch - start) / (num_epochs - start)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def has_stopped_improving(self, accuracy: float) -> bool:
+        """Whether an epoch at the target is worse than five before it at the same rate.
+
+        Args:
+            accuracy: token accuracy in training of the epoch that is to be added to the history.
+        """
+        target = self.target._asdict()
+        before = [
+            line["token_accuracy"]
+            for line in self.history
+            if (line["difficulty"], line["learning_rate"]) == (target, self.learning_rate)
+        ]
+        return len(before) >= PLATEAU_EPOCHS and accuracy < before[-PLATEAU_EPOCHS]
 
     def batch_size(self) -> int:
         """Examples of each step of the epoch to come, over all replicas."""

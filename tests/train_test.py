@@ -531,31 +531,30 @@ def test_the_paper_is_named_when_its_network_is_trained(folder):
 
 
 class ScriptedFit:
-    """Stands in for a model: `fit` gives the losses of a list."""
+    """Stands in for a model: `fit` gives the token accuracies of a list."""
 
-    def __init__(self, model, losses):
+    def __init__(self, model, accuracies):
         self.optimizer = model.optimizer
         self.variables = model.variables
         self.trainable_variables = model.trainable_variables
-        self.losses = list(losses)
+        self.accuracies = list(accuracies)
         self.rates = []
 
     def fit(self, *args, **kwargs):
         self.rates.append(float(self.optimizer.learning_rate.numpy()))
-        return SimpleNamespace(
-            history={"loss": [self.losses[len(self.rates) - 1]], "token_accuracy": [0.5]}
-        )
+        accuracy = self.accuracies[len(self.rates) - 1]
+        return SimpleNamespace(history={"loss": [1.0], "token_accuracy": [accuracy]})
 
 
 @pytest.fixture
 def scripted_run(make_run):
-    """Runs at the target; losses, and exact matches in validation, are those of the lists."""
+    """Runs at the target; accuracies of training and exact matches of validation are given."""
 
-    def make(name, losses, exact_matches=None, **changes):
-        run = make_run(name, strategy="mix", num_epochs=len(losses), **changes)
-        run.model = ScriptedFit(run.model, losses)
+    def make(name, accuracies, exact_matches=None, **changes):
+        run = make_run(name, strategy="mix", num_epochs=len(accuracies), **changes)
+        run.model = ScriptedFit(run.model, accuracies)
         run.save = run.report = lambda *args: None
-        rates = exact_matches or [0.0] * len(losses)
+        rates = exact_matches or [0.0] * len(accuracies)
         run.score = lambda *args: {
             "token_accuracy": 0.5,
             "exact_match": rates[run.epoch - 1],
@@ -567,24 +566,26 @@ def scripted_run(make_run):
     return make
 
 
-def test_plateau_decays_the_rate_after_epochs_that_gain_nothing(scripted_run):
+def test_plateau_decays_the_rate_when_training_is_worse_than_five_epochs_before(scripted_run):
     run = scripted_run(
         "plateau",
-        losses=[5.0, 4.0, 4.0, 3.0, 3.5, 3.0, 2.0, 2.5, 2.5],
+        accuracies=[0.1, 0.2, 0.3, 0.2, 0.2, 0.15, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.05, 0.1, 0.9],
         learning_rate_schedule="plateau",
         learning_rate=0.5,
-        min_learning_rate=0.25,
+        min_learning_rate=0.33,
     )
-    # Decayed after epochs 3, 5, 6 and 8; 0.5 * 0.8**4 is below 0.25, so there is no ninth.
-    expected = [0.5, 0.5, 0.5, 0.4, 0.4, 0.32, 0.256, 0.256]
+    # The seventh epoch is worse than the second; then five epochs of the new rate are needed. The
+    # thirteenth is worse than the eighth; 0.5 * 0.8**2 is below 0.33, so there is no fourteenth.
+    expected = [0.5] * 7 + [0.4] * 6
     assert run.model.rates == pytest.approx(expected)
     assert [line["learning_rate"] for line in run.history] == pytest.approx(expected)
+    assert run.is_over()
 
 
 def test_cosine_goes_down_over_the_run(scripted_run):
     run = scripted_run(
         "cosine",
-        losses=[1.0] * 4,
+        accuracies=[0.5] * 4,
         learning_rate_schedule="cosine",
         learning_rate=0.5,
     )
@@ -648,7 +649,7 @@ def test_target_cosine_goes_down_from_the_target_on(make_run):
 def test_two_good_epochs_running_end_the_run(scripted_run, schedule):
     run = scripted_run(
         f"stop_{schedule}",
-        losses=[5.0, 4.0, 3.0, 2.0, 1.0, 0.5],
+        accuracies=[0.5] * 6,
         exact_matches=[0.95, 0.5, 0.9, 0.9, 1.0, 1.0],
         learning_rate_schedule=schedule,
         stop_at_exact_match=0.9,
