@@ -65,6 +65,7 @@ class Claim:
             os.rename(self.path / result, self.folder / self.name)
         except OSError as error:
             if not (self.folder / self.name).exists():
+                self.beat()  # Perhaps it was taken over just now.
                 raise
             raise LostError(f"{self.name} was finished by another process") from error
         shutil.rmtree(self.path, ignore_errors=True)

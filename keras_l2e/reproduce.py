@@ -22,11 +22,11 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, runtime
+from keras_l2e import command_line, run_flags, runtime
 from keras_l2e.cells import BUDGETS, FIGURES, OPTIMIZERS, Cell, cells
 from keras_l2e.claims import LOOKS, Claim, Claims, LostError
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.files import write_text
+from keras_l2e.files import write_json, write_text
 
 if __name__ == "__main__":
     flags.DEFINE_enum("figure", None, FIGURES, "The figure to reproduce. Required.", required=True)
@@ -75,6 +75,8 @@ PROGRESS_SECONDS = 60
 SECONDS_AROUND_EPOCHS = 30
 # A run that is killed so often (out of memory, say) will not get through.
 MOST_KILLS = 3
+# The learning rates that were chosen, which all further cells of `optimizers` have.
+RATES = "rates.json"
 # What `--output` keeps of a cell.
 KEPT = ("flags.cfg", "history.jsonl", "evaluation.json", "timing.jsonl", "log.txt")
 # A training run that ends with its parent, whose death closes the pipe at standard input.
@@ -109,6 +111,19 @@ class Job:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def finish(self) -> None:
+        """Makes the run and its log the finished cell.
+
+        Raises:
+            LostError: the cell is another process's now.
+        """
+        try:
+            os.replace(self.log, self.claim.path / "run/log.txt")
+            self.claim.finish("run")
+        except FileNotFoundError:
+            self.claim.beat()  # Taken over meanwhile?
+            raise
 
     def error(self) -> str:
         """What the run's log says of its failure."""
@@ -185,8 +200,7 @@ class Runner:
         try:
             job.claim.beat()
             if exit_code == 0:
-                os.replace(job.log, job.claim.path / "run/log.txt")
-                job.claim.finish("run")
+                job.finish()
                 print(f"{name}: done; {self.progress(wanted)}", flush=True)
                 return
         except LostError:
@@ -264,26 +278,29 @@ def reproduce(config: SimpleNamespace) -> None:
     command_line.check_folder("data_dir", config.data_dir)
     output = command_line.check_folder("output", config.output or config.workdir)
     folder = workdir / config.figure
-    wanted = cells(config.figure, config.budget)
-    check_flagfiles(folder, wanted)
+    wanted = cells(config.figure, config.budget, read_rates(folder))
+    check_flags(folder, wanted)
     if config.draw_only:
         draw(config, folder, output)
         return
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob("*.failed"):
-        path.unlink()  # What stood in the way may be gone.
+        path.unlink(missing_ok=True)  # What stood in the way may be gone.
     at_once = config.cells_at_once
     if not at_once:
         at_once = 1 if config.budget == "paper" else runtime.num_cores()
     runner = Runner(SimpleNamespace(**vars(config) | {"cells_at_once": at_once}), folder)
     print(describe(config.figure, wanted))
     runner.run(prepare(folder, wanted))
-    if config.figure == "optimizers":
-        wanted = cells(config.figure, config.budget, choose_rates(folder, wanted))
+    failed = failures(folder, wanted)
+    if not failed and all(cell.choosing for cell in wanted):
+        if not (folder / RATES).exists():
+            write_json(folder / RATES, choose_rates(folder, wanted))
+        wanted = cells(config.figure, config.budget, read_rates(folder))
         print(describe(config.figure, wanted))
-        check_flagfiles(folder, wanted)
+        check_flags(folder, wanted)
         runner.run(prepare(folder, wanted))
-    failed = [cell.name for cell in wanted if failure(folder, cell.name).exists()]
+        failed = failures(folder, wanted)
     if len(failed) < len(wanted):
         draw(config, folder, output)
     if failed:
@@ -305,12 +322,7 @@ def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
     """
     from keras_l2e import comparisons, figures
 
-    wanted = cells(config.figure, config.budget)
-    rates = None
-    if config.figure == "optimizers" and any(folder.glob("rate_*/history.jsonl")):
-        with contextlib.suppress(WorkError):  # Not all rates are known yet.
-            rates = choose_rates(folder, wanted)
-    result = comparisons.collect(config.figure, config.budget, folder, rates)
+    result = comparisons.collect(config.figure, config.budget, folder, read_rates(folder))
     if not result["cells"]:
         raise WorkError(f"no cell in {folder} is done")
     for path in figures.paths(result, output):
@@ -319,12 +331,12 @@ def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
     for path in figures.write(result, output):
         print(path)
     if output / config.figure != folder:
-        for cell in result["cells"]:
-            kept = output / config.figure / cell["name"]
-            kept.mkdir(parents=True, exist_ok=True)
-            for name in KEPT:
-                if (folder / cell["name"] / name).exists():
-                    shutil.copyfile(folder / cell["name"] / name, kept / name)
+        kept = [f"{cell['name']}/{name}" for cell in result["cells"] for name in KEPT]
+        for name in [*kept, RATES]:
+            if (folder / name).exists():
+                copy = output / config.figure / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / name, copy)
 
 
 def prepare(folder: Path, wanted: list[Cell]) -> list[Cell]:
@@ -336,15 +348,21 @@ def prepare(folder: Path, wanted: list[Cell]) -> list[Cell]:
     return wanted
 
 
-def check_flagfiles(folder: Path, wanted: list[Cell]) -> None:
-    """Raises UsageError if a cell stands in the folder with other flags."""
+def check_flags(folder: Path, wanted: list[Cell]) -> None:
+    """Raises UsageError if a cell in the folder is to be run, or was run, with other flags."""
     for cell in wanted:
-        path = flagfile(folder, cell)
+        path, run = flagfile(folder, cell), folder / cell.name / run_flags.NAME
+        flags_of_run = set(run.read_text("utf-8").splitlines()) if run.exists() else None
         if path.exists() and path.read_text("utf-8") != cell.flagfile():
-            raise UsageError(
-                f"{path} holds other flags than these: another --budget, or another version of the "
-                "package; take another --workdir"
-            )
+            wrong = path
+        elif flags_of_run is not None and not flags_of_run.issuperset(cell.flagfile().splitlines()):
+            wrong = run
+        else:
+            continue
+        raise UsageError(
+            f"{wrong} holds other flags than these: another --budget, or another version of the "
+            "package; take another --workdir"
+        )
 
 
 def flagfile(folder: Path, cell: Cell) -> Path:
@@ -357,8 +375,36 @@ def failure(folder: Path, name: str) -> Path:
     return folder / f"{name}.failed"
 
 
+def failures(folder: Path, wanted: list[Cell]) -> list[str]:
+    """The cells that failed; a trial of a learning rate that came to grief is a result."""
+    return [
+        cell.name
+        for cell in wanted
+        if failure(folder, cell.name).exists()
+        and not (cell.choosing and has_diverged(folder, cell.name))
+    ]
+
+
+def has_diverged(folder: Path, name: str) -> bool:
+    """Whether the loss or a weight of a cell that is not done became no number."""
+    return any(folder.glob(f"{name}.*/run/bad_batch.json"))
+
+
+def read_rates(folder: Path) -> dict[str, float] | None:
+    """The learning rates that were chosen for the cells in this folder; None if none were."""
+    path = folder / RATES
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise WorkError(f"{path} is broken: {error}") from None
+
+
 def choose_rates(folder: Path, trials: list[Cell]) -> dict[str, float]:
     """The learning rate of each optimizer with the best validation token accuracy at the target.
+
+    Args:
+        folder: of the cells.
+        trials: they are done, but for those that came to grief.
 
     Raises:
         WorkError: no run of an optimizer got to its end.
@@ -368,7 +414,7 @@ def choose_rates(folder: Path, trials: list[Cell]) -> dict[str, float]:
         scores = {}
         for cell in trials:
             path = folder / cell.name / "history.jsonl"
-            if cell.choosing and cell.flags["optimizer"] == optimizer and path.exists():
+            if cell.flags["optimizer"] == optimizer and path.exists():
                 last = json.loads(path.read_text().splitlines()[-1])
                 accuracy = last["target_validation"]["token_accuracy"]
                 scores[cell.flags["learning_rate"]] = accuracy

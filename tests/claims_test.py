@@ -1,6 +1,7 @@
 """Claims by several claimants in one folder, each with its own view of it."""
 
 import os
+import shutil
 import time
 
 import pytest
@@ -99,7 +100,7 @@ def test_one_who_was_paused_himself_has_not_looked(tmp_path, clock):
     assert other.take("cell") is None
 
 
-def test_a_process_that_was_paused_finds_its_claim_lost(tmp_path, clock):
+def test_a_process_that_was_paused_finds_its_claim_lost(tmp_path, clock, monkeypatch):
     paused = Claims(tmp_path, 60).take("cell")
     (paused.path / "run").mkdir()
     claim, _ = look_until_taken(Claims(tmp_path, 60), clock)
@@ -109,6 +110,12 @@ def test_a_process_that_was_paused_finds_its_claim_lost(tmp_path, clock):
         (paused.path / "run/history.jsonl").write_text("late")
     # Not even if its run, which makes the folders it needs, makes them again.
     (paused.path / "run/checkpoints").mkdir(parents=True)
+    with pytest.raises(LostError, match="taken over"):
+        paused.finish("run")
+    # Even if the claim is lost after the first look.
+    beat, looks = paused.beat, iter([lambda: None])
+    monkeypatch.setattr(paused, "beat", lambda: next(looks, beat)())
+    shutil.rmtree(paused.path)
     with pytest.raises(LostError, match="taken over"):
         paused.finish("run")
     paused.release()

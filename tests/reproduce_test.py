@@ -143,6 +143,15 @@ def test_another_budget_in_the_same_folder_is_refused(tmp_path, pretend):
     flagfile.write_text(flagfile.read_text() + "--seed=3\n")
     with pytest.raises(UsageError, match=r"baseline_seed_1\.cfg holds other flags"):
         reproduce.reproduce(make_config(tmp_path))
+    # Also where only what was kept of the cells is there.
+    flagfile.unlink()
+    flags = tmp_path / "W/addition" / flagfile.stem / "flags.cfg"
+    (cell,) = (cell for cell in cells("addition", "smoke") if cell.name == flagfile.stem)
+    flags.write_text("--onednn=off\n" + cell.flagfile())
+    reproduce.reproduce(make_config(tmp_path, draw_only=True))
+    flags.write_text(cell.flagfile().replace("--hidden_dim=16", "--hidden_dim=32"))
+    with pytest.raises(UsageError, match=r"baseline_seed_1/flags\.cfg holds other flags"):
+        reproduce.reproduce(make_config(tmp_path, draw_only=True))
 
 
 def write_trial(folder, cell, accuracy):
@@ -178,6 +187,32 @@ line = pathlib.Path(flags["flagfile"]).read_text().partition("--learning_rate=")
         assert text == cell.flagfile()
     printed = capsys.readouterr().out
     assert "training examples each, sgd at 1, adam at 0.01, muon at 0.004" in printed
+
+
+def test_a_trial_that_comes_to_grief_is_a_result(tmp_path, pretend, capsys):
+    work = """
+text = pathlib.Path(flags["flagfile"]).read_text()
+rate = float(text.partition("--learning_rate=")[2].split()[0])
+if "--optimizer=sgd" in text and rate == 1.0:
+    {}
+(run / "history.jsonl").write_text('{{"target_validation": {{"token_accuracy": %s}}}}' % rate)
+"""
+    config = make_config(tmp_path, figure="optimizers", cells_at_once=4)
+    rates = tmp_path / "W/optimizers/rates.json"
+    # One that fails otherwise leaves the choice open.
+    pretend(work.format('sys.exit("error: no more")'))
+    with pytest.raises(WorkError, match=r"1 of 8 cells failed; rate_sgd_1_0e\+00: no more; "):
+        reproduce.reproduce(config)
+    assert not rates.exists()
+    pretend(work.format('(run / "bad_batch.json").write_text(""); sys.exit("error: nan")'))
+    reproduce.reproduce(config)
+    assert json.loads(rates.read_text()) == {"sgd": 0.5, "adam": 0.01, "muon": 0.004}
+    assert "sgd at 0.5" in capsys.readouterr().out
+    # What was chosen stays so, whatever comes of another try.
+    pretend(work.format("pass"))
+    reproduce.reproduce(config)
+    assert Claims(rates.parent).is_done("rate_sgd_1_0e+00")
+    assert json.loads(rates.read_text())["sgd"] == 0.5
 
 
 def test_the_time_left_is_that_of_the_cells_left(tmp_path):
