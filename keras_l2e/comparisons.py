@@ -7,10 +7,10 @@ Cells that are missing are left out. Two numbers are called different only where
 so:
 
     >>> a, b = [Measured(0.90, 5000), Measured(0.94, 5000)], [Measured(0.80, 5000)]
-    >>> difference(a, b)
+    >>> difference(a, b, spread=0.03)
     Difference(value=0.12, noise=0.04, real=True)
-    >>> difference(b, a[:1], spread=0.2).real
-    False
+    >>> difference(b, a[:1], spread=0.2).real, difference(b, a[:1], spread=None).real
+    (False, False)
 """
 
 import math
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_l2e import report
-from keras_l2e.cells import STRATEGIES, Cell, cells
+from keras_l2e.cells import OPTIMIZERS, STRATEGIES, Cell, cells
 from keras_l2e.errors import WorkError
 
 METRICS = {
@@ -45,9 +45,9 @@ class Difference(NamedTuple):
 
     Attributes:
         value: mean of the first set - mean of the second.
-        noise: what chance alone may make: the larger of the seeds' spread and of the test set's
-            sampling error (95%).
-        real: whether the difference is larger than the noise.
+        noise: the larger of the seeds' spread and of the test set's sampling error (95%). Two seeds
+            are few: of equal pairs of two seeds each, about one in five lies further apart.
+        real: whether the difference is larger than the noise, and the seeds' spread known.
     """
 
     value: float
@@ -56,33 +56,40 @@ class Difference(NamedTuple):
 
 
 def difference(
-    first: Sequence[Measured], second: Sequence[Measured], spread: float = 0.0
+    first: Sequence[Measured], second: Sequence[Measured], spread: float | None
 ) -> Difference:
     """Compares two sets of cells that are equal but for their seeds.
 
     Args:
         first, second: one entry a seed, at least one.
-        spread: the seeds' spread seen elsewhere in the figure, for sets of one seed; a set of
-            several has its own, the largest minus the smallest rate.
+        spread: the seeds' spread seen elsewhere in the figure, for a set of one seed; a set of
+            several has its own, the largest minus the smallest rate. None if it was not measured.
     """
-    own = [max(m.rate for m in s) - min(m.rate for m in s) for s in (first, second) if len(s) > 1]
+    spreads = [
+        max(m.rate for m in measured) - min(m.rate for m in measured)
+        if len(measured) > 1
+        else spread
+        for measured in (first, second)
+    ]
     variance = sum(_variance(measured) for measured in (first, second))
-    noise = max(*(own or [spread]), 1.96 * math.sqrt(variance), 0.0)
+    noise = max(1.96 * math.sqrt(variance), *(s for s in spreads if s is not None), 0.0)
     value = mean(first) - mean(second)
-    return Difference(round(value, 6), round(noise, 6), abs(value) > noise)
+    real = abs(value) > noise and None not in spreads
+    return Difference(round(value, 6), round(noise, 6), real)
 
 
 def _variance(measured: Sequence[Measured]) -> float:
     """The variance of the mean rate that the choice of the test examples alone makes.
 
-    Positions of one answer hang together, so token accuracies count examples, too; and rates of 0
-    and 1 are taken for a little less sure than they seem (Agresti and Coull).
+    All seeds are tested on the same examples, so more of them do not lower it. Positions of one
+    answer hang together, so token accuracies count examples, too; and rates of 0 and 1 are taken
+    for a little less sure than they seem (Agresti and Coull).
     """
     total = 0.0
     for rate, count in measured:
         rate = (rate * count + 2) / (count + 4)
         total += rate * (1 - rate) / (count + 4)
-    return total / len(measured) ** 2
+    return total / len(measured)
 
 
 def mean(measured: Sequence[Measured]) -> float:
@@ -96,13 +103,19 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
     Args:
         figure, budget: names in `cells.FIGURES` and `cells.BUDGETS`.
         folder: the folder of the cells.
-        rates: the chosen learning rates, for `optimizers`.
+        rates: the chosen learning rates, for `optimizers`; None as long as they are open.
 
     Raises:
         WorkError: a finished cell's files are broken.
     """
-    wanted = cells(figure, budget, rates)
-    found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
+    # Names do not depend on the rates: cells whose rates are still open are missing, too.
+    wanted = cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS))
+    found = [
+        cell
+        for cell in wanted
+        if (folder / cell.name / "evaluation.json").exists()
+        and cell.flags["learning_rate"] is not None
+    ]
     return {
         "figure": figure,
         "budget": budget,
@@ -251,4 +264,4 @@ def compare(result: dict, metric: str, first: dict, second: dict) -> Difference 
     sets = [measured(result, metric, **settings) for settings in (first, second)]
     if not all(sets):
         return None
-    return difference(*sets, spread=seeds_spread(result, metric) or 0.0)
+    return difference(*sets, seeds_spread(result, metric))

@@ -72,17 +72,24 @@ def format_markdown(result: dict) -> str:
     """The figure as tables: rates, differences between strategies, and samples."""
     parts = [f"# {result['figure']}, budget {result['budget']}", _preface(result)]
     for metric, label in METRICS.items():
-        parts += [f"## {label}", rates_table(result, metric)]
-        parts += [f"Differences in {metric}:", _differences_table(result, metric)]
-        if result["figure"] in OTHER_PAIRS:
-            parts.append(_other_differences_table(result, metric))
-    if result["figure"] == "optimizers":
-        parts += ["## Learning rates", _learning_rates_table(result)]
-        parts += ["## Training examples until mastered", _mastery_table(result)]
-    if any(cell["kinds"] for cell in shown(result)):
-        parts += [f"## {METRICS['exact_match']} by {_kind_name(result)}", _kinds_table(result)]
-    parts += ["## Samples", format_samples(result)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        parts += _section(
+            label,
+            rates_table(result, metric),
+            _differences_table(result, metric),
+            _other_differences_table(result, metric),
+        )
+    parts += _section("Learning rates", _learning_rates_table(result))
+    parts += _section("Training examples until mastered", _mastery_table(result))
+    kinds = f"{METRICS['exact_match']} by {_kind_name(result)}"
+    parts += _section(kinds, _kinds_table(result))
+    parts += _section("Samples", format_samples(result))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, *parts: str) -> list[str]:
+    """A title and what stands below it, if anything does."""
+    filled = [part for part in parts if part]
+    return [f"## {title}", *filled] if filled else []
 
 
 def _preface(result: dict) -> str:
@@ -97,6 +104,11 @@ def _preface(result: dict) -> str:
         spread = seeds_spread(result, metric)
         said = "not measured" if spread is None else report.format_rate(spread, 3)
         lines.append(f"Largest spread of seeds in {metric}: {said}.")
+    lines.append(
+        "It counts wherever a cell was run once; where it was not measured, nothing is called a "
+        "difference. Two seeds are few: of equal pairs of two seeds each, about one in five lies "
+        "further apart than their spread."
+    )
     lines += _stopped_on_the_way(result)
     if result["missing"]:
         lines.append(f"{len(result['missing'])} cells are missing.")
@@ -147,7 +159,7 @@ def _differences_table(result: dict, metric: str) -> str:
     names = [*places(result), "better / undecided / worse"]
     header = [result["figure"], *(f"{first} - {second}" for first, second in pairs)]
     rows = [list(row) for row in zip(names, *columns, strict=True)]
-    return report.format_markdown(header, rows)
+    return f"Differences in {metric}:\n\n{report.format_markdown(header, rows)}"
 
 
 def _count(found: list[Difference | None]) -> str:
@@ -164,8 +176,8 @@ def _count(found: list[Difference | None]) -> str:
 
 
 def _other_differences_table(result: dict, metric: str) -> str:
-    """Input forms or optimizers compared in pairs within each strategy."""
-    pairs = OTHER_PAIRS[result["figure"]]
+    """Input forms or optimizers compared in pairs within each strategy, in the figures of them."""
+    pairs = OTHER_PAIRS.get(result["figure"], ())
     header = ["strategy", *(f"{first} - {second}" for _, first, second in pairs)]
     rows = []
     for strategy in strategies(result):
@@ -174,7 +186,7 @@ def _other_differences_table(result: dict, metric: str) -> str:
             first, second = ({"strategy": strategy, key: name} for name in names)
             row.append(_format_difference(compare(result, metric, first, second)))
         rows.append(row)
-    return report.format_markdown(header, rows) if rows else ""
+    return report.format_markdown(header, rows) if pairs and rows else ""
 
 
 def _format_difference(found: Difference | None) -> str:
@@ -191,9 +203,21 @@ def _learning_rates_table(result: dict) -> str:
             score = cell["target_validation"]
             rates = (report.format_rate(score[metric] or 0.0, 3) for metric in METRICS)
             rate = f"{cell['learning_rate']:g}"
-            rows.append([cell["optimizer"], rate, *rates, "chosen" if chosen else ""])
+            note = f"chosen{_edge(result, cell)}" if chosen else ""
+            rows.append([cell["optimizer"], rate, *rates, note])
     header = ["optimizer", "learning rate", *(f"validation {metric}" for metric in METRICS), ""]
     return report.format_markdown(header, rows) if rows else ""
+
+
+def _edge(result: dict, chosen: dict) -> str:
+    """Says if a chosen rate is the lowest or highest tried, where a better one may lie beyond."""
+    tried = {
+        cell["learning_rate"]
+        for cell in result["cells"]
+        if cell["choosing"] and cell["optimizer"] == chosen["optimizer"]
+    }
+    edges = {min(tried): ", the lowest tried", max(tried): ", the highest tried"}
+    return edges.get(chosen["learning_rate"], "") if len(tried) > 1 else ""
 
 
 def _mastery_table(result: dict) -> str:
@@ -205,7 +229,7 @@ def _mastery_table(result: dict) -> str:
             for cell in shown(result)
             if (cell["optimizer"], cell["strategy"]) == (optimizer, strategy)
         ]
-        if same:
+        if lengths and same:
             row = [optimizer, strategy]
             for length in lengths:
                 numbers = [seen.get(length) for seen in same]
@@ -241,7 +265,8 @@ def _kinds_table(result: dict) -> str:
                 row.append(report.format_rate(right / total, 3) if total else "")
             if entries:
                 rows.append(row)
-    return report.format_markdown([result["figure"], "strategy", *columns], rows)
+    header = [result["figure"], "strategy", *columns]
+    return report.format_markdown(header, rows) if rows else ""
 
 
 def format_samples(result: dict) -> str:

@@ -23,12 +23,16 @@ from keras_l2e.files import write_json, write_text
 
 # Of Okabe and Ito's colours those that `report` does not give to the metrics, and a mark each, so
 # that strategies can be told apart without colour.
-LOOKS = {
+MARKS = {
     "baseline": ("0.45", "s"),
     "naive": ("#CC79A7", "^"),
     "mix": ("#56B4E9", "D"),
     "combined": ("#009E73", "o"),
 }
+
+
+# Rates of fewer test examples are drawn as uncertain.
+FEW_EXAMPLES = 200
 
 
 def paths(result: dict, folder: Path) -> list[Path]:
@@ -78,7 +82,7 @@ def _bars(axes, result: dict, metric: str, settings: list[dict], names: list[str
                 continue
             x = i + (j - (len(drawn) - 1) / 2) * width
             height = mean(found)
-            axes.bar(x, height, 0.92 * width, color=LOOKS[strategy][0])
+            axes.bar(x, height, 0.92 * width, color=MARKS[strategy][0])
             rates = [m.rate for m in found]
             if len(rates) > 1:
                 axes.plot([x] * len(rates), rates, ".", color="0.1", markersize=3, zorder=3)
@@ -105,7 +109,7 @@ def _legend(figure: Figure, result: dict, marks: bool = False) -> None:
         Line2D([], [], color=colour, marker=mark, markersize=4, label=strategy)
         if marks
         else Patch(color=colour, label=strategy)
-        for strategy, (colour, mark) in LOOKS.items()
+        for strategy, (colour, mark) in MARKS.items()
         if strategy in strategies(result)
     ]
     if result["cells"]:
@@ -114,6 +118,8 @@ def _legend(figure: Figure, result: dict, marks: bool = False) -> None:
         handles.append(Line2D([], [], label=f"chance token_accuracy: {chance}", **dotted))
     if marks:
         handles.append(Line2D([], [], linestyle="", label="copying the text: 1, by definition"))
+        few = {"linestyle": "", "marker": "o", "color": "0.45", "mfc": "white", "markersize": 4}
+        handles.append(Line2D([], [], label=f"hollow: below {FEW_EXAMPLES} test examples", **few))
     else:
         handles.append(Line2D([], [], color="0.1", linewidth=1.3, label="answer_in_program"))
         handles.append(
@@ -231,25 +237,35 @@ def _memorization(result: dict) -> Figure:
 
 
 def _lengths_line(axes, result: dict, metric: str, strategy: str, form: str, target: int) -> None:
-    """One strategy's line over the tested lengths, the seeds' range as a band."""
+    """One strategy's line over the tested lengths, the seeds' range as a band.
+
+    Lengths with few test examples (there are 2 of one digit) have hollow marks.
+    """
     settings = {"strategy": strategy, "input_form": form}
-    x, y, low, high = [], [], [], []
-    for length in range(1, target + 1):
-        if found := measured(result, metric, length=length, **settings):
-            x.append(length)
-            y.append(mean(found))
-            low.append(min(m.rate for m in found))
-            high.append(max(m.rate for m in found))
-    colour, mark = LOOKS[strategy]
+    lengths = {
+        length: found
+        for length in range(1, target + 1)
+        if (found := measured(result, metric, length=length, **settings))
+    }
+    x, y = list(lengths), [mean(found) for found in lengths.values()]
+    low = [min(m.rate for m in found) for found in lengths.values()]
+    high = [max(m.rate for m in found) for found in lengths.values()]
+    few = [min(m.num_examples for m in found) < FEW_EXAMPLES for found in lengths.values()]
+    colour, mark = MARKS[strategy]
     axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(x, y, color=colour, marker=mark, markersize=2.5, linewidth=1)
+    axes.plot(x, y, color=colour, linewidth=1)
+    for is_few in (False, True):
+        where = [i for i, value in enumerate(few) if value == is_few]
+        shape = {"linestyle": "", "marker": mark, "markersize": 2.5, "color": colour}
+        fill = "white" if is_few else colour
+        axes.plot([x[i] for i in where], [y[i] for i in where], markerfacecolor=fill, **shape)
 
 
 def _optimizers(result: dict) -> Figure:
     figure = report.new_figure(height=5.6)
     layout = figure.add_gridspec(2, 6, height_ratios=[1.1, 1])
     optimizers = [o for o in OPTIMIZERS if any(c["optimizer"] == o for c in shown(result))]
-    target = max((cell["target_length"] for cell in shown(result)), default=1)
+    target = max((cell["target_length"] for cell in result["cells"]), default=1)
     title = _title(result, f"Optimizers, addition of {target} digits")
     figure.suptitle(title, x=0.01, ha="left")
     total = result["num_training_examples"]
@@ -281,15 +297,18 @@ def _optimizers(result: dict) -> Figure:
 
 
 def _mastery_line(axes, result: dict, optimizer: str, strategy: str, total: int) -> None:
-    """Examples until each number of digits is mastered; what never is stands above the total."""
+    """Examples until each number of digits is mastered, a mean where all seeds came to it.
+
+    What a seed never mastered stands above the total.
+    """
     seen = {}
     for cell in shown(result):
         if (cell["optimizer"], cell["strategy"]) == (optimizer, strategy):
             for level in cell["mastered"]:
                 seen.setdefault(level["length"], []).append(level["num_examples"])
-    colour, mark = LOOKS[strategy]
+    colour, mark = MARKS[strategy]
     # Side by side, or equal marks would hide one another.
-    shift = 0.12 * (list(LOOKS).index(strategy) - 1.5)
+    shift = 0.12 * (list(MARKS).index(strategy) - 1.5)
     line = []
     for length, numbers in sorted(seen.items()):
         reached = [number for number in numbers if number is not None]
@@ -297,8 +316,10 @@ def _mastery_line(axes, result: dict, optimizer: str, strategy: str, total: int)
         if len(reached) < len(numbers):
             axes.plot(x, 1.08 * total, marker=mark, color=colour, markersize=3, mfc="white")
         axes.plot([x] * len(reached), reached, color=colour, linewidth=0.8)
-        if reached:
+        if len(reached) == len(numbers):
             line.append((x, sum(reached) / len(reached)))
+        else:  # No mean, and no part of the line.
+            axes.plot([x] * len(reached), reached, color=colour, marker=mark, markersize=3)
     if line:
         axes.plot(*zip(*line, strict=True), color=colour, marker=mark, markersize=3, linewidth=1)
 

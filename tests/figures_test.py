@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 
 import matplotlib.image
 import pytest
@@ -75,11 +76,11 @@ def write_cell(folder, cell, skill):
     (folder / cell.name / "history.jsonl").write_text(text)
 
 
-def make_folder(folder, figure, budget="cpu", keep=lambda cell: True):
+def make_folder(folder, figure, budget="cpu", keep=lambda cell: True, rates=RATES):
     for i, cell in enumerate(filter(keep, cells(figure, budget, RATES))):
         skill = SKILL[cell.flags["strategy"]] + 0.02 * cell.flags["seed"] - 0.001 * (i % 7)
         write_cell(folder, cell, skill)
-    return comparisons.collect(figure, budget, folder, RATES if figure == "optimizers" else None)
+    return comparisons.collect(figure, budget, folder, rates if figure == "optimizers" else None)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,32 @@ def test_tables_of_optimizers(tmp_path):
     assert row.endswith("| 798,720 / 798,720 | never / never |")
 
 
+def test_rates_that_are_being_chosen_are_shown(tmp_path):
+    (tmp_path / "cells").mkdir()
+
+    def is_trial(cell):
+        return cell.choosing and cell.flags["learning_rate"] != RATES["muon"]
+
+    result = make_folder(tmp_path / "cells", "optimizers", keep=is_trial, rates=None)
+    assert (len(result["cells"]), len(result["missing"])) == (8, 25)
+    drawn = figures.draw(result)
+    assert "addition of 7 digits" in drawn.get_suptitle()
+    assert "24 cells missing" in drawn.get_suptitle()
+    text = figure_tables.format_markdown(result)
+    assert "25 cells are missing" in text
+    assert "chosen" not in text
+    assert re.findall("^## .*", text, re.MULTILINE) == ["## Learning rates"]
+
+
+def test_a_rate_at_the_edge_is_called_so(tmp_path):
+    rates = {"sgd": 1.2, "adam": 0.001, "muon": 0.004}
+    text = figure_tables.format_markdown(make_folder(tmp_path, "optimizers", rates=rates))
+    chosen = [line for line in text.splitlines() if "chosen" in line]
+    assert [line.split("|")[1].strip() for line in chosen] == ["sgd", "adam", "muon"]
+    ends = [line.rstrip(" |").rpartition("| ")[2] for line in chosen]
+    assert ends == ["chosen, the highest tried", "chosen, the lowest tried", "chosen"]
+
+
 def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):
     result = make_folder(tmp_path, "programs")
     place = {"target_length": 2, "target_nesting": 1}
@@ -203,16 +230,22 @@ def test_forms_and_optimizers_are_compared_too(tmp_path, figure, header):
 def test_noise_is_the_larger_of_spread_and_sampling_error():
     one = [Measured(0.5, 10_000)]
     # Each rate's standard error is 0.005, that of their difference 1.414 times it.
-    assert difference(one, one).noise == pytest.approx(1.96 * 0.00707, rel=0.01)
-    assert difference([Measured(0.515, 10_000)], one).real
-    assert not difference([Measured(0.512, 10_000)], one).real
+    assert difference(one, one, 0).noise == pytest.approx(1.96 * 0.00707, rel=0.01)
+    # All seeds answer the same test examples.
+    assert difference(2 * one, 2 * one, 0).noise == pytest.approx(1.96 * 0.00707, rel=0.01)
+    assert difference([Measured(0.515, 10_000)], one, 0).real
+    assert not difference([Measured(0.512, 10_000)], one, 0).real
     assert not difference([Measured(0.515, 10_000)], one, spread=0.02).real
+    # Nobody knows what another seed would have given.
+    assert not difference([Measured(0.9, 10_000)], one, spread=None).real
     two = [Measured(0.50, 10_000), Measured(0.53, 10_000)]
-    assert difference(two, one).noise == pytest.approx(0.03)
-    # A set of two seeds has a spread of its own, whatever others have.
+    assert not difference(two, [Measured(0.9, 10_000)], spread=None).real
+    # A set of two seeds has a spread of its own, whatever others have; a set of one has theirs.
     assert difference(two, two, spread=0.5).noise == pytest.approx(0.03)
+    assert difference(two, one, spread=0.5).noise == 0.5
+    assert difference(two, one, spread=0.02).noise == pytest.approx(0.03)
     # Rates of exactly 1 are not known exactly.
-    assert 0 < difference([Measured(1.0, 100)], [Measured(1.0, 100)]).noise < 0.1
+    assert 0 < difference([Measured(1.0, 100)], [Measured(1.0, 100)], 0).noise < 0.1
 
 
 def test_mastered_is_the_first_time_above_the_threshold():
