@@ -10,6 +10,7 @@ flag of a flagfile over the same one in a flagfile that it names itself.
 import contextlib
 import itertools
 import os
+import re
 import reprlib
 import signal
 import sys
@@ -25,6 +26,13 @@ from keras_l2e.errors import UsageError, WorkError
 FLAGS = flags.FLAGS
 FLAGFILES = Path(__file__).parent / "flagfiles"
 LONGEST_NAME = 100
+# What absl says of values that it cannot read or misses, and what a user is told instead.
+SAID = {
+    r"invalid literal for int\(\).*": "a whole number is needed",
+    r"could not convert string to float.*": "a number is needed",
+    r"\('Non-boolean argument .*": "true or false is needed",
+    r"flag --(\w+)=None: (a path is needed|Flag .* must have a value).*": r"--\1 is required",
+}
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 
@@ -169,7 +177,13 @@ def parse(
         sys.exit(0)
     arguments = _expand_flagfiles(argv[1:])
     _refuse_long_names(arguments)
-    rest = flag_values([argv[0], *arguments])[1:]
+    try:
+        rest = flag_values([argv[0], *arguments])[1:]
+    except flags.Error as error:
+        message = str(error)
+        for pattern, said in SAID.items():
+            message = re.sub(pattern, said, message)
+        raise flags.Error("; ".join(message.splitlines())) from None
     if rest and not positional:
         raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
     values = {flag.name: flag.value for flag in _own_flags(flag_values)}
@@ -224,6 +238,7 @@ def _own_flags(flag_values: flags.FlagValues) -> list[flags.Flag]:
 
 def _print_help(flag_values: flags.FlagValues) -> None:
     print(sys.modules["__main__"].__doc__)
+    _print_flag("flagfile", "File of flags, one a line, as if given here; those given here win.")
     for flag in _own_flags(flag_values):
         # absl puts the values of an enum before its help: "<a|b>: text".
         values = getattr(flag.parser, "enum_values", [])
@@ -232,11 +247,12 @@ def _print_help(flag_values: flags.FlagValues) -> None:
             text += f" One of {', '.join(values)}."
         if flag.default is not None:
             text += f" Default: {flag.default}."
-        print(
-            textwrap.fill(
-                f"--{flag.name}: {text}", 100, initial_indent="  ", subsequent_indent=" " * 6
-            )
-        )
+        _print_flag(flag.name, text)
+
+
+def _print_flag(name: str, text: str) -> None:
+    lines = textwrap.fill(f"--{name}: {text}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+    print(lines)
 
 
 def _stop(signal_number: int, frame) -> None:

@@ -40,7 +40,8 @@ def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
         show_steps: whether each step's top candidates are shown, or only what was written.
 
     Raises:
-        WorkError: the network cannot read the program, or it is broken.
+        UsageError: the network cannot read the program.
+        WorkError: the network is broken.
     """
     import tensorflow as tf
 
@@ -48,7 +49,7 @@ def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
     model, task, longest_program = (_load_trained if is_run else _load_exported)(model_dir)
     reason = _why_unreadable(program, longest_program)
     if reason:
-        raise WorkError(reason)
+        raise UsageError(f"program {pretrained.quoted(program)}: {reason}")
     steps = model.decode_steps(tf.constant([program]))
     characters = [character.decode() for character in steps["characters"][0].numpy()]
     probabilities = steps["probabilities"][0].numpy()
@@ -120,15 +121,12 @@ def _why_unreadable(program: str, longest_program: int) -> str | None:
     from keras_l2e.vocabulary import CHARACTERS
 
     if not program:
-        return "the program is empty"
+        return "it is empty"
     for position, character in enumerate(program):
         if character not in CHARACTERS:
-            return f"unknown character {character!r} at position {position} of the program"
+            return f"unknown character {character!r} at position {position}"
     if len(program) > longest_program:
-        return (
-            f"the program has {len(program)} characters; this network was trained on at most "
-            f"{longest_program}"
-        )
+        return f"{len(program)} characters; this network was trained on at most {longest_program}"
     return None
 
 

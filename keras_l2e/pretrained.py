@@ -1,7 +1,7 @@
 """The networks that come with the package: each is the folder of a finished training run.
 
     >>> names()
-    ['addition_32', 'addition_9', 'programs_5_2']
+    ['addition_9']
     >>> suited("print(123+456)")
     'addition_9'
 
@@ -9,6 +9,7 @@ Beside flags.cfg, history.jsonl, evaluation.json and model.keras a folder has th
 README.md, the network's model card.
 """
 
+import reprlib
 from pathlib import Path
 
 from keras_l2e import run_flags
@@ -74,7 +75,12 @@ def suited(program: str) -> str:
         trained.append(f"{name} (task {config.task}, length {target[0]}, nesting {target[1]})")
     if not fitting:
         raise UsageError(
-            f"no network that comes with the package was trained on such a text; there are "
-            f"{', '.join(trained)}; --model names another"
+            f"program {quoted(program)}: no network that comes with the package was trained on "
+            f"such a text; there are {', '.join(trained)}; --model names another"
         )
     return fitting[min(fitting)]
+
+
+def quoted(program: str) -> str:
+    """A program as an error of one line shows it, shortened if it is long."""
+    return reprlib.Repr(maxstring=60).repr(program)

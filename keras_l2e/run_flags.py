@@ -31,8 +31,9 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         )
 
     def number(name, default, text, upper=None, zero=True):
+        lower = 0.0 if zero else None
         flags.DEFINE_float(
-            name, default, text, lower_bound=0.0, upper_bound=upper, flag_values=flag_values
+            name, default, text, lower_bound=lower, upper_bound=upper, flag_values=flag_values
         )
         flags.register_validator(
             name,
@@ -69,9 +70,23 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     )
 
     choice("task", "addition", TASKS, "What is learnt.")
-    integer("target_length", 5, "Digits of the numbers at the target difficulty.")
-    integer("target_nesting", 1, "Operations of the programs at the target difficulty.")
-    choice("input_form", "none", INPUT_FORMS, "How the network reads the program.")
+    lengths, nestings = (
+        ", ".join(f"{getattr(task, bound)} ({name})" for name, task in TASKS.items())
+        for bound in ("max_length", "max_nesting")
+    )
+    integer("target_length", 5, f"Digits of the numbers at the target difficulty: 1 to {lengths}.")
+    integer(
+        "target_nesting",
+        1,
+        f"Operations of the programs at the target difficulty: 1 to {nestings}.",
+    )
+    choice(
+        "input_form",
+        "none",
+        INPUT_FORMS,
+        "How the network reads the program: none, as it stands; reverse, backwards; double, twice; "
+        "reverse_double, backwards and twice.",
+    )
     choice(
         "train_source",
         "prepared",
@@ -92,14 +107,28 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "current and the target one; history.jsonl then tells when each was mastered.",
     )
 
-    choice("strategy", "combined", STRATEGIES, "The curriculum.")
+    choice(
+        "strategy",
+        "combined",
+        STRATEGIES,
+        "The curriculum. The paper's: baseline, the target difficulty only; naive, one after the "
+        "other; mix, all of them all the time; combined, naive with a share of mix. Ours: review, "
+        "naive with a share of the difficulties so far; frontier, those around the current one.",
+    )
     number(
         "mix_share",
         0.2,
-        "Share of mix in the strategy combined, and of the levels so far in review.",
+        "Share of mix in the strategy combined, and of the difficulties so far in review (half of "
+        "the examples there once the target is reached). The others have no use for it.",
         upper=1.0,
     )
-    number("advance_threshold", 0.95, "Token accuracy that masters a difficulty.", upper=1.0)
+    number(
+        "advance_threshold",
+        0.95,
+        "A difficulty is left when its validation token accuracy is above this, or when five "
+        "epochs have not raised it by 0.02, so that none holds the run up for ever.",
+        upper=1.0,
+    )
 
     number(
         "carry_share",
@@ -131,10 +160,17 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "loss_scale",
         "character",
         ["character", "example"],
-        "Loss per target character, or summed over time and averaged over examples (paper).",
+        "character: the mean loss of a target character. example: the sum over an answer's "
+        "characters, averaged over the examples (the paper's, for its learning rate of 0.5).",
     )
     number("clip_norm", 1.0, "Largest norm of the whole batch's gradient; 0: no clipping.")
-    number("average_decay", 0.99, "Decay of the weights' average per step; 0: none.", upper=0.9999)
+    number(
+        "average_decay",
+        0.99,
+        "Decay of the weights' average per step; the averaged weights are validated, evaluated and "
+        "exported. 0: no average.",
+        upper=0.9999,
+    )
     integer("global_batch_size", 128, "Examples of a step, over all replicas.")
     integer(
         "first_batch_size",
@@ -172,7 +208,12 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "Threads within an operation on CPU; 0: the cores, shared evenly among the replicas.",
         lower=0,
     )
-    choice("onednn", "auto", ["auto", "on", "off"], "TensorFlow's oneDNN kernels on CPU.")
+    choice(
+        "onednn",
+        "auto",
+        ["auto", "on", "off"],
+        "TensorFlow's oneDNN kernels on CPU; auto: where the processor makes them the faster ones.",
+    )
 
 
 def write(workdir: Path, config: SimpleNamespace) -> None:

@@ -75,6 +75,11 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
         raise UsageError(
             f"--carry_share={config.carry_share} with --task={config.task}; allowed with addition"
         )
+    if config.first_batch_size > config.global_batch_size:
+        raise UsageError(
+            f"--first_batch_size={config.first_batch_size}; allowed 0 to --global_batch_size="
+            f"{config.global_batch_size}"
+        )
     if (
         config.learning_rate_schedule == "plateau"
         and config.learning_rate < config.min_learning_rate

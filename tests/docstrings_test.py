@@ -14,6 +14,7 @@ MODULES = [
     "keras_l2e.interpreter",
     "keras_l2e.metrics",
     "keras_l2e.prepared_data",
+    "keras_l2e.pretrained",
     "keras_l2e.programs",
     "keras_l2e.report",
     "keras_l2e.show",

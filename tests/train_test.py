@@ -33,7 +33,7 @@ from keras_l2e import (
     training,
     vocabulary,
 )
-from keras_l2e.errors import WorkError
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.scoring import Scorer
 from keras_l2e.tasks import TASKS, Difficulty, grid, has_long_carry
 
@@ -770,11 +770,11 @@ def test_execute_what_is_learnt_by_heart(folder, make_run):
         ]
         assert [line.split()[0] for line in lines[5:]] == [program, "EOS"]
     for text, reason in (
-        ("", "the program is empty"),
-        ("7\n8", "the program has 3 characters; this network was trained on at most 1"),
-        ("1A", "unknown character 'A' at position 1 of the program"),
+        ("", "program '': it is empty"),
+        ("7\n8", r"program '7\n8': 3 characters; this network was trained on at most 1"),
+        ("1A", "program '1A': unknown character 'A' at position 1"),
     ):
-        with pytest.raises(WorkError) as error:
+        with pytest.raises(UsageError) as error:
             execute.execute(model_dir, text)
         assert str(error.value) == reason
 
