@@ -32,6 +32,7 @@ SAID = {
     r"could not convert string to float.*": "a number is needed",
     r"\('Non-boolean argument .*": "true or false is needed",
     r"flag --(\w+)=None: (a path is needed|Flag .* must have a value).*": r"--\1 is required",
+    r"\n(--\w+ is required)": r"; \1",
 }
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
@@ -183,7 +184,7 @@ def parse(
         message = str(error)
         for pattern, said in SAID.items():
             message = re.sub(pattern, said, message)
-        raise flags.Error("; ".join(message.splitlines())) from None
+        raise flags.Error(message) from None
     if rest and not positional:
         raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
     values = {flag.name: flag.value for flag in _own_flags(flag_values)}
@@ -245,7 +246,7 @@ def _print_help(flag_values: flags.FlagValues) -> None:
         text = flag.help.removeprefix(f"<{'|'.join(values)}>: ")
         if values:
             text += f" One of {', '.join(values)}."
-        if flag.default is not None:
+        if flag.default not in (None, ""):
             text += f" Default: {flag.default}."
         _print_flag(flag.name, text)
 

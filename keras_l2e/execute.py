@@ -9,6 +9,7 @@ comes with the package. With --steps it shows what the network held for possible
 
 import json
 import os
+import reprlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +50,7 @@ def execute(model_dir: Path, program: str, show_steps: bool = False) -> str:
     model, task, longest_program = (_load_trained if is_run else _load_exported)(model_dir)
     reason = _why_unreadable(program, longest_program)
     if reason:
-        raise UsageError(f"program {pretrained.quoted(program)}: {reason}")
+        raise UsageError(f"program {reprlib.repr(program)}: {reason}")
     steps = model.decode_steps(tf.constant([program]))
     characters = [character.decode() for character in steps["characters"][0].numpy()]
     probabilities = steps["probabilities"][0].numpy()

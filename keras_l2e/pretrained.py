@@ -75,12 +75,7 @@ def suited(program: str) -> str:
         trained.append(f"{name} (task {config.task}, length {target[0]}, nesting {target[1]})")
     if not fitting:
         raise UsageError(
-            f"program {quoted(program)}: no network that comes with the package was trained on "
-            f"such a text; there are {', '.join(trained)}; --model names another"
+            f"program {reprlib.repr(program)}: no network that comes with the package was trained "
+            f"on such a text; there are {', '.join(trained)}; --model names another"
         )
     return fitting[min(fitting)]
-
-
-def quoted(program: str) -> str:
-    """A program as an error of one line shows it, shortened if it is long."""
-    return reprlib.Repr(maxstring=60).repr(program)
