@@ -265,7 +265,7 @@ def main(config: SimpleNamespace) -> None:
     command_line.check_folder("data_dir", run.data_dir)
     runtime.load_tensorflow(run.onednn)
     # As in training, so that the sums come out the same; the model itself stays on one device.
-    # (Runs of version 0.1.0 did not write down their threads.)
+    # (Early runs did not write down their threads.)
     runtime.start(min(run.num_replicas, runtime.num_devices()), run.threads_per_replica or 1)
     from keras_l2e import files, models, prepared_data, report
 

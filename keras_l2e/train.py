@@ -6,10 +6,12 @@ Prepares missing data by itself. The same command goes on where a stopped run le
 an epoch is a pure function of the flags, its number and the curriculum's state.
 """
 
+import platform
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
-from keras_l2e import command_line, files, pretrained, run_flags, runtime, workers
+from keras_l2e import __version__, command_line, files, pretrained, run_flags, runtime, workers
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
@@ -44,6 +46,8 @@ def train(config: SimpleNamespace) -> None:
             files.remove_unfinished(folder)
         run_flags.write(workdir, config)
     print(f"workdir: {workdir}")
+    packages = (f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras", "numpy"))
+    print(f"keras_l2e {__version__}, {', '.join(packages)}, Python {platform.python_version()}")
     print(
         f"replicas: {config.num_replicas}, threads in each: {config.threads_per_replica}, "
         f"cores: {runtime.num_cores()}, oneDNN: {config.onednn}"

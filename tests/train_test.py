@@ -109,6 +109,7 @@ def test_it_leaves_every_file_and_says_nothing_but_progress(trained):
             line,
         )
     assert "data: data (2 of 2 configs to build)" in lines
+    assert lines[1].startswith("keras_l2e 0.1.0, tensorflow 2.21.") and "Python 3.1" in lines[1]
     assert lines[-1] == "results, plots and SavedModel: W"
 
 
