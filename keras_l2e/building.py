@@ -1,7 +1,8 @@
 """What workers run when the data set is built: the Beam pipeline and the writer of examples.
 
 Beam sends functions to its workers by their names, so they stand in a module that is installed
-there; the data set's builder may be a file in any folder. The pipeline of one split after another:
+there; the data set's builder may be a file in any folder. One scan of the candidates serves all
+splits:
 
     blocks of candidates -> scan -> the first distinct ones, or each block's quota -> examples
 """

@@ -20,7 +20,8 @@ from keras_l2e import vocabulary
 from keras_l2e.programs import Example, split_of
 from keras_l2e.tasks import TASKS, Difficulty, Task
 
-# A stream of fresh examples goes on with a new seed after so many draws.
+# A stream of fresh examples goes on with a new seed after so many draws; kept as it is so that
+# published runs repeat.
 DRAWS_PER_SEED = 512
 # More examples than any stream is asked for: the numbers of the next one start there.
 STREAM = 2**40

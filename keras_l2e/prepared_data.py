@@ -36,9 +36,10 @@ VERSION = "1.0.0"
 FILE_FORMATS = ("tfrecord", "array_record")
 
 _CONFIG_NAME = re.compile(
-    r"(?P<task>[a-z]+)_length_(?P<length>\d+)(_nesting_(?P<nesting>\d+))?(_examples_(?P<examples>\d+))?"
+    r"(?P<task>[a-z_]+)_length_(?P<length>\d+)(_nesting_(?P<nesting>\d+))?(_examples_(?P<examples>\d+))?"
 )
-_STALE_SECONDS = 24 * 3600
+# Longer than a build of 10^9 examples takes one worker, which writes nothing for most of it.
+_STALE_SECONDS = 7 * 24 * 3600
 _REMEDY = "delete the folder and prepare it again"
 
 
@@ -175,9 +176,10 @@ def prepare(
         for difficulty in dict.fromkeys(difficulties):
             name = config_name(task, difficulty, examples_per_difficulty)
             folder = _config_folder(data_dir, name)
-            if (folder / VERSION).exists():
+            versions = _versions(folder)  # Looked at once: another process may be building it.
+            if VERSION in versions:
                 _stored(task, difficulty, data_dir, examples_per_difficulty)
-            elif versions := _versions(folder):
+            elif versions:
                 raise _unexpected(folder, "version", ", ".join(versions), VERSION)
             else:
                 missing.append(name)
@@ -265,8 +267,9 @@ def _versions(folder: epath.Path) -> list[str]:
 def _remove_stale(folder: epath.Path) -> None:
     """Deletes what killed builds left; younger folders may belong to a build that still runs."""
     for path in folder.glob("incomplete.*"):
-        if time.time() - path.stat().mtime > _STALE_SECONDS:
-            path.rmtree(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # It was finished just now.
+            if time.time() - path.stat().mtime > _STALE_SECONDS:
+                path.rmtree(missing_ok=True)
 
 
 def _build_all(names: list[str], data_dir: epath.PathLike, num_workers: int) -> Iterator[dict]:
@@ -300,6 +303,8 @@ def _build_all(names: list[str], data_dir: epath.PathLike, num_workers: int) -> 
             yield {"name": asked[child]} | answer
             if pending:
                 asked[child] = _ask(child, pending.pop(0), data_dir)
+            else:
+                selector.unregister(child.stdout)  # Its end would look like an answer.
 
 
 def _ask(child: subprocess.Popen, name: str, data_dir: epath.PathLike) -> str:

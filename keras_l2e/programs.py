@@ -139,7 +139,7 @@ OPERATIONS = {
 
 
 def generate(rng: random.Random, length: int, nesting: int) -> Example:
-    """Draws a program of `nesting` operations on literals of up to `length` digits.
+    """Draws a program of `nesting` operations on literals from 1 to 10**length.
 
     Args:
         rng: the source of every draw.

@@ -133,8 +133,8 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     number(
         "carry_share",
         0.0,
-        "With --task=addition: on the way to the target, share of the training sums in which a "
-        "carry runs through at least half of the digits.",
+        "With --task=addition: on the way to the target, share of the training sums that are drawn "
+        "from those alone in which a carry runs through at least half of the digits.",
         upper=1.0,
     )
 

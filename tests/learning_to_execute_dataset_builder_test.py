@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -248,12 +249,17 @@ def test_no_split_is_empty_and_training_is_full(name, train, validation, test):
     assert sizes == {"train": 2_000, "validation": validation, "test": test}
 
 
-def test_the_candidates_suffice_for_every_training_split():
-    """Even for the one with the smallest share, 29 of 100 texts, and 4 sigma fewer of them."""
-    n, share = tasks.EXAMPLES_PER_DIFFICULTY, 0.29
-    num_candidates = l2e.config_from_name("copy_length_2").num_candidates
-    sigma = (num_candidates * share * (1 - share)) ** 0.5
-    assert num_candidates * share - 4 * sigma > n
+@pytest.mark.parametrize(
+    "name", ["copy_length_1", "copy_length_2", "addition_length_1", "program_length_1_nesting_1"]
+)
+def test_the_candidates_suffice_for_every_training_split(name):
+    """Also in small classes, of whose few texts less than a third may be training's."""
+    config, rng = l2e.config_from_name(name), random.Random(1)
+    draws = [TASKS[config.task].generate(rng, config.difficulty) for _ in range(10_000)]
+    share = sum(programs.split_of(draw.program) == "train" for draw in draws) / len(draws)
+    share -= 4 * 0.005  # It is known to half a per cent.
+    sigma = (config.num_candidates * share * (1 - share)) ** 0.5
+    assert config.num_candidates * share - 4 * sigma > tasks.EXAMPLES_PER_DIFFICULTY
 
 
 def test_unknown_config_is_one_line(tmp_path):

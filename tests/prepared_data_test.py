@@ -328,6 +328,30 @@ def test_killed_child(tmp_path, monkeypatch):
     assert "killed by signal 9" in message
 
 
+def test_a_child_with_nothing_left_to_do_may_end(monkeypatch):
+    child = """
+import json, time
+name, _ = json.loads(input())
+time.sleep(name == "slow")
+print(json.dumps({"num_examples": 1, "seconds": 1.0}), flush=True)
+"""
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **pipes: popen([sys.executable, "-c", child], **pipes)
+    )
+    answers = list(prepared_data._build_all(["fast", "slow"], "nowhere", 2))
+    assert [answer["name"] for answer in answers] == ["fast", "slow"]
+    assert not any("error" in answer for answer in answers)
+
+
+def test_a_build_that_ends_just_now_is_no_error(tmp_path, monkeypatch):
+    building = folder(tmp_path).parent / "incomplete.123"
+    building.mkdir(parents=True)
+    monkeypatch.setattr(time, "time", lambda: building.rename(folder(tmp_path)).stat().st_mtime)
+    prepared_data._remove_stale(prepared_data.epath.Path(building.parent))
+    assert folder(tmp_path).exists()
+
+
 def test_another_process_was_first(data_dir, tmp_path, monkeypatch):
     """Both build the config; the second to finish finds the folder taken."""
     download_and_prepare = l2e.Builder._download_and_prepare
@@ -344,7 +368,7 @@ def test_another_process_was_first(data_dir, tmp_path, monkeypatch):
 
 
 def test_killed_preparation(tmp_path):
-    """What a kill leaves is not taken for data, is built anew, and is removed after a day."""
+    """What a kill leaves is not taken for data, is built anew, and is removed after a week."""
     size = 5_000
     config_folder = tmp_path / f"learning_to_execute/addition_length_3_examples_{size}"
     code = (

@@ -238,10 +238,6 @@ def test_carries_lower_the_sum_of_digits_by_nine_each(a, b):
     assert (longest == 0) == (num_carries == 0)
 
 
-def test_input_forms():
-    assert tasks.INPUT_FORMS == ("none", "reverse", "double", "reverse_double")
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_examples_of_every_split_are_drawn(task):
     """Even of the smallest class: copy has ten texts of length 1."""

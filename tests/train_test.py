@@ -658,6 +658,33 @@ def test_two_good_epochs_running_end_the_run(scripted_run, schedule):
     assert len(run.history) == 4
 
 
+@pytest.mark.parametrize("train_source", ["prepared", "generated"])
+def test_every_epoch_level_and_seed_has_examples_of_its_own(make_run, train_source):
+    changes = {"target_length": 4, "strategy": "mix", "train_source": train_source}
+    first, second = (make_run(f"{train_source}_{seed}", seed=seed, **changes) for seed in (1, 2))
+
+    def read(run):
+        """The sums of four digits in the first batches of an epoch, in the order read."""
+        weights = [0.0, 0.0, 0.0, 1.0]
+        batches = run.batches(run.examples(), weights, "none").take(4)
+        return [
+            text
+            for inputs, _, _ in batches
+            for text in vocabulary.decode_batch(inputs["encoder_token_ids"]).numpy()
+        ]
+
+    epochs = [read(first), read(first)]
+    assert epochs[0] == epochs[1]
+    first.epoch = 1
+    for other in (read(first), read(second)):
+        assert len(other) == len(epochs[0]) == 128
+        # Of 300 stored sums some come in two epochs, in another order.
+        assert other != epochs[0]
+        assert len(set(other) & set(epochs[0])) < (80 if train_source == "prepared" else 3)
+    levels = {first.seed_of(level, "train") for level in first.curriculum.levels}
+    assert len(levels) == 4
+
+
 def test_levels_that_are_mastered_are_left_at_once(make_run):
     run = make_run("levels", strategy="naive")
     accuracies = {Difficulty(1): 0.99, Difficulty(2): 0.5}
