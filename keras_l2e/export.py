@@ -49,8 +49,14 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     Raises:
         WorkError: it cannot be written.
     """
+    import keras
     import tensorflow as tf
 
+    # With a GPU, Keras would put an operation of cuDNN's into the graph, which no CPU has.
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LSTM)]
+    settings = [layer.use_cudnn for layer in layers]
+    for layer in layers:
+        layer.use_cudnn = False
     module = make_module(config, model)
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -59,6 +65,9 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     except tf.errors.OpError as error:  # TensorFlow's word for a full disk, say.
         shutil.rmtree(temporary, ignore_errors=True)
         raise WorkError(f"{output} cannot be written: {error.message}") from None
+    finally:
+        for layer, setting in zip(layers, settings, strict=True):
+            layer.use_cudnn = setting
     (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
     (temporary / DESCRIPTION).write_text(json.dumps(describe(config), indent=1) + "\n")
     names = sorted(

@@ -101,6 +101,7 @@ class LSTM(keras.layers.LSTM):
             and self.use_bias
             and not (self.dropout or self.recurrent_dropout)
             and not (self.go_backwards or self.stateful or self.unroll)
+            and not self.zero_output_for_mask
             and self.compute_dtype == "float32"
             and not tf.config.list_logical_devices("GPU")
         )

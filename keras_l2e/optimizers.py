@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class _WholeBatch:
-    """Clips after the replicas' gradients are summed, and leaves the averages to the caller."""
+    """Clips after the replicas' gradients are summed; averages weights, and leaves it at that."""
 
     def __init__(self, *args, clip_norm: float = 0.0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -24,6 +24,18 @@ class _WholeBatch:
         gradients, variables = zip(*reduced, strict=True)
         clipped, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         return list(zip(clipped, variables, strict=True))
+
+    # At full decay from the start, the first weights, which know nothing, would long have the most
+    # say, and a curriculum that judges the average would wait for that to end. (At step 0 the
+    # average is the weights.)
+    def _update_model_variables_moving_average(self, trainable_variables):
+        if not self.use_ema:
+            return
+        steps = tf.cast(self.iterations, tf.float32)
+        decay = tf.minimum(self.ema_momentum, steps / (steps + 9))
+        averages = self._model_variables_moving_average
+        for variable, average in zip(trainable_variables, averages, strict=True):
+            average.assign(decay * average + (1 - decay) * variable)
 
     def finalize_variable_values(self, var_list):
         # Keras would overwrite the weights with their average at the end of EVERY fit, so that

@@ -15,6 +15,10 @@ from keras_l2e import __version__, command_line, files, pretrained, run_flags, r
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
+# Digits from which on long carries, which are sought among the sums drawn, are too rare: one sum in
+# a hundred has them at 20 digits, one in two thousand at 32.
+LONGEST_CARRIES = 20
+
 if __name__ == "__main__":
     run_flags.define()
 
@@ -75,9 +79,10 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
         TASKS[config.task].check(Difficulty(config.target_length, config.target_nesting))
     except ValueError as error:
         raise UsageError(f"--task={config.task}: target {error}") from None
-    if config.carry_share and config.task != "addition":
+    if config.carry_share and (config.task != "addition" or config.target_length > LONGEST_CARRIES):
         raise UsageError(
-            f"--carry_share={config.carry_share} with --task={config.task}; allowed with addition"
+            f"--carry_share={config.carry_share} with --task={config.task} of "
+            f"{config.target_length} digits; allowed with addition of up to {LONGEST_CARRIES}"
         )
     if config.first_batch_size > config.global_batch_size:
         raise UsageError(
@@ -92,7 +97,7 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
             f"--learning_rate={config.learning_rate}; allowed is --min_learning_rate="
             f"{config.min_learning_rate} or more, where plateau ends the run"
         )
-    if config.initial_model:
+    if config.initial_model and not (workdir / run_flags.NAME).exists():
         initial = run_flags.read(pretrained.find_run(config.initial_model))
         for name in run_flags.SHAPE:
             if getattr(config, name) != getattr(initial, name):

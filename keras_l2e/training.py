@@ -127,6 +127,8 @@ class Run:
         self.model.set_weights(weights)
         self.averaged.set_weights(weights)
         self.judge({})
+        # Each worker has judged by itself, and on another processor a rounding may differ.
+        self.decide(workers.share(self.strategy, self.decisions()))
         level = _name(self.curriculum.difficulty(self.state)._asdict())
         print(f"starting from the weights of {folder}, at {level}")
 
@@ -173,7 +175,7 @@ class Run:
 
     def variables(self) -> list[keras.Variable]:
         """Every variable that training changes."""
-        return [*self.model.variables, *self.model.optimizer.variables]
+        return [*self.model.trainable_variables, *self.model.optimizer.variables]
 
     def save(self) -> None:
         """Keeps all that the epochs to come depend on."""
@@ -218,7 +220,6 @@ class Run:
         while not self.is_over():
             started, before = time.monotonic(), self.num_examples()
             line = self.train_epoch()
-            # Each worker has judged by itself, and on another processor a rounding may differ.
             line, decisions = workers.share(self.strategy, [line, self.decisions()])
             self.decide(decisions)
             seconds = time.monotonic() - started

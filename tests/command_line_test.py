@@ -134,6 +134,7 @@ BAD = [
         ["--hidden_dim=8", "--initial_model=finished has 256"],
     ),
     (["train", W, "--carry_share=0.1", "--task=copy"], ["--carry_share=0.1", "addition"]),
+    (["train", W, "--carry_share=0.1", "--target_length=21"], ["of 21 digits", "up to 20"]),
     (["train", W, "--carry_share=1.1"], ["--carry_share=1.1", "1.0"]),
     (["train", W, "--sort_window=0"], ["--sort_window=0"]),
     (["train", W, "--first_batch_size=-1"], ["--first_batch_size=-1"]),

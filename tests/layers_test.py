@@ -154,7 +154,13 @@ def test_returns_what_stock_returns(settings):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"dropout": 0.5}, {"use_bias": False}, {"activation": "relu"}, {"go_backwards": True}],
+    [
+        {"dropout": 0.5},
+        {"use_bias": False},
+        {"activation": "relu"},
+        {"go_backwards": True},
+        {"zero_output_for_mask": True, "return_sequences": True},
+    ],
 )
 def test_other_cells_are_left_to_stock(settings):
     ours = layers.LSTM(3, **settings)
@@ -164,7 +170,8 @@ def test_other_cells_are_left_to_stock(settings):
     stock.build(x.shape)
     ours.build(x.shape)
     ours.set_weights(stock.get_weights())
-    np.testing.assert_allclose(ours(x), stock(x), atol=TOLERANCE)
+    mask = tf.sequence_mask([1] * x.shape[0], x.shape[1])
+    np.testing.assert_allclose(ours(x, mask=mask), stock(x, mask=mask), atol=TOLERANCE)
 
 
 def test_longer_padding_changes_nothing():

@@ -124,17 +124,47 @@ def test_many_short_fits_are_one_long_fit(two_replicas):
 def test_the_average_is_that_of_the_weights_after_each_step(two_replicas):
     model = make_model(two_replicas, "sgd", use_ema=True, ema_momentum=0.9)
     average = None
-    for epoch in range(3):
+    for epoch in range(90):
+        if epoch in (3, 80):
+            found = [v.numpy() for v in model.optimizer._model_variables_moving_average]
+            assert distance(average, found) < 1e-5
         fit(model, batches(1), epoch)
         now = weights(model)
-        # It starts at the first weights, not at 0.
-        average = (
-            now
-            if average is None
-            else [0.9 * a + 0.1 * w for a, w in zip(average, now, strict=True)]
-        )
+        # It starts at the first weights, not at 0, and forgets them soon.
+        decay = min(0.9, epoch / (epoch + 9))
+        before = average or now
+        average = [decay * a + (1 - decay) * w for a, w in zip(before, now, strict=True)]
+    # Full decay from step 81 on.
+    assert (decay, 80 / 89 < 0.9) == (0.9, True)
     found = [v.numpy() for v in model.optimizer._model_variables_moving_average]
-    assert distance(average, found) < 1e-6
+    assert distance(average, found) < 1e-5
+
+
+def test_muon_moves_as_keras_muon_does():
+    def train(make):
+        keras.utils.set_random_seed(1)
+        with ONE.scope():
+            model = models.lstm(vocabulary.SIZE, 8, 1)
+            model.compile(
+                make(),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+            )
+        before = weights(model)
+        fit(model, batches(4))
+        return before, weights(model)
+
+    before, ours = train(lambda: optimizers.Muon(0.01))
+    _, stock = train(
+        lambda: keras.optimizers.Muon(
+            0.01,
+            exclude_layers=["logits"],
+            adam_beta_2=0.99,
+            weight_decay=0,
+            adam_weight_decay=0,
+        )
+    )
+    assert distance(before, ours) > 0.1
+    assert distance(stock, ours) < 1e-3 * distance(before, ours)
 
 
 def test_muon_is_for_the_kernels_of_the_lstm():

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import h5py
 import matplotlib.image
+import numpy as np
 import pytest
 import tensorflow as tf
 from absl import flags
@@ -26,6 +27,7 @@ from keras_l2e import (
     execute,
     export,
     input_pipeline,
+    layers,
     models,
     prepared_data,
     run_flags,
@@ -303,6 +305,15 @@ def test_training_starts_from_a_network(trained, folder, make_run):
     run.train_epoch()
     for found, weight in zip(run.averaged.get_weights(), expected, strict=True):
         assert abs(found - weight).max() < 5 * run.learning_rate
+
+
+def test_a_run_goes_on_without_the_network_that_it_started_from(trained, folder):
+    config = make_config(folder / "from_gone", initial_model=str(folder / "gone"))
+    with pytest.raises(UsageError, match=r"no network .*gone"):
+        train.settle(config, folder / "from_gone")
+    (folder / "from_gone").mkdir()
+    run_flags.write(folder / "from_gone", config)
+    assert train.settle(config, folder / "from_gone").initial_model == str(folder / "gone")
 
 
 def test_other_data_are_an_error_of_one_line(trained, folder, run_command):
@@ -805,6 +816,27 @@ def test_execute_what_is_learnt_by_heart(folder, make_run):
         with pytest.raises(UsageError) as error:
             execute.execute(model_dir, text)
         assert str(error.value) == reason
+
+
+def test_an_export_where_there_is_a_gpu_answers_where_there_is_none(trained, folder, monkeypatch):
+    workdir, _ = trained
+    model, devices = models.load(workdir / "model.keras"), tf.config.list_logical_devices
+
+    def with_a_gpu(kind=None):
+        return ["GPU:0"] if kind == "GPU" else devices(kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.config, "list_logical_devices", with_a_gpu)
+        export.export(run_flags.read_finished(workdir), model, folder / "from_gpu")
+    lstms = [layer for layer in model._flatten_layers() if isinstance(layer, layers.LSTM)]
+    assert [layer.use_cudnn for layer in lstms] == ["auto"] * 2
+    programs = tf.constant(["print(1+2)", "print(34+56)"])
+    answers, expected = (
+        tf.saved_model.load(str(path)).signatures["serving_default"](program=programs)
+        for path in (folder / "from_gpu", workdir / "saved_model")
+    )
+    assert answers["output"].numpy().tolist() == expected["output"].numpy().tolist()
+    np.testing.assert_allclose(answers["probability"], expected["probability"], rtol=1e-4)
 
 
 def test_an_export_to_a_full_disk_is_an_error_of_one_line(trained, folder, monkeypatch):
