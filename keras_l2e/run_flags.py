@@ -167,8 +167,8 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     number(
         "average_decay",
         0.99,
-        "Decay of the weights' average per step; the averaged weights are validated, evaluated and "
-        "exported. 0: no average.",
+        "Decay of the weights' average per step, less in the first steps; the averaged weights are "
+        "validated, evaluated and exported. 0: no average.",
         upper=0.9999,
     )
     integer("global_batch_size", 128, "Examples of a step, over all replicas.")
