@@ -15,6 +15,8 @@ import reprlib
 import signal
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +36,8 @@ SAID = {
     r"flag --(\w+)=None: (a path is needed|Flag .* must have a value).*": r"--\1 is required",
     r"\n(--\w+ is required)": r"; \1",
 }
+# After so many looks, so many seconds apart, a signal that stopped nothing is sent again.
+STOP_LOOKS, STOP_SECONDS = 3, 1.0
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 
@@ -257,9 +261,33 @@ def _print_flag(name: str, text: str) -> None:
 
 
 def _stop(signal_number: int, frame) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # Stopping takes a moment: once is enough.
+    if _is_stopping(sys.exception()):
+        return  # It takes a moment: once is enough.
+    threading.Thread(target=_insist, args=(signal_number,), daemon=True).start()
     raise Stopped(signal_number)
+
+
+def _insist(signal_number: int) -> None:
+    """Sends the signal again if it stopped nothing.
+
+    C code that calls Python back may swallow an exception: once in some hundred stops TensorFlow
+    did so, said "SystemError: ... returned a result with an exception set" and went on.
+    """
+    main_thread, misses = threading.main_thread().ident, 0
+    while misses < STOP_LOOKS:
+        time.sleep(STOP_SECONDS)
+        handled = sys._current_exceptions().get(main_thread)
+        if isinstance(handled, tuple):  # Python 3.11: type, exception and traceback.
+            handled = handled[1]
+        misses = 0 if _is_stopping(handled) else misses + 1
+    signal.pthread_kill(main_thread, signal_number)
+
+
+def _is_stopping(handled: BaseException | None) -> bool:
+    """Whether code that runs while this exception is handled runs because of a `Stopped`."""
+    while handled and not isinstance(handled, Stopped):
+        handled = handled.__context__
+    return handled is not None
 
 
 def _fail(exit_code: int, error) -> None:

@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -372,3 +374,43 @@ def test_a_folder_that_cannot_be_made_is_found_while_working(run_command):
     process = run_command("train", "--workdir=/proc/new")
     assert process.returncode == 1
     assert re.fullmatch(r"error: .+: /proc/new\n", process.stderr), process.stderr
+
+
+STOPS = """
+import ctypes, os, signal, sys, time
+from keras_l2e import command_line
+
+def wait(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+
+def send(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+    wait(0.1)
+
+def swallowed(config):
+    ctypes.CFUNCTYPE(None)(send)()  # ctypes reports what its callbacks raise, and goes on.
+    print("it goes on", flush=True)
+    wait(60)
+
+def tidy(config):
+    try:
+        send()
+    finally:
+        send(signal.SIGINT)
+        wait(4.5)
+        print("tidied up", flush=True)
+
+command_line.run(globals()[sys.argv.pop()])
+"""
+
+
+@pytest.mark.parametrize(("kind", "said"), [("swallowed", "it goes on"), ("tidy", "tidied up")])
+def test_a_signal_stops_once_and_for_all(kind, said):
+    process = subprocess.run(
+        [sys.executable, "-c", STOPS, kind], capture_output=True, text=True, timeout=30
+    )
+    assert (process.returncode, process.stdout) == (143, f"{said}\n")
+    line = "stopped; the same command goes on from what is finished\n"
+    assert process.stderr == line if kind == "tidy" else process.stderr.endswith(line)
