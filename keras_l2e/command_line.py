@@ -36,8 +36,10 @@ SAID = {
     r"flag --(\w+)=None: (a path is needed|Flag .* must have a value).*": r"--\1 is required",
     r"\n(--\w+ is required)": r"; \1",
 }
-# After so many looks, so many seconds apart, a signal that stopped nothing is sent again.
-STOP_LOOKS, STOP_SECONDS = 3, 1.0
+# After so many looks, so many seconds apart, a signal that stopped nothing is sent again; longer
+# than what is tidied up out of sight takes (a generator that is closed waits ten seconds for its
+# children at most).
+STOP_LOOKS, STOP_SECONDS = 12, 1.0
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 

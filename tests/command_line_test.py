@@ -380,6 +380,8 @@ STOPS = """
 import ctypes, os, signal, sys, time
 from keras_l2e import command_line
 
+command_line.STOP_LOOKS = 3
+
 def wait(seconds):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
