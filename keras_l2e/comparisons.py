@@ -108,19 +108,15 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
     Raises:
         WorkError: a finished cell's files are broken.
     """
+    wanted = cells(figure, budget, rates)
+    found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
     # Names do not depend on the rates: cells whose rates are still open are missing, too.
-    wanted = cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS))
-    found = [
-        cell
-        for cell in wanted
-        if (folder / cell.name / "evaluation.json").exists()
-        and cell.flags["learning_rate"] is not None
-    ]
+    names = [cell.name for cell in cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS, 0.0))]
     return {
         "figure": figure,
         "budget": budget,
         "num_training_examples": wanted[0].num_examples,
-        "missing": [cell.name for cell in wanted if cell not in found],
+        "missing": [name for name in names if name not in {cell.name for cell in found}],
         "learning_rates": rates or {},
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }

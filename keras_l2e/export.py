@@ -10,10 +10,12 @@ candidates. Text it cannot read (empty, unknown characters, longer than any prog
 difficulties) gives output "" and probability 0, and touches no other row.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,25 +51,18 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     Raises:
         WorkError: it cannot be written.
     """
-    import keras
     import tensorflow as tf
 
-    # With a GPU, Keras would put an operation of cuDNN's into the graph, which no CPU has.
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LSTM)]
-    settings = [layer.use_cudnn for layer in layers]
-    for layer in layers:
-        layer.use_cudnn = False
     module = make_module(config, model)
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.serve})
+        with _without_cudnn(model):
+            signatures = {"serving_default": module.serve}
+            tf.saved_model.save(module, str(temporary), signatures=signatures)
     except tf.errors.OpError as error:  # TensorFlow's word for a full disk, say.
         shutil.rmtree(temporary, ignore_errors=True)
         raise WorkError(f"{output} cannot be written: {error.message}") from None
-    finally:
-        for layer, setting in zip(layers, settings, strict=True):
-            layer.use_cudnn = setting
     (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
     (temporary / DESCRIPTION).write_text(json.dumps(describe(config), indent=1) + "\n")
     names = sorted(
@@ -78,6 +73,22 @@ def export(config: SimpleNamespace, model, output: Path) -> None:
     if output.exists():
         shutil.rmtree(output)
     os.replace(temporary, output)
+
+
+@contextlib.contextmanager
+def _without_cudnn(model) -> Iterator[None]:
+    """With a GPU, Keras would put an operation of cuDNN's into the graph, which no CPU has."""
+    import keras
+
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.LSTM)]
+    settings = [layer.use_cudnn for layer in layers]
+    for layer in layers:
+        layer.use_cudnn = False
+    try:
+        yield
+    finally:
+        for layer, setting in zip(layers, settings, strict=True):
+            layer.use_cudnn = setting
 
 
 def describe(config: SimpleNamespace) -> dict:

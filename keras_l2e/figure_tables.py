@@ -229,14 +229,14 @@ def _mastery_table(result: dict) -> str:
             for cell in shown(result)
             if (cell["optimizer"], cell["strategy"]) == (optimizer, strategy)
         ]
-        if lengths and same:
+        if same:
             row = [optimizer, strategy]
             for length in lengths:
                 numbers = [seen.get(length) for seen in same]
                 row.append(" / ".join("never" if n is None else f"{n:,}" for n in numbers))
             rows.append(row)
     header = ["optimizer", "strategy", *(f"{length} digits" for length in lengths)]
-    return report.format_markdown(header, rows) if rows else ""
+    return report.format_markdown(header, rows) if lengths and rows else ""
 
 
 def _kind_name(result: dict) -> str:

@@ -29,8 +29,6 @@ MARKS = {
     "mix": ("#56B4E9", "D"),
     "combined": ("#009E73", "o"),
 }
-
-
 # Rates of fewer test examples are drawn as uncertain.
 FEW_EXAMPLES = 200
 
@@ -250,15 +248,12 @@ def _lengths_line(axes, result: dict, metric: str, strategy: str, form: str, tar
     x, y = list(lengths), [mean(found) for found in lengths.values()]
     low = [min(m.rate for m in found) for found in lengths.values()]
     high = [max(m.rate for m in found) for found in lengths.values()]
-    few = [min(m.num_examples for m in found) < FEW_EXAMPLES for found in lengths.values()]
+    few = [i for i in lengths if min(m.num_examples for m in lengths[i]) < FEW_EXAMPLES]
     colour, mark = MARKS[strategy]
+    shape = {"color": colour, "marker": mark, "markersize": 2.5}
     axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(x, y, color=colour, linewidth=1)
-    for is_few in (False, True):
-        where = [i for i, value in enumerate(few) if value == is_few]
-        shape = {"linestyle": "", "marker": mark, "markersize": 2.5, "color": colour}
-        fill = "white" if is_few else colour
-        axes.plot([x[i] for i in where], [y[i] for i in where], markerfacecolor=fill, **shape)
+    axes.plot(x, y, linewidth=1, **shape)
+    axes.plot(few, [mean(lengths[i]) for i in few], linestyle="", mfc="white", **shape)
 
 
 def _optimizers(result: dict) -> Figure:

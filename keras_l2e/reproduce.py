@@ -120,10 +120,10 @@ class Job:
         """
         try:
             os.replace(self.log, self.claim.path / "run/log.txt")
-            self.claim.finish("run")
         except FileNotFoundError:
-            self.claim.beat()  # Taken over meanwhile?
+            self.claim.beat()  # Perhaps it was taken over just now.
             raise
+        self.claim.finish("run")
 
     def error(self) -> str:
         """What the run's log says of its failure."""
@@ -352,17 +352,19 @@ def check_flags(folder: Path, wanted: list[Cell]) -> None:
     """Raises UsageError if a cell in the folder is to be run, or was run, with other flags."""
     for cell in wanted:
         path, run = flagfile(folder, cell), folder / cell.name / run_flags.NAME
-        flags_of_run = set(run.read_text("utf-8").splitlines()) if run.exists() else None
         if path.exists() and path.read_text("utf-8") != cell.flagfile():
-            wrong = path
-        elif flags_of_run is not None and not flags_of_run.issuperset(cell.flagfile().splitlines()):
-            wrong = run
-        else:
-            continue
-        raise UsageError(
-            f"{wrong} holds other flags than these: another --budget, or another version of the "
-            "package; take another --workdir"
-        )
+            raise _other_flags(path)
+        # This one holds the flags that were left at their defaults as well.
+        given = set(cell.flagfile().splitlines())
+        if run.exists() and not given <= set(run.read_text("utf-8").splitlines()):
+            raise _other_flags(run)
+
+
+def _other_flags(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} holds other flags than these: another --budget, or another version of the "
+        "package; take another --workdir"
+    )
 
 
 def flagfile(folder: Path, cell: Cell) -> Path:

@@ -127,7 +127,6 @@ class Run:
         self.model.set_weights(weights)
         self.averaged.set_weights(weights)
         self.judge({})
-        # Each worker has judged by itself, and on another processor a rounding may differ.
         self.decide(workers.share(self.strategy, self.decisions()))
         level = _name(self.curriculum.difficulty(self.state)._asdict())
         print(f"starting from the weights of {folder}, at {level}")
@@ -210,7 +209,11 @@ class Run:
         return {"curriculum": self.state, "learning_rate": self.learning_rate}
 
     def decide(self, decisions: dict) -> None:
-        """Takes over what `decisions` gave."""
+        """Takes over what `decisions` gave.
+
+        Of several workers the chief's: each has judged by itself, and on another processor a
+        rounding may differ.
+        """
         level, accuracies = decisions["curriculum"]
         self.state = curriculum.State(level, tuple(accuracies))
         self.learning_rate = decisions["learning_rate"]

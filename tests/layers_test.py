@@ -170,8 +170,8 @@ def test_other_cells_are_left_to_stock(settings):
     stock.build(x.shape)
     ours.build(x.shape)
     ours.set_weights(stock.get_weights())
-    mask = tf.sequence_mask([1] * x.shape[0], x.shape[1])
-    np.testing.assert_allclose(ours(x, mask=mask), stock(x, mask=mask), atol=TOLERANCE)
+    for mask in (None, tf.sequence_mask([1] * x.shape[0], x.shape[1])):
+        np.testing.assert_allclose(ours(x, mask=mask), stock(x, mask=mask), atol=TOLERANCE)
 
 
 def test_longer_padding_changes_nothing():
