@@ -17,9 +17,6 @@ from typing import NamedTuple
 
 from keras_l2e.tasks import Difficulty
 
-# Evaluations without progress after which a level is left although it is not mastered (the released
-# code of the paper compares with the accuracy five evaluations earlier).
-PATIENCE = 5
 # Of the strategy `review`.
 REVIEW_AT_TARGET = 0.5
 
@@ -46,13 +43,16 @@ class Curriculum:
         mix_share: the share of examples that `combined` takes from `mix`, and `review` from the
             levels so far. The paper gives no ratio; its released code draws one example in five.
         advance_threshold: token accuracy above which a level counts as mastered (paper: 0.95).
-        min_progress: token accuracy gained over five evaluations that counts as progress.
+        patience: evaluations without progress after which a level is left although it is not
+            mastered (the released code of the paper compares with five evaluations earlier).
+        min_progress: token accuracy gained over so many evaluations that counts as progress.
     """
 
     strategy: str
     levels: Sequence[Difficulty]
     mix_share: float = 0.2
     advance_threshold: float = 0.95
+    patience: int = 5
     min_progress: float = 0.02
 
     def start(self) -> State:
@@ -75,7 +75,8 @@ class Curriculum:
         """The state after an evaluation with this token accuracy at the current difficulty.
 
         Goes one level on if the accuracy is above the threshold, or if it has not grown by
-        `min_progress` over the last five evaluations, so that no level holds the run up for ever.
+        `min_progress` over the last `patience` evaluations, so that no level holds the run up for
+        ever.
         """
         accuracies = (*state.accuracies, accuracy)
         if self.at_target(state):
@@ -85,9 +86,9 @@ class Curriculum:
         return State(state.level, accuracies)
 
     def _stands_still(self, accuracies: Sequence[float]) -> bool:
-        if len(accuracies) <= PATIENCE:
+        if len(accuracies) <= self.patience:
             return False
-        recent, before = accuracies[-PATIENCE:], accuracies[:-PATIENCE]
+        recent, before = accuracies[-self.patience :], accuracies[: -self.patience]
         return max(recent) < max(before) + self.min_progress
 
 

@@ -125,11 +125,16 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     number(
         "advance_threshold",
         0.95,
-        "A difficulty is left when its validation token accuracy is above this, or when five "
-        "epochs have not raised it by 0.02, so that none holds the run up for ever.",
+        "A difficulty is left when its validation token accuracy is above this, or when learning "
+        "stands still (--patience).",
         upper=1.0,
     )
-
+    integer(
+        "patience",
+        5,
+        "Epochs which, when they have not raised a difficulty's validation token accuracy by 0.02, "
+        "end it although it is not mastered, so that none holds the run up for ever.",
+    )
     number(
         "carry_share",
         0.0,

@@ -73,6 +73,7 @@ class Run:
             grid(Difficulty(config.target_length, config.target_nesting)),
             config.mix_share,
             config.advance_threshold,
+            config.patience,
         )
         self.target = self.curriculum.levels[-1]
         self.data = {

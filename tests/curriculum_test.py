@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e.curriculum import CLIMBING, PATIENCE, STRATEGIES, Curriculum, State
+from keras_l2e.curriculum import CLIMBING, STRATEGIES, Curriculum, State
 from keras_l2e.tasks import Difficulty, grid
 
 FIVE = grid(Difficulty(5))
@@ -175,29 +175,34 @@ def test_a_level_is_left_after_five_evaluations_without_progress(accuracies, cou
     assert evaluations_at_the_first_level(curriculum, accuracies) == count
 
 
-def most_evaluations(threshold, min_progress):
-    """After the first, every five evaluations must raise the best accuracy by `min_progress`.
+def most_evaluations(threshold, patience):
+    """After the first, every `patience` evaluations must raise the best accuracy by STEP.
 
-    It starts at 0 or above and must not pass the threshold, so it rises threshold / min_progress
-    times at most; the five evaluations after that are in vain.
+    It starts at 0 or above and must not pass the threshold, so it rises threshold / STEP times at
+    most; the `patience` evaluations after that are in vain.
     """
-    return 1 + PATIENCE * (math.floor(threshold / min_progress) + 1)
+    return 1 + patience * (math.floor(threshold / STEP) + 1)
 
 
-@given(st.data())
-def test_no_level_holds_a_run_up_for_ever(data):
-    threshold = 0.75
-    most = most_evaluations(threshold, STEP)
+def patient(threshold, patience):
+    return Curriculum("naive", FIVE, 0.2, threshold, patience, min_progress=STEP)
+
+
+@given(st.data(), st.integers(1, 12))
+def test_no_level_holds_a_run_up_for_ever(data, patience):
+    most = most_evaluations(0.75, patience)
     accuracies = data.draw(st.lists(st.floats(0, 1), min_size=most, max_size=most))
-    curriculum = Curriculum("naive", FIVE, advance_threshold=threshold, min_progress=STEP)
+    curriculum = patient(0.75, patience)
     assert evaluations_at_the_first_level(curriculum, accuracies) <= most
 
 
-def test_the_slowest_learner_takes_as_long_as_that():
+@pytest.mark.parametrize("patience", [1, 5, 12])
+def test_the_slowest_learner_takes_as_long_as_that(patience):
     """Just enough progress, as late as can be, up to just the threshold."""
-    accuracies = (min(STEP * (i // PATIENCE), 0.75) for i in itertools.count())
-    curriculum = Curriculum("naive", FIVE, advance_threshold=0.75, min_progress=STEP)
-    assert evaluations_at_the_first_level(curriculum, accuracies) == most_evaluations(0.75, STEP)
+    accuracies = (min(STEP * (i // patience), 0.75) for i in itertools.count())
+    curriculum = patient(0.75, patience)
+    most = most_evaluations(0.75, patience)
+    assert evaluations_at_the_first_level(curriculum, accuracies) == most
 
 
 @given(st.lists(st.floats(0, 1), max_size=100))
