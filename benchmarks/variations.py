@@ -39,7 +39,7 @@ def read_recipe(flagfile: str) -> dict:
 def run(wanted: list[Cell], folder: Path, data_dir: str) -> None:
     """Trains what is missing of the cells."""
     folder.mkdir(parents=True, exist_ok=True)
-    reproduce.check_flagfiles(folder, wanted)
+    reproduce.check_flags(folder, wanted)
     config = SimpleNamespace(
         data_dir=data_dir, dead_after=120.0, num_replicas=0, cells_at_once=runtime.num_cores()
     )

@@ -13,10 +13,11 @@ optimizer) and all else is equal, the number of training examples included.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from keras_l2e.tasks import INPUT_FORMS
+
 FIGURES = ("addition", "programs", "memorization", "optimizers")
 # The paper's; `review` and `frontier` are ours and no part of its figures.
 STRATEGIES = ("baseline", "naive", "mix", "combined")
-FORMS = ("none", "reverse", "double", "reverse_double")
 OPTIMIZERS = ("sgd", "adam", "muon")
 
 # What belongs to an optimizer besides its rate. The paper's rate, its loss (summed over time) and
@@ -68,7 +69,7 @@ class Budget:
         memorization_length, optimizers_length: the one target of these figures.
         repeated_programs, repeated_forms: targets and input forms that the other seeds are run for
             as well, so that the seeds' spread is known in figures of one run a cell.
-        learning_rates: three for each optimizer to choose from.
+        learning_rates: for each optimizer, those to choose from.
     """
 
     flags: dict
@@ -80,7 +81,7 @@ class Budget:
     learning_rates: dict[str, tuple[float, ...]]
     figure_flags: dict[str, dict] = field(default_factory=dict)
     strategies: tuple[str, ...] = STRATEGIES
-    forms: tuple[str, ...] = FORMS
+    forms: tuple[str, ...] = INPUT_FORMS
     seeds: tuple[int, ...] = (1, 2)
     repeated_programs: tuple[tuple[int, int], ...] = ()
     repeated_forms: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ KEPT = 2
 
 def save(folder: Path, epoch: int, variables: Sequence[keras.Variable], state: dict) -> None:
     """Writes the checkpoint of a finished epoch and removes those no longer needed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # Not its parent: if that was taken away, so was the run.
     arrays = {_key(i, variable): variable.numpy() for i, variable in enumerate(variables)}
     arrays["state"] = np.array(json.dumps(state))
     write_atomically(folder / f"epoch_{epoch:05}.npz", lambda path: np.savez(path, **arrays))

@@ -7,14 +7,14 @@ Cells that are missing are left out. Two numbers are called different only where
 so:
 
     >>> a, b = [Measured(0.90, 5000), Measured(0.94, 5000)], [Measured(0.80, 5000)]
-    >>> difference(a, b, spread=0.03)
-    Difference(value=0.12, noise=0.04, real=True)
-    >>> difference(b, a[:1], spread=0.2).real, difference(b, a[:1], spread=None).real
-    (False, False)
+    >>> difference(a, b, Spread(largest=0.04, deviation=0.02, degrees=4))
+    Difference(value=0.12, margin=0.069304, significant=True)
+    >>> difference(a, b, Spread(largest=0.2, deviation=0.02, degrees=4)).significant
+    False
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,10 @@ METRICS = {
     "exact_match": "exact_match (free-running)",
 }
 RATES = ("token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program")
-# What an evaluation tells kinds of programs apart by: its key and the name in each entry.
-KINDS = {"by_operation": "operation", "by_carry_chain": "carry_chain"}
 # Token accuracy above which a difficulty counts as mastered (the paper's, see `curriculum`).
 MASTERED = 0.95
+# Student's t for 1, 2, 3... degrees of freedom, two-sided, 95%.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class Measured(NamedTuple):
@@ -40,42 +40,78 @@ class Measured(NamedTuple):
     num_examples: int
 
 
+class Spread(NamedTuple):
+    """How far rates of cells that are equal but for their seeds lie apart.
+
+    Attributes:
+        largest: the largest rate of such cells minus their smallest.
+        deviation: the standard deviation, pooled over all sets of such cells.
+        degrees: its degrees of freedom: cells beyond the first of each set.
+    """
+
+    largest: float
+    deviation: float
+    degrees: int
+
+
 class Difference(NamedTuple):
     """How far two sets of cells are apart.
 
     Attributes:
         value: mean of the first set - mean of the second.
-        noise: the larger of the seeds' spread and of the test set's sampling error (95%). Two seeds
-            are few: of equal pairs of two seeds each, about one in five lies further apart.
-        real: whether the difference is larger than the noise, and the seeds' spread known.
+        margin: what chance may make of no difference: see `difference`.
+        significant: whether the value is larger than the margin, and the seeds' spread known.
     """
 
     value: float
-    noise: float
-    real: bool
+    margin: float
+    significant: bool
 
 
 def difference(
-    first: Sequence[Measured], second: Sequence[Measured], spread: float | None
+    first: Sequence[Measured], second: Sequence[Measured], spread: Spread | None = None
 ) -> Difference:
     """Compares two sets of cells that are equal but for their seeds.
 
+    The margin is the 95% margin of error, from the seeds (Student's t) and from the choice of test
+    examples (normal), and no less than the range of either set; a set of one cell has the largest
+    range seen.
+
     Args:
         first, second: one entry a seed, at least one.
-        spread: the seeds' spread seen elsewhere in the figure, for a set of one seed; a set of
-            several has its own, the largest minus the smallest rate. None if it was not measured.
+        spread: of all cells of their kind; by default of these two sets. Where neither has several
+            seeds, it is unknown and nothing is significant.
     """
-    spreads = [
-        max(m.rate for m in measured) - min(m.rate for m in measured)
-        if len(measured) > 1
-        else spread
-        for measured in (first, second)
-    ]
-    variance = sum(_variance(measured) for measured in (first, second))
-    noise = max(1.96 * math.sqrt(variance), *(s for s in spreads if s is not None), 0.0)
+    spread = spread or spread_of([first, second])
     value = mean(first) - mean(second)
-    real = abs(value) > noise and None not in spreads
-    return Difference(round(value, 6), round(noise, 6), real)
+    margin = 1.96 * math.sqrt(sum(_variance(measured) for measured in (first, second)))
+    if spread:
+        sets = math.sqrt(1 / len(first) + 1 / len(second))
+        margin = math.hypot(margin, _student(spread.degrees) * spread.deviation * sets)
+        for measured in (first, second):
+            margin = max(margin, _range(measured) if len(measured) > 1 else spread.largest)
+    significant = spread is not None and abs(value) > margin
+    return Difference(round(value, 6), round(margin, 6), significant)
+
+
+def spread_of(sets: Iterable[Sequence[Measured]]) -> Spread | None:
+    """The spread of seeds within sets of cells; None if no set has several."""
+    several = [measured for measured in sets if len(measured) > 1]
+    if not several:
+        return None
+    degrees = sum(len(measured) - 1 for measured in several)
+    squares = sum((m.rate - mean(measured)) ** 2 for measured in several for m in measured)
+    largest = max(_range(measured) for measured in several)
+    return Spread(largest, math.sqrt(squares / degrees), degrees)
+
+
+def _range(measured: Sequence[Measured]) -> float:
+    return max(m.rate for m in measured) - min(m.rate for m in measured)
+
+
+def _student(degrees: int) -> float:
+    """Student's t that 5% exceed in absolute value; from ten degrees on that of ten."""
+    return T_95[min(degrees, len(T_95)) - 1]
 
 
 def _variance(measured: Sequence[Measured]) -> float:
@@ -110,8 +146,13 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
     """
     wanted = cells(figure, budget, rates)
     found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
-    # Names do not depend on the rates: cells whose rates are still open are missing, too.
-    names = [cell.name for cell in cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS, 0.0))]
+    # Names do not depend on the rates: cells whose rates are still open are missing, too. A rate
+    # that was tried and is not there once rates are chosen has diverged, which is a result.
+    names = [
+        cell.name
+        for cell in cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS, 0.0))
+        if not (cell.choosing and rates)
+    ]
     return {
         "figure": figure,
         "budget": budget,
@@ -120,15 +161,6 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
         "learning_rates": rates or {},
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }
-
-
-def read(path: Path) -> dict:
-    """The content of a FIGURE.json.
-
-    Raises:
-        ValueError: names the file that is broken.
-    """
-    return report.read_evaluation(path)
 
 
 def _read(cell: Cell, folder: Path) -> dict:
@@ -166,7 +198,7 @@ def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
     target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
     return [
         {"kind": str(entry[name]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for breakdown, name in KINDS.items()
+        for breakdown, (name, _) in report.BREAKDOWNS.items()
         for entry in evaluation.get(breakdown, [])
         if (entry["length"], entry["nesting"]) == target
     ]
@@ -244,15 +276,13 @@ def places(result: dict) -> dict[str, dict]:
     return found
 
 
-def seeds_spread(result: dict, metric: str) -> float | None:
-    """The largest spread of seeds in the figure; None if no cell was run for two."""
-    spreads = []
-    for settings in places(result).values():
-        for strategy in strategies(result):
-            rates = [m.rate for m in measured(result, metric, strategy=strategy, **settings)]
-            if len(rates) > 1:
-                spreads.append(max(rates) - min(rates))
-    return max(spreads, default=None)
+def seeds_spread(result: dict, metric: str) -> Spread | None:
+    """The spread of seeds in the figure; None if no cell was run for two."""
+    return spread_of(
+        measured(result, metric, strategy=strategy, **settings)
+        for settings in places(result).values()
+        for strategy in strategies(result)
+    )
 
 
 def compare(result: dict, metric: str, first: dict, second: dict) -> Difference | None:

@@ -36,9 +36,6 @@ if __name__ == "__main__":
     command_line.define_path(
         "data_dir", None, "Folder of prepared data; the run's own by default.", optional=True
     )
-    flags.DEFINE_integer(
-        "seed", None, "Seed of the samples shown; the run's own by default.", lower_bound=0
-    )
 
 # Digits, the minus sign and EOS: what an output position can hold.
 OUTPUT_SYMBOLS = {"program": 12, "addition": 11, "copy": 11}
@@ -260,8 +257,6 @@ def main(config: SimpleNamespace) -> None:
         command_line.check_folder("output", output.parent)
     if config.data_dir is not None:
         run.data_dir = config.data_dir
-    if config.seed is not None:
-        run.seed = config.seed
     command_line.check_folder("data_dir", run.data_dir)
     runtime.load_tensorflow(run.onednn)
     # As in training, so that the sums come out the same; the model itself stays on one device.

@@ -136,6 +136,8 @@ def _find_model(place: str) -> Path:
     for candidate in (path / "saved_model", path):
         if (candidate / export.DESCRIPTION).is_file():
             return candidate
+    if (path / "model.keras").is_file():
+        return path
     if place in pretrained.names():
         return pretrained.find(place)
     raise UsageError(

@@ -6,9 +6,10 @@ text = format_markdown(comparisons.collect("addition", "cpu", Path("W/addition")
 import csv
 import io
 import itertools
+from collections.abc import Sequence
 
 from keras_l2e import report
-from keras_l2e.cells import OPTIMIZERS
+from keras_l2e.cells import BUDGETS, OPTIMIZERS
 from keras_l2e.comparisons import (
     METRICS,
     RATES,
@@ -97,18 +98,21 @@ def _preface(result: dict) -> str:
     lines = [
         f"Every cell was trained on {at_most}{result['num_training_examples']:,} examples and "
         "tested on held-out ones at its target. Where there are two seeds, both are given.",
-        "A difference is called one (**bold**) only where it is larger than the seeds' spread and "
-        "the test set's sampling error (95%); else it stands in brackets.",
+        "A difference is called one (**bold**) only where it is larger than the 95% margin of "
+        "error, which counts seeds and the choice of the test set, and than the range of either "
+        "cell's seeds (for a cell run once, the figure's largest); else it stands in brackets.",
     ]
     for metric in METRICS:
         spread = seeds_spread(result, metric)
-        said = "not measured" if spread is None else report.format_rate(spread, 3)
-        lines.append(f"Largest spread of seeds in {metric}: {said}.")
-    lines.append(
-        "It counts wherever a cell was run once; where it was not measured, nothing is called a "
-        "difference. Two seeds are few: of equal pairs of two seeds each, about one in five lies "
-        "further apart than their spread."
-    )
+        if spread is None:
+            lines.append(f"No cell has two seeds, so no difference in {metric} is called one.")
+        else:
+            largest, deviation = (report.format_rate(rate, 3) for rate in spread[:2])
+            lines.append(
+                f"Seeds in {metric}: largest range {largest}, standard deviation {deviation} "
+                f"({spread.degrees} degrees of freedom)."
+            )
+    lines.append("Of equal pairs about one in twenty is called different by chance.")
     lines += _stopped_on_the_way(result)
     if result["missing"]:
         lines.append(f"{len(result['missing'])} cells are missing.")
@@ -170,8 +174,8 @@ def _count(found: list[Difference | None]) -> str:
     '2 / 1 / 0'
     """
     compared = [difference for difference in found if difference]
-    better = sum(difference.real and difference.value > 0 for difference in compared)
-    worse = sum(difference.real and difference.value < 0 for difference in compared)
+    better = sum(difference.significant and difference.value > 0 for difference in compared)
+    worse = sum(difference.significant and difference.value < 0 for difference in compared)
     return f"{better} / {len(compared) - better - worse} / {worse}"
 
 
@@ -192,32 +196,35 @@ def _other_differences_table(result: dict, metric: str) -> str:
 def _format_difference(found: Difference | None) -> str:
     if found is None:
         return ""
-    return f"**{found.value:+.3f}**" if found.real else f"({found.value:+.3f})"
+    return f"**{found.value:+.3f}**" if found.significant else f"({found.value:+.3f})"
 
 
 def _learning_rates_table(result: dict) -> str:
+    """How each learning rate fared that was tried."""
+    trials = {
+        (cell["optimizer"], cell["learning_rate"]): cell["target_validation"]
+        for cell in result["cells"]
+        if cell["choosing"]
+    }
     rows = []
-    for cell in result["cells"]:
-        if cell["choosing"]:
-            chosen = result["learning_rates"].get(cell["optimizer"]) == cell["learning_rate"]
-            score = cell["target_validation"]
-            rates = (report.format_rate(score[metric] or 0.0, 3) for metric in METRICS)
-            rate = f"{cell['learning_rate']:g}"
-            note = f"chosen{_edge(result, cell)}" if chosen else ""
-            rows.append([cell["optimizer"], rate, *rates, note])
+    for optimizer, rates in BUDGETS[result["budget"]].learning_rates.items() if trials else ():
+        chosen = result["learning_rates"].get(optimizer)
+        for rate in rates:
+            score = trials.get((optimizer, rate))
+            if score:
+                found = [report.format_rate(score[metric] or 0.0, 3) for metric in METRICS]
+            else:
+                found = ["diverged" if result["learning_rates"] else ""] * len(METRICS)
+            note = f"chosen{_edge(rates, rate)}" if rate == chosen else ""
+            rows.append([optimizer, f"{rate:g}", *found, note])
     header = ["optimizer", "learning rate", *(f"validation {metric}" for metric in METRICS), ""]
     return report.format_markdown(header, rows) if rows else ""
 
 
-def _edge(result: dict, chosen: dict) -> str:
+def _edge(tried: Sequence[float], chosen: float) -> str:
     """Says if a chosen rate is the lowest or highest tried, where a better one may lie beyond."""
-    tried = {
-        cell["learning_rate"]
-        for cell in result["cells"]
-        if cell["choosing"] and cell["optimizer"] == chosen["optimizer"]
-    }
     edges = {min(tried): ", the lowest tried", max(tried): ", the highest tried"}
-    return edges.get(chosen["learning_rate"], "") if len(tried) > 1 else ""
+    return edges.get(chosen, "") if len(tried) > 1 else ""
 
 
 def _mastery_table(result: dict) -> str:

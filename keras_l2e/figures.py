@@ -182,7 +182,7 @@ def _heat_map(axes, result, metric, lengths, nestings, strategy, reference):
                 continue
             grid[y][x] = found.value
             text = f"{found.value:+.2f}".replace("0.", ".")
-            text = text if found.real else f"({text})"
+            text = text if found.significant else f"({text})"
             ink = "white" if abs(found.value) > 0.27 else "0.1"
             report.write_near(axes, x + 0.5, y + 0.5, text, size, 0, va="center", color=ink)
             continue

@@ -7,11 +7,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# How the names of files begin that are being written.
+UNFINISHED = ".tmp."
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary_path)`, then puts that file in place: whole or not at all."""
     # A name of its own, for two may write the same file at a time; the suffix says how to write.
-    temporary = path.with_name(f".tmp.{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         with _named_in_errors(path):
             write(temporary)
@@ -24,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what writers that were killed have left, where nobody else may be writing."""
-    for path in folder.glob(".tmp.*"):
+    for path in folder.glob(f"{UNFINISHED}*"):
         path.unlink()
 
 
@@ -54,6 +57,6 @@ def write_json_lines(path: Path, values: list[dict]) -> None:
 
 
 def append_json_line(path: Path, value: dict) -> None:
-    """Adds a JSON object as a line; of a log that nothing is read from, so not atomically."""
-    with _named_in_errors(path), open(path, "a") as file:
+    """Adds a JSON object as a line, not atomically: a kill can leave half of it."""
+    with _named_in_errors(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(value) + "\n")

@@ -32,9 +32,6 @@ class EmbeddingTable(keras.layers.Embedding):
     def compute_output_shape(self, input_shape):
         return (self.input_dim, self.output_dim)
 
-    def compute_mask(self, inputs, mask=None):
-        return None
-
 
 @keras.saving.register_keras_serializable("keras_l2e")
 class LSTM(keras.layers.LSTM):

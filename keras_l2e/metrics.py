@@ -3,8 +3,7 @@
     >>> free_token_accuracy(["123"], ["1234"])
     0.75
 
-Every function returns one number for a list of at least one example; the breakdowns are numbers of
-parts of that list.
+Every function returns one number for a list of at least one example.
 """
 
 from collections.abc import Sequence

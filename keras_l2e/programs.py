@@ -182,6 +182,9 @@ def count_operations(program: str, nesting: int) -> Counter:
 def difficulty_of(program: str) -> tuple[int, int] | None:
     """The least (length, nesting) whose numbers and operations a program's text has.
 
+    Small factors and numbers of rounds count as literals; that they are at most four times the
+    length is not looked at.
+
     None if its sums and products do not stand in parentheses of their own, as the class has them.
 
     >>> difficulty_of("print(((8827+100)-12))")

@@ -96,6 +96,7 @@ class Job:
         # Several processes share a GPU only if none takes all of its memory.
         environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} | os.environ
         with open(self.log, "a") as log:
+            self.log_start = log.tell()  # Behind what earlier attempts wrote.
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
             )
@@ -127,7 +128,7 @@ class Job:
 
     def error(self) -> str:
         """What the run's log says of its failure."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.log.read_bytes()[self.log_start :].decode(errors="replace").splitlines()
         errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
         return errors[-1].removeprefix("error: ") if errors else "it left no log"
 
@@ -210,7 +211,7 @@ class Runner:
         killed = exit_code < 0 or exit_code in (130, 143)
         if killed:
             self.kills[name] = self.kills.get(name, 0) + 1
-        if not killed or self.kills[name] == MOST_KILLS:
+        if not killed or self.kills[name] >= MOST_KILLS:
             reason = f"stopped {MOST_KILLS} times" if killed else job.error()
             write_text(failure(self.folder, name), reason)
             print(f"{name}: failed: {reason}; {self.progress(wanted)}", flush=True)
@@ -330,7 +331,7 @@ def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
             print(f"replacing {path}")
     for path in figures.write(result, output):
         print(path)
-    if output / config.figure != folder:
+    if (output / config.figure).resolve() != folder.resolve():
         kept = [f"{cell['name']}/{name}" for cell in result["cells"] for name in KEPT]
         for name in [*kept, RATES]:
             if (folder / name).exists():

@@ -64,7 +64,7 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     integer(
         "seed",
         1,
-        "Seed of the first weights and of the order of examples.",
+        "Seed of the first weights, of the order of stored examples, and of freshly drawn ones.",
         lower=0,
         upper=2**32 - 1,  # Of NumPy, which Keras seeds too.
     )
@@ -96,10 +96,19 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     integer(
         "examples_per_difficulty",
         EXAMPLES_PER_DIFFICULTY,
-        "Stored training examples of each difficulty.",
+        "Stored training examples of each difficulty. Whatever the --train_source, at most so many "
+        "are held out for validation (never more than 2,000) and for test (10,000).",
     )
-    integer("validation_examples", 1_000, "Validation examples read at a difficulty, at most.")
-    integer("test_examples", 10_000, "Test examples read at a difficulty, at most.")
+    integer(
+        "validation_examples",
+        1_000,
+        "Validation examples read at a difficulty, at most (2,000 are stored).",
+    )
+    integer(
+        "test_examples",
+        10_000,
+        "Test examples read at a difficulty, at most (10,000 are stored).",
+    )
     boolean(
         "validate_all_levels",
         False,
@@ -126,7 +135,8 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "advance_threshold",
         0.95,
         "A difficulty is left when its validation token accuracy is above this, or when learning "
-        "stands still (--patience).",
+        "stands still (--patience). Difficulties with too few examples to hold out are judged by "
+        "training ones.",
         upper=1.0,
     )
     integer(

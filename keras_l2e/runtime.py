@@ -78,8 +78,11 @@ def num_gpus() -> int:
 
 
 def num_devices() -> int:
-    """How many replicas this machine can hold: one on each GPU, or else on each CPU core."""
-    return num_gpus() or num_cores()
+    """How many replicas this machine can hold: one on each GPU, or else on each CPU core.
+
+    Two at the least, if slowly: a run of two, the default, must go on where there is one core.
+    """
+    return num_gpus() or max(2, num_cores())
 
 
 def default_num_replicas() -> int:

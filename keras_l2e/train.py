@@ -113,7 +113,9 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
         if config.onednn == "auto":
             settled.onednn = earlier.onednn
         run_flags.check_same(settled, earlier)
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(
+        not path.name.startswith(files.UNFINISHED) for path in workdir.iterdir()
+    ):
         raise UsageError(f"--workdir={workdir} holds other files; name a new or empty folder")
     elif config.onednn == "auto":
         settled.onednn = runtime.default_onednn()
@@ -158,6 +160,8 @@ def finish(run) -> None:
     """
     from keras_l2e import evaluate, export, report
 
+    # Again, for a run that was killed between its last checkpoint and the history of that epoch.
+    files.write_json_lines(run.workdir / "history.jsonl", run.history)
     files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
     export.export(run.config, run.averaged, run.workdir / "saved_model")
     report.plot_learning_curve(run.history, run.workdir / "learning_curve.png")

@@ -339,7 +339,7 @@ class Run:
         batches = input_pipeline.distribute(
             lambda: self.batches(examples, weights, self.config.input_form), self.strategy
         )
-        with workers.losses_as_errors():
+        with workers.lost_worker_as_error():
             return self.model.fit(
                 batches,
                 initial_epoch=self.epoch,
@@ -416,8 +416,7 @@ class Run:
         if config.carry_share:
             drawn_from += sources("long_carries", has_long_carry)
             share = 0.0 if self.curriculum.at_target(self.state) else config.carry_share
-            parts = ((1 - share, weights), (share, weights))
-            weights = [share * weight for share, weights in parts for weight in weights]
+            weights = [(1 - share) * w for w in weights] + [share * w for w in weights]
         return input_pipeline.training_batches(
             drawn_from,
             weights,

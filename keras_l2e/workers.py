@@ -90,13 +90,13 @@ def share(strategy, value):
     import tensorflow as tf
 
     codes = list(json.dumps(value).encode()) if is_chief() else []
-    with losses_as_errors():
+    with lost_worker_as_error():
         gathered = strategy.gather(tf.constant(codes, tf.int32), axis=0)
     return json.loads(bytes(gathered.numpy().tolist()))
 
 
 @contextlib.contextmanager
-def losses_as_errors() -> Iterator[None]:
+def lost_worker_as_error() -> Iterator[None]:
     """Turns what TensorFlow raises when another worker has gone into a WorkError."""
     if num_workers() == 1:
         yield

@@ -2,16 +2,19 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
 
+import matplotlib.colors
 import matplotlib.image
+import numpy as np
 import pytest
 
 from keras_l2e import comparisons, figure_tables, figures
 from keras_l2e.cells import FIGURES, cells
-from keras_l2e.comparisons import Measured, difference
+from keras_l2e.comparisons import Measured, Spread, difference
 from keras_l2e.errors import WorkError
 from keras_l2e.tasks import Difficulty, grid
 
@@ -111,6 +114,71 @@ def test_legends_lie_within_the_page(tmp_path, figure):
         assert box.x1 <= drawn.bbox.x1
 
 
+def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(tmp_path):
+    result = make_folder(tmp_path, "addition")
+    for axes, metric in zip(figures.draw(result).axes, comparisons.METRICS, strict=True):
+        bars = {(round(bar.get_center()[0]), bar.get_facecolor()): bar for bar in axes.patches}
+        dots = {
+            round(line.get_xdata()[0], 3): line.get_ydata()
+            for line in axes.lines
+            if line.get_marker() == "."
+        }
+        assert len(bars) == len(dots) == 3 * len(SKILL)
+        for (i, length), strategy in itertools.product(enumerate((5, 7, 9)), SKILL):
+            found = comparisons.measured(result, metric, strategy=strategy, target_length=length)
+            bar = bars[i, matplotlib.colors.to_rgba(figures.MARKS[strategy][0])]
+            assert bar.get_height() == comparisons.mean(found)
+            seeds = dots[round(bar.get_center()[0], 3)]
+            assert len(seeds) == 2 and [m.rate for m in found] == list(seeds)
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "7", "9"]
+        copied = [segment for lines in axes.collections for segment in lines.get_segments()]
+        assert [segment[0][1] for segment in copied] == [0.1] * 3
+
+
+def test_heat_maps_show_means_and_differences(tmp_path):
+    result = make_folder(tmp_path, "programs")
+    relative = [(strategy, "baseline") for strategy in ("naive", "mix", "combined")]
+    kinds = [("baseline", None), ("combined", None), *relative]
+    panels = list(itertools.product(kinds, comparisons.METRICS))
+    drawn = figures.draw(result).axes[: len(panels)]  # The others are scales of colours.
+    for axes, ((strategy, reference), metric) in zip(drawn, panels, strict=True):
+
+        def value(length, nesting, names=(strategy, reference), metric=metric):
+            first, second = (
+                {"strategy": name, "target_length": length, "target_nesting": nesting}
+                for name in names
+            )
+            if second["strategy"]:
+                return comparisons.compare(result, metric, first, second).value
+            return comparisons.mean(comparisons.measured(result, metric, **first))
+
+        expected = [[value(length, nesting) for length in (2, 4, 6)] for nesting in (1, 2, 3)]
+        (mesh,) = axes.collections
+        np.testing.assert_array_equal(np.reshape(mesh.get_array(), [3, 3]), expected)
+        title = f"{strategy} - {reference}" if reference else f"{strategy}, absolute"
+        assert axes.get_title(loc="left").endswith(title)
+
+
+def test_what_was_never_mastered_stands_above_the_total(tmp_path):
+    # By how write_cell makes them up: the first digits are mastered, a share as large as the skill.
+    never = {"baseline": {3, 4, 5, 6, 7}, "naive": {4, 5, 6, 7}, "mix": {6, 7}, "combined": {7}}
+    total = 798_720
+    first, *others = figures.draw(make_folder(tmp_path, "optimizers")).axes[:3]
+    for axes in (first, *others):
+        for strategy, lengths in never.items():
+            lines = [line for line in axes.lines if line.get_color() == figures.MARKS[strategy][0]]
+            marks = [line.get_xydata() for line in lines if line.get_mfc() == "white"]
+            assert {round(x) for ((x, _),) in marks} == lengths
+            assert {y for ((_, y),) in marks} == {1.08 * total}
+            if strategy == "naive":
+                # Two digits took one seed half of the training and the other one all of it.
+                (means,) = (line.get_ydata() for line in lines if len(line.get_xdata()) > 2)
+                assert list(means) == [total / 2, total * 3 / 4, total]
+    assert axes.get_ylim()[1] > 1.08 * total
+    (label,) = (text for text in first.texts if text.get_text() == "never")
+    assert label.xy[1] == 1.08 * total
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("strategies", [(), ("combined", "mix")])
 def test_figures_are_drawn_of_what_is_there(tmp_path, figure, strategies):
@@ -118,7 +186,9 @@ def test_figures_are_drawn_of_what_is_there(tmp_path, figure, strategies):
     result = make_folder(
         tmp_path / "cells",
         figure,
-        keep=lambda cell: cell.flags["strategy"] in strategies and cell.flags["seed"] < 2,
+        keep=lambda cell: (
+            cell.choosing or (cell.flags["strategy"] in strategies and cell.flags["seed"] < 2)
+        ),
     )
     assert len(result["missing"]) + len(result["cells"]) == len(cells(figure, "cpu", RATES))
     figures.write(result, tmp_path)
@@ -198,15 +268,31 @@ def test_a_rate_at_the_edge_is_called_so(tmp_path):
     assert ends == ["chosen, the highest tried", "chosen, the lowest tried", "chosen"]
 
 
-def test_relative_cells_within_the_noise_are_in_brackets(tmp_path):
+def test_a_rate_that_diverged_is_a_result(tmp_path):
+    def keep(cell):
+        return not (cell.choosing and cell.flags["learning_rate"] == 1.2)
+
+    result = make_folder(tmp_path, "optimizers", keep=keep)
+    assert result["missing"] == []
+    text = figure_tables.format_markdown(result)
+    assert "| sgd | 1.2 | diverged | diverged |  |" in text
+    # 0.5 is not the highest tried.
+    assert "| chosen |" in next(line for line in text.splitlines() if "| sgd | 0.5 |" in line)
+    # As long as no rate is chosen, it may be under way.
+    result = comparisons.collect("optimizers", "cpu", tmp_path)
+    assert "rate_sgd_1_2e+00" in result["missing"]
+    assert "diverged" not in figure_tables.format_markdown(result)
+
+
+def test_relative_cells_within_the_margin_are_in_brackets(tmp_path):
     result = make_folder(tmp_path, "programs")
     place = {"target_length": 2, "target_nesting": 1}
     combined, baseline, nobody = (
         {"strategy": name, **place} for name in ("combined", "baseline", "nobody")
     )
-    assert comparisons.compare(result, "token_accuracy", combined, baseline).real
+    assert comparisons.compare(result, "token_accuracy", combined, baseline).significant
     same = comparisons.compare(result, "token_accuracy", combined, combined)
-    assert (same.value, same.real) == (0, False)
+    assert (same.value, same.significant) == (0, False)
     assert comparisons.compare(result, "token_accuracy", combined, nobody) is None
 
 
@@ -227,25 +313,51 @@ def test_forms_and_optimizers_are_compared_too(tmp_path, figure, header):
     assert all(cell.startswith("(") for row in rows for cell in row[1:])
 
 
-def test_noise_is_the_larger_of_spread_and_sampling_error():
+CERTAIN = Spread(largest=0.0, deviation=0.0, degrees=4)
+
+
+def test_the_margin_counts_the_choice_of_test_examples():
     one = [Measured(0.5, 10_000)]
     # Each rate's standard error is 0.005, that of their difference 1.414 times it.
-    assert difference(one, one, 0).noise == pytest.approx(1.96 * 0.00707, rel=0.01)
+    assert difference(one, one, CERTAIN).margin == pytest.approx(1.96 * 0.00707, rel=0.01)
     # All seeds answer the same test examples.
-    assert difference(2 * one, 2 * one, 0).noise == pytest.approx(1.96 * 0.00707, rel=0.01)
-    assert difference([Measured(0.515, 10_000)], one, 0).real
-    assert not difference([Measured(0.512, 10_000)], one, 0).real
-    assert not difference([Measured(0.515, 10_000)], one, spread=0.02).real
-    # Nobody knows what another seed would have given.
-    assert not difference([Measured(0.9, 10_000)], one, spread=None).real
-    two = [Measured(0.50, 10_000), Measured(0.53, 10_000)]
-    assert not difference(two, [Measured(0.9, 10_000)], spread=None).real
-    # A set of two seeds has a spread of its own, whatever others have; a set of one has theirs.
-    assert difference(two, two, spread=0.5).noise == pytest.approx(0.03)
-    assert difference(two, one, spread=0.5).noise == 0.5
-    assert difference(two, one, spread=0.02).noise == pytest.approx(0.03)
+    assert difference(2 * one, 2 * one, CERTAIN).margin == pytest.approx(1.96 * 0.00707, rel=0.01)
+    assert difference([Measured(0.515, 10_000)], one, CERTAIN).significant
+    assert not difference([Measured(0.512, 10_000)], one, CERTAIN).significant
     # Rates of exactly 1 are not known exactly.
-    assert 0 < difference([Measured(1.0, 100)], [Measured(1.0, 100)], 0).noise < 0.1
+    assert 0 < difference([Measured(1.0, 100)], [Measured(1.0, 100)], CERTAIN).margin < 0.1
+
+
+def test_the_margin_counts_seeds():
+    sure = 10**9
+    one = [Measured(0.5, sure)]
+    two = [Measured(0.50, sure), Measured(0.53, sure)]
+    spread = Spread(largest=0.01, deviation=0.02, degrees=4)
+    # Student's t for four degrees of freedom is 2.776.
+    assert difference(one, one, spread).margin == pytest.approx(2.776 * 0.02 * 2**0.5, rel=1e-3)
+    assert difference(two, two, spread).margin == pytest.approx(2.776 * 0.02, rel=1e-3)
+    # Never less than the range: a set of two seeds has its own, a set of one has the largest seen.
+    little = Spread(largest=0.5, deviation=0.001, degrees=4)
+    assert difference(two, two, little).margin == pytest.approx(0.03)
+    assert difference(two, one, little).margin == 0.5
+    # Nobody knows what another seed would have given.
+    assert not difference([Measured(0.9, sure)], one).significant
+    # By themselves: (0.03 / sqrt(2)), one degree of freedom, for two and one.
+    expected = 12.706 * 0.03 / 2**0.5 * 1.5**0.5
+    assert difference(two, one).margin == pytest.approx(expected, rel=1e-3)
+
+
+def test_one_equal_pair_in_twenty_is_called_different_at_most():
+    rng = np.random.default_rng(1)
+    for seeds, others in ((1, 4), (2, 8)):
+        called = 0
+        for _ in range(2_000):
+            rates = rng.normal(0.5, 0.02, [2 + others, 2])
+            cells = [[Measured(rate, 10**9) for rate in pair] for pair in rates.tolist()]
+            first, second = (cell[:seeds] for cell in cells[:2])
+            among = cells[2:] if seeds == 1 else cells
+            called += difference(first, second, comparisons.spread_of(among)).significant
+        assert called / 2_000 < 0.05 + 4 * (0.05 * 0.95 / 2_000) ** 0.5
 
 
 def test_mastered_is_the_first_time_above_the_threshold():

@@ -18,7 +18,7 @@ RUNS = re.findall(r"^\| \[[^]]+\]\(results/(\w+)\) \| ([^|]+) \| ([^|]+) \|", RE
 @pytest.fixture(params=FIGURES)
 def result(request):
     """What is published of a figure."""
-    return comparisons.read(PAPER / f"{request.param}.json")
+    return report.read_evaluation(PAPER / f"{request.param}.json")
 
 
 def grid_of(result):
