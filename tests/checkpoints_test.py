@@ -46,6 +46,12 @@ def test_numbers_come_back_bit_for_bit(tmp_path):
     assert variable.numpy().tobytes() == value.tobytes()
 
 
+def test_a_run_whose_folder_was_taken_away_does_not_bring_it_back(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoints.save(tmp_path / "taken/checkpoints", 1, make_variables(), {})
+    assert not (tmp_path / "taken").exists()
+
+
 def test_no_checkpoint_is_no_state(tmp_path):
     assert restore(tmp_path / "missing") == (None, values(make_variables()))
 
