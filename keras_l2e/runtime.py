@@ -39,10 +39,11 @@ def load_tensorflow(onednn: str = "") -> None:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn == "on"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _without_import_notes():
-        importlib.import_module("tensorflow")
+        tensorflow = importlib.import_module("tensorflow")
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
+    tensorflow.get_logger().setLevel("ERROR")
 
 
 @contextlib.contextmanager

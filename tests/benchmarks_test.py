@@ -1,14 +1,23 @@
+import ast
 import importlib
 import json
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
+import keras_l2e
 from keras_l2e import report
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+NOTEBOOKS = FOLDER.parent / "notebooks"
 SHARED = {"measuring", "variations"}
+# Module -> its source: the package, and what benchmarks import of one another.
+SOURCES = {
+    f"keras_l2e.{path.stem}": path for path in Path(keras_l2e.__file__).parent.glob("*.py")
+} | {path.stem: path for path in FOLDER.glob("*.py")}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
@@ -19,6 +28,52 @@ def test_imports_and_has_a_docstring_that_says_how_to_run_it(name, monkeypatch):
         assert f"python benchmarks/{name}.py" in module.__doc__
         assert callable(module.main)
     sys.modules.pop(name)
+
+
+def parse(path):
+    if path.suffix == ".py":
+        return ast.parse(path.read_text())
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return ast.parse("".join(map(TransformerManager().transform_cell, cells)))
+
+
+def top_level_names(tree):
+    names = {"__doc__", "__file__"}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        else:
+            found = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+            names |= {n.id for n in found if isinstance(n.ctx, ast.Store)}
+    return names
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*FOLDER.glob("*.py"), *NOTEBOOKS.glob("*.ipynb")]), ids=lambda path: path.name
+)
+def test_what_is_used_of_other_modules_is_there(path):
+    """Also in functions, which no test calls, for that takes minutes or hours."""
+    tree, modules, used = parse(path), {}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "keras_l2e":
+            modules |= {a.asname or a.name: f"keras_l2e.{a.name}" for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("keras_l2e."):
+            used |= {(node.module, alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name: alias.name for alias in node.names if alias.name in SOURCES}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in modules:
+            used.add((modules[ast.unparse(node.value)], node.attr))
+    assert used or path.stem == "measuring"
+    missing = {module for module in modules.values() if module not in SOURCES}
+    missing |= {
+        f"{module}.{name}"
+        for module, name in used
+        if module not in SOURCES or name not in top_level_names(parse(SOURCES[module]))
+    }
+    assert missing == set()
 
 
 def test_summary(monkeypatch):

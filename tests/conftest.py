@@ -1,13 +1,17 @@
 """What all tests share: two logical CPU devices, and the entry points run as commands."""
 
+import contextlib
 import importlib
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
-from keras_l2e import runtime
+from keras_l2e import prepared_data, runtime
 
 runtime.load_tensorflow()
 
@@ -17,6 +21,14 @@ import tensorflow as tf  # noqa: E402
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# By the clock an example takes as long as whatever else the machine does.
+hypothesis.settings.register_profile("keras_l2e", deadline=None)
+hypothesis.settings.load_profile("keras_l2e")
+
+# A command that is started takes seconds. One that hangs is killed after so many, lest its test
+# waits for ever.
+WATCHDOG_SECONDS = 600
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +48,51 @@ def run_command():
         )
 
     return run
+
+
+@pytest.fixture
+def start_command():
+    """Starts `python -m keras_l2e.NAME ARGUMENTS...`; kills what a test leaves running."""
+
+    def start(name, *arguments, **options):
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"keras_l2e.{name}", *map(str, arguments)],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
+        )
+        stack.enter_context(process)  # Closes its pipes.
+        stack.callback(process.kill)
+        watchdog = threading.Timer(WATCHDOG_SECONDS, process.kill)
+        stack.callback(watchdog.cancel)
+        watchdog.start()
+        return process
+
+    with contextlib.ExitStack() as stack:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """Waits until something is true, which is given, while a process runs."""
+
+    def wait(condition, process, seconds=300):
+        until = time.monotonic() + seconds
+        while not (found := condition()):
+            assert process.poll() is None, f"it ended with {process.returncode}"
+            assert time.monotonic() < until, "it never came"
+            time.sleep(0.01)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def build_here(monkeypatch):
+    """Has missing data built in this process, where TensorFlow is there already."""
+
+    def build_all(names, data_dir, num_workers):
+        return ({"name": name} | prepared_data._build(name, data_dir) for name in names)
+
+    monkeypatch.setattr(prepared_data, "_build_all", build_all)
 
 
 @pytest.fixture(scope="session")

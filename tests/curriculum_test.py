@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from keras_l2e.curriculum import CLIMBING, STRATEGIES, Curriculum, State
 from keras_l2e.tasks import Difficulty, grid
+from keras_l2e.training import Run
 
 FIVE = grid(Difficulty(5))
 
@@ -226,9 +227,11 @@ def test_without_a_climb_the_target_is_judged_from_the_start(strategy):
         assert curriculum.judge(curriculum.start(), accuracy) == curriculum.start()
 
 
-@given(st.integers(0, 100), st.lists(st.floats(0, 1)))
-def test_a_state_survives_json(level, accuracies):
-    """As checkpoints keep it: a list of the level and a list."""
-    state = State(level, tuple(accuracies))
-    level, accuracies = json.loads(json.dumps(state))
-    assert State(level, tuple(accuracies)) == state
+@given(st.integers(0, 100), st.lists(st.floats(0, 1)), st.floats(0, 1))
+def test_a_state_survives_json(level, accuracies, learning_rate):
+    """As a run keeps it in checkpoints, and sends it to other machines."""
+    run, other = Run.__new__(Run), Run.__new__(Run)
+    run.state, run.learning_rate = State(level, tuple(accuracies)), learning_rate
+    other.decide(json.loads(json.dumps(run.decisions())))
+    assert isinstance(other.state, State)
+    assert (other.state, other.learning_rate) == (run.state, run.learning_rate)

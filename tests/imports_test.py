@@ -8,10 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
 
 import keras_l2e
-from keras_l2e import run_flags
 
 PACKAGE = pathlib.Path(keras_l2e.__file__).parent
 BUILDER = "keras_l2e_datasets"
@@ -158,31 +156,3 @@ def test_importing_is_light(modules):
     names = [f"keras_l2e.{name}".removesuffix(".__init__") for name in modules]
     code = f"import sys, {', '.join(names)}; print({{'tensorflow', 'keras'}} & set(sys.modules))"
     assert python("-c", code).stdout == "set()\n"
-
-
-def flag_names(name):
-    """The flags that an entry point defines, by the first argument of its calls of define."""
-    if name == "train":
-        flag_values = flags.FlagValues()
-        run_flags.define(flag_values)
-        return set(flag_values)
-    return {
-        node.args[0].value
-        for node in ast.walk(TREES[name])
-        if isinstance(node, ast.Call) and "define" in ast.unparse(node.func).lower()
-    }
-
-
-@pytest.mark.parametrize("name", sorted(ENTRY_POINTS))
-def test_help_names_every_flag_and_needs_no_tensorflow(name):
-    finished = python("-X", "importtime", "-m", f"keras_l2e.{name}", "--help")
-    shown = [
-        line.strip().removeprefix("--").partition(":")[0]
-        for line in finished.stdout.splitlines()
-        if line.startswith("  --")
-    ]
-    assert sorted(shown) == sorted(["flagfile", *flag_names(name)])
-    assert {"workdir", "model", "task"} & set(shown)
-    imported = {line.rpartition("|")[2].strip() for line in finished.stderr.splitlines()}
-    assert "keras_l2e.command_line" in imported
-    assert not imported & {"tensorflow", "keras"}

@@ -7,13 +7,13 @@ SCRIPT = Path(__file__).parent.parent / "benchmarks/kill_and_resume.py"
 
 
 def test_a_run_killed_four_times_ends_as_one_left_alone(tmp_path):
-    """In its data, soon again, in a checkpoint, in its results; kills in an epoch: train_test."""
+    """In its data, soon again, in a checkpoint, in its results; stops in an epoch: train_test."""
     result = tmp_path / "result.json"
     process = subprocess.run(
         [sys.executable, SCRIPT, "--kills=4", f"--json={result}"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert process.returncode == 0, process.stdout + process.stderr
     found = json.loads(result.read_text())

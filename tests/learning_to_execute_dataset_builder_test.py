@@ -160,35 +160,51 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert file_hashes(here.data_dir) == file_hashes(there)
 
 
-# A class with few programs and one with many, both of several blocks.
-@pytest.mark.parametrize("folder", [True, False], ids=["in its folder", "by import"])
-def test_beam_in_two_processes_writes_the_same_bytes(folder, tmp_path):
-    name = "program_length_1_nesting_1" if folder else "addition_length_2"
-    here = build(f"{name}_examples_6000", tmp_path / "here")
+def build_by_command(here, data_dir, *arguments, cwd):
+    """Runs `tfds build` of what is built `here` already; gives the folder that it leaves."""
     command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"]
-    if folder:
-        command.append(f"--config={name}_examples_6000")
-    else:
-        command.append(f"learning_to_execute/{name}_examples_6000")
-        command.append("--imports=keras_l2e_datasets.learning_to_execute")
-    beam = "runner=DirectRunner,direct_num_workers=2,direct_running_mode=multi_processing"
     process = subprocess.run(
-        [*command, f"--data_dir={tmp_path / 'there'}", f"--beam_pipeline_options={beam}"],
-        cwd=pathlib.Path(__file__).parent.parent / "datasets/learning_to_execute"
-        if folder
-        else tmp_path,
+        [*command, *arguments, f"--data_dir={data_dir}"],
+        cwd=cwd,
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
     )
     assert process.returncode == 0, process.stderr
-    there = here.data_dir.replace(str(tmp_path / "here"), str(tmp_path / "there"))
-    # A builder found in its folder has another name, which TFDS notes; all else is the same.
-    info = pathlib.Path(there, "dataset_info.json")
-    module = '"learning_to_execute.learning_to_execute_dataset_builder"'
-    assert (module in info.read_text()) == folder
-    info.write_text(info.read_text().replace(module, f'"{l2e.__name__}"'))
+    there = pathlib.Path(data_dir, here.info.full_name)
     assert len(file_hashes(there)) == 5
+    return there
+
+
+def test_beam_in_two_processes_writes_the_same_bytes(tmp_path):
+    name = "program_length_2_nesting_1_examples_6000"
+    here = build(name, tmp_path / "here")
+    # Of several blocks, with more programs than validation takes and fewer than test asks for.
+    assert here.builder_config.num_blocks > 1
+    train, validation, test = (here.info.splits[split].num_examples for split in programs.SPLITS)
+    assert (train, validation) == (6_000, 2_000) and test < 6_000
+    there = build_by_command(
+        here,
+        tmp_path / "there",
+        f"learning_to_execute/{name}",
+        "--imports=keras_l2e_datasets.learning_to_execute",
+        "--beam_pipeline_options=runner=DirectRunner,direct_num_workers=2,"
+        "direct_running_mode=multi_processing",
+        cwd=tmp_path,
+    )
+    assert file_hashes(here.data_dir) == file_hashes(there)
+
+
+def test_a_build_in_the_builder_s_folder_writes_the_same_bytes(tmp_path):
+    name = "program_length_4_nesting_2_examples_20"
+    here = build(name, tmp_path / "here")
+    folder = pathlib.Path(__file__).parent.parent / "datasets/learning_to_execute"
+    there = build_by_command(here, tmp_path / "there", f"--config={name}", cwd=folder)
+    # A builder found in its folder has another name, which TFDS notes; all else is the same.
+    info = there / "dataset_info.json"
+    module = '"learning_to_execute.learning_to_execute_dataset_builder"'
+    assert module in info.read_text()
+    info.write_text(info.read_text().replace(module, f'"{l2e.__name__}"'))
     assert file_hashes(here.data_dir) == file_hashes(there)
 
 

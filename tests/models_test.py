@@ -125,6 +125,7 @@ def test_two_tied_layers_of_400_are_the_size_of_the_paper():
 
 @pytest.mark.parametrize("tie_encoder_decoder", [False, True])
 def test_uniform_init(tie_encoder_decoder):
+    keras.utils.set_random_seed(1)
     model = models.lstm(
         vocabulary.SIZE, 32, 2, tie_encoder_decoder=tie_encoder_decoder, uniform_init=0.08
     )

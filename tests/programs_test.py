@@ -1,5 +1,6 @@
 import ast
 import contextlib
+import functools
 import io
 import itertools
 import math
@@ -31,6 +32,7 @@ def within(count, n, p):
     return abs(count - n * p) <= 4 * math.sqrt(n * p * (1 - p))
 
 
+@functools.cache
 def draw_many(length, nesting, count):
     rng = random.Random(f"{length}/{nesting}")
     return [programs.generate(rng, length, nesting) for _ in range(count)]
@@ -172,7 +174,8 @@ def test_operations_are_equally_frequent(monkeypatch):
         counted = count_calls(operation, name, drawn)
         monkeypatch.setitem(programs.OPERATIONS, name, counted)
     monkeypatch.setattr(programs, "_OPERATION_LIST", list(programs.OPERATIONS.values()))
-    n = 3 * len(draw_many(4, 3, 10_000))
+    n = 3 * 10_000
+    draw_many.__wrapped__(4, 3, 10_000)  # Anew, to be counted.
     assert drawn.total() == n
     assert all(within(drawn[name], n, 1 / 6) for name in programs.OPERATIONS)
 
@@ -336,7 +339,7 @@ def test_operations_are_counted_as_they_were_drawn(monkeypatch):
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_nothing_is_longer_than_the_longest(difficulty):
     longest_program, longest_target = programs.longest(*difficulty)
-    for program, target in draw_many(*difficulty, 500):
+    for program, target in draw_many(*difficulty, PROGRAMS_EACH):
         assert len(program) <= longest_program
         assert len(target) <= longest_target
 

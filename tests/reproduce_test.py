@@ -1,16 +1,18 @@
 """Cells run side by side: with runs that only pretend, then with real ones that are killed."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from figures_test import write_cell
 
 from keras_l2e import command_line, models, reproduce
 from keras_l2e.cells import cells
@@ -53,7 +55,7 @@ def make_config(folder, **changes):
             "draw_only": False,
             "cells_at_once": 2,
             "num_replicas": 0,
-            "dead_after": 1.0,
+            "dead_after": 5.0,
         }
         | changes
     )
@@ -78,14 +80,10 @@ def run_cells(config):
 
 def test_cells_are_run_once_by_all_who_share_the_folder(tmp_path, pretend, capsys):
     pretend()
-    threads = [
-        threading.Thread(target=run_cells, args=(make_config(tmp_path, cells_at_once=1),))
-        for _ in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    pool = ThreadPoolExecutor()  # In no `with`, which would wait for a run that never ends.
+    runs = [pool.submit(run_cells, make_config(tmp_path, cells_at_once=1)) for _ in range(3)]
+    for run in runs:
+        run.result(timeout=60)
     assert begun(tmp_path) == NAMES
     runner = run_cells(make_config(tmp_path))
     assert begun(tmp_path) == NAMES
@@ -134,6 +132,37 @@ def test_a_cell_taken_over_is_let_go(tmp_path, pretend, capsys):
     assert all(job.process.poll() is None for job in runner.jobs)
     for job in runner.jobs:
         job.stop()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs a system that deals out cores, and two of them",
+)
+def test_runs_side_by_side_have_cores_of_their_own(tmp_path, pretend, capsys):
+    num_cores = len(os.sched_getaffinity(0))
+    # They are dealt out to a run that has begun.
+    pretend(f"""
+for _ in range(1000):
+    if len(os.sched_getaffinity(0)) < {num_cores}: break
+    time.sleep(0.02)
+(run / "cores.txt").write_text(" ".join(map(str, os.sched_getaffinity(0))))
+""")
+    run_cells(make_config(tmp_path))
+    dealt = {(tmp_path / "W/addition" / name / "cores.txt").read_text() for name in NAMES}
+    assert len(dealt) == 2
+    first, second = (set(cores.split()) for cores in dealt)
+    assert len(first) == len(second) == num_cores // 2
+    assert not first & second
+
+
+@pytest.mark.parametrize(("num_replicas", "passed_on"), [(0, None), (3, "3")])
+def test_flags_are_passed_on_to_the_runs(tmp_path, pretend, num_replicas, passed_on):
+    pretend('import json; (run / "flags.json").write_text(json.dumps(flags))')
+    run_cells(make_config(tmp_path, num_replicas=num_replicas))
+    for name in NAMES:
+        flags = json.loads((tmp_path / "W/addition" / name / "flags.json").read_text())
+        assert flags.get("num_replicas") == passed_on
+        assert flags["data_dir"] == str(tmp_path / "data")
 
 
 def test_another_budget_in_the_same_folder_is_refused(tmp_path, pretend):
@@ -237,37 +266,31 @@ def test_the_time_left_is_that_of_the_cells_left(tmp_path):
 # Real runs
 
 
-def start(folder, *arguments):
-    command = [sys.executable, "-m", "keras_l2e.reproduce", "--figure=addition", "--budget=smoke"]
-    command += ["--workdir=W", "--data_dir=data", "--dead_after=4", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, text=True, **pipes)
+@pytest.fixture
+def start(tmp_path, start_command):
+    """Starts the command that makes the figure."""
+    flags = ["--figure=addition", "--budget=smoke", "--workdir=W", "--data_dir=data"]
+    return functools.partial(start_command, "reproduce", *flags, "--dead_after=4", cwd=tmp_path)
 
 
-def wait_for(condition, process, seconds=100):
-    """Waits until something is true; gives it."""
-    for _ in range(10 * seconds):
-        if found := condition():
-            return found
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    raise AssertionError("it never came")
-
-
-def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
+def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path, start, wait_for):
     folder = tmp_path / "W/addition"
+    # Two of the four are done, for two are enough to be stopped and killed.
+    finished = [cell for cell in cells("addition", "smoke") if cell.flags["seed"] == 2]
+    for cell in finished:
+        write_cell(folder, cell, skill=0.5)
 
     def logs(text):
         return [log for log in sorted(folder.glob("*.[12]/log.txt")) if text in log.read_text()]
 
-    process = start(tmp_path)
+    process = start()
     wait_for(lambda: logs("epoch 1/8"), process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
     assert stderr == "stopped; the same command goes on from what is finished\n"
 
-    process = start(tmp_path)
+    process = start()
     log, *_ = wait_for(lambda: logs("going on after epoch"), process)
     process.kill()
     stdout, _ = process.communicate(timeout=60)
@@ -279,8 +302,8 @@ def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
         assert time.monotonic() < until
         time.sleep(0.1)
 
-    process = start(tmp_path)
-    stdout, stderr = process.communicate(timeout=200)
+    process = start()
+    stdout, stderr = process.communicate(timeout=600)
     assert (process.returncode, stderr) == (0, ""), stdout
     assert "addition: 4 cells, 1,024 training examples each" in stdout
     assert f"{name} goes on\n" in stdout
@@ -289,7 +312,9 @@ def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*NAMES, *(f"{name}.cfg" for name in NAMES)]
     )
-    for cell in NAMES:
+    for cell in finished:
+        assert cell.name not in stdout
+    for cell in set(NAMES) - {cell.name for cell in finished}:
         assert len((folder / cell / "history.jsonl").read_text().splitlines()) == 8
     assert "going on after epoch" in (folder / name / "log.txt").read_text()
     # Stopped, killed and taken over, it is what it would have been.
@@ -308,7 +333,7 @@ def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
     assert {cell["num_training_examples"] for cell in drawn["cells"]} == {1024}
 
     # Finished cells are skipped; what is worth keeping can go elsewhere.
-    process = start(tmp_path, "--output=out")
+    process = start("--output=out")
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, ""), stdout
     assert "goes on" not in stdout
@@ -320,7 +345,7 @@ def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out/addition" / name).iterdir()) == sorted(
         reproduce.KEPT
     )
-    process = start(tmp_path, "--output=out", "--draw_only")
+    process = start("--output=out", "--draw_only")
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")
     assert stdout.startswith("replacing out/addition.json\n")

@@ -22,6 +22,7 @@ import tensorflow as tf
 from absl import flags
 
 from keras_l2e import (
+    comparisons,
     curriculum,
     evaluate,
     execute,
@@ -29,11 +30,14 @@ from keras_l2e import (
     input_pipeline,
     layers,
     models,
+    optimizers,
     prepared_data,
+    pretrained,
     run_flags,
     train,
     training,
     vocabulary,
+    workers,
 )
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.scoring import Scorer
@@ -44,7 +48,7 @@ TINY = [
     "--target_length=2",
     "--input_form=reverse",
     "--examples_per_difficulty=300",
-    "--num_epochs=8",
+    "--num_epochs=12",
     "--batches_per_epoch=5",
     "--hidden_dim=16",
     "--embedding_dim=8",
@@ -102,10 +106,10 @@ def test_it_leaves_every_file_and_says_nothing_but_progress(trained):
         assert matplotlib.image.imread(path).std() > 0.01
     lines = process.stdout.splitlines()
     epochs = [line for line in lines if line.startswith("epoch ")]
-    assert len(epochs) == 8
+    assert len(epochs) == 12
     for i, line in enumerate(epochs, start=1):
         assert re.fullmatch(
-            rf"epoch {i}/8  addition length [12]  loss \d\.\d+  "
+            rf"epoch {i}/12  addition length [12]  loss \d\.\d+  "
             r"validation token_accuracy [\d.]+% exact_match [\d.]+%  \(target: [\d.]+%\)  "
             r"[\d,]+ programs/s  \d:\d\d:\d\d left at most",
             line,
@@ -118,8 +122,8 @@ def test_it_leaves_every_file_and_says_nothing_but_progress(trained):
 def test_history_and_evaluation_depend_on_no_clock_and_no_place(trained):
     workdir, _ = trained
     history = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in history] == list(range(1, 9))
-    assert [line["num_examples"] for line in history] == list(range(160, 1281, 160))
+    assert [line["epoch"] for line in history] == list(range(1, 13))
+    assert [line["num_examples"] for line in history] == list(range(160, 1921, 160))
     for line in history:
         assert sorted(line) == [
             "advanced_to",
@@ -134,6 +138,8 @@ def test_history_and_evaluation_depend_on_no_clock_and_no_place(trained):
             "token_accuracy",
             "validation",
         ]
+        assert 0 < line["validation"]["num_examples"] <= 50
+    assert history[-1]["target_validation"]["num_examples"] == 50
     # A hundred 1-digit sums: their validation split is too small to judge by.
     assert history[0]["difficulty"] == {"length": 1, "nesting": 1}
     assert history[0]["judged_by"] == "training"
@@ -164,20 +170,19 @@ def test_history_and_evaluation_depend_on_no_clock_and_no_place(trained):
         ]
     assert [(row["length"], row["nesting"]) for row in evaluation["rows"]] == [(1, 1), (2, 1)]
     assert evaluation["rows"][1]["num_examples"] == 60
+    for row in evaluation["rows"]:
+        kinds = [kind for kind in evaluation["by_carry_chain"] if kind["length"] == row["length"]]
+        chains = [kind["carry_chain"] for kind in kinds]
+        assert chains == list(range(row["length"] + 1))
+        assert sum(kind["num_examples"] for kind in kinds) == row["num_examples"]
     beyond = [(row["length"], row["num_examples"]) for row in evaluation["beyond_training"]]
     assert beyond == [(3, 1000), (4, 1000)]
     (unequal,) = evaluation["unequal_digits"]
     assert (unequal["length"], unequal["shorter"]) == (2, 1)
     assert 500 < unequal["num_examples"] < 700  # A third of 2 * 90 * 10.
     timing = [json.loads(line) for line in (workdir / "timing.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in timing] == list(range(1, 9))
+    assert [line["epoch"] for line in timing] == list(range(1, 13))
     assert all(line["seconds"] > 0 for line in timing)
-
-
-def start(folder, *arguments):
-    command = [sys.executable, "-m", "keras_l2e.train", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, text=True, **pipes)
 
 
 def stop_after_an_epoch(process, signal_number):
@@ -186,22 +191,19 @@ def stop_after_an_epoch(process, signal_number):
         if line.startswith("epoch "):
             process.send_signal(signal_number)
             break
-    _, stderr = process.communicate(timeout=100)
+    _, stderr = process.communicate()
     return process.returncode, stderr
 
 
-def test_a_run_stopped_in_every_way_ends_as_one_left_alone(trained, folder, run_command):
+def test_a_run_that_is_stopped_ends_as_one_left_alone(trained, folder, run_command, start_command):
     # With the flags the first one wrote; they name its folder, the command line another.
     workdir, _ = trained
     command = ["--workdir=again", f"--flagfile={workdir / 'flags.cfg'}"]
     again = folder / "again"
     stopped = "stopped; the same command goes on from what is finished\n"
-    for signal_number, outcome in (
-        (signal.SIGKILL, (-9, "")),
-        (signal.SIGINT, (130, stopped)),
-        (signal.SIGTERM, (143, stopped)),
-    ):
-        assert stop_after_an_epoch(start(folder, *command), signal_number) == outcome
+    for signal_number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start_command("train", *command, cwd=folder)
+        assert stop_after_an_epoch(process, signal_number) == (exit_code, stopped)
         assert not (again / "evaluation.json").exists()
     # As if killed with a checkpoint half on the disk.
     newest = max((again / "checkpoints").iterdir())
@@ -209,7 +211,9 @@ def test_a_run_stopped_in_every_way_ends_as_one_left_alone(trained, folder, run_
     process = run_command("train", *command, cwd=folder)
     assert (process.returncode, process.stderr) == (0, "")
     assert f"again/checkpoints/{newest.name} is not a whole checkpoint" in process.stdout
-    assert re.search(r"^going on after epoch [2-6]$", process.stdout, re.MULTILINE)
+    # Each of the two came after an epoch at the least, whose checkpoint there was; one is lost.
+    (epoch,) = re.findall(r"^going on after epoch (\d+)$", process.stdout, re.MULTILINE)
+    assert 1 <= int(epoch) < 12
     assert read_weights(again / "model.keras") == read_weights(workdir / "model.keras")
     for name in ("history.jsonl", "evaluation.json"):
         assert (again / name).read_text() == (workdir / name).read_text()
@@ -220,7 +224,7 @@ def test_a_run_stopped_in_every_way_ends_as_one_left_alone(trained, folder, run_
 def test_evaluation_repeats_itself(trained, folder, run_command):
     workdir, _ = trained
     shutil.copytree(workdir, folder / "copy")
-    (folder / "copy/evaluation.json").unlink()
+    (folder / "copy/evaluation.json").write_text("{}")
     (folder / "copy/exact_match.png").unlink()
     process = run_command("evaluate", "--workdir=copy", cwd=folder)
     assert (process.returncode, process.stderr) == (0, "")
@@ -228,6 +232,7 @@ def test_evaluation_repeats_itself(trained, folder, run_command):
     assert (folder / "copy/evaluation.json").read_text() == text
     assert (folder / "copy/exact_match.png").stat().st_size > 0
     assert "(not trained): token_accuracy" in process.stdout
+    assert "replacing copy/evaluation.json" in process.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -257,8 +262,6 @@ def test_a_network_of_the_package_is_evaluated(trained, folder, run_with_network
     assert last.startswith("0.0 standard errors from the published figures at most (")
     assert (folder / "new/tiny.json").read_text() == (workdir / "evaluation.json").read_text()
     assert sorted((path, path.stat().st_mtime_ns) for path in network.rglob("*")) == before
-    process = run_with_network("evaluate", "--pretrained=tiny", "--output=new/tiny.json")
-    assert "replacing new/tiny.json" in process.stdout.splitlines()
 
 
 def test_other_figures_than_the_published_ones_are_an_error(trained):
@@ -278,15 +281,21 @@ def test_other_figures_than_the_published_ones_are_an_error(trained):
         evaluate.check_published(other, published)
 
 
-def test_a_network_of_the_package_is_exported_and_executes(trained, folder, run_with_network):
+def test_a_network_of_the_package_is_exported_and_executes(
+    trained, folder, run_with_network, monkeypatch, capsys
+):
+    expected = execute.execute(trained[0] / "saved_model", "print(12+34)") + "\n"
     process = run_with_network("export", "--pretrained=tiny", "--output=exported")
     assert (process.returncode, process.stdout) == (0, "SavedModel: exported\n")
-    for name in ("tiny", "exported"):
-        process = run_with_network("execute", f"--model={name}", "print(12+34)")
-        assert (process.returncode, process.stderr) == (0, "")
-        assert process.stdout == execute.execute(trained[0] / "saved_model", "print(12+34)") + "\n"
-    chosen = run_with_network("execute", "print(12+34)")
-    assert chosen.stdout == f"network    tiny (--model names another)\n{process.stdout}"
+    process = run_with_network("execute", "print(12+34)")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == f"network    tiny (--model names another)\n{expected}"
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(pretrained, "FOLDER", folder / "networks")
+    # A network's name, an exported one, and the folder of a run without its SavedModel.
+    for name in ("tiny", "exported", "networks/tiny"):
+        execute.main(SimpleNamespace(model=name, arguments=["print(12+34)"], steps=False))
+        assert capsys.readouterr().out == expected
     process = run_with_network("execute", "print(123+456)")
     assert (process.returncode, process.stdout) == (2, "")
     assert "there are tiny (task addition, length 2, nesting 1)" in process.stderr
@@ -297,14 +306,23 @@ def test_training_starts_from_a_network(trained, folder, make_run):
     strategy = {"strategy": "naive", "advance_threshold": 0.0}
     run = make_run("from_tiny", initial_model=str(workdir), **strategy)
     expected = models.load(workdir / "model.keras").get_weights()
-    for found, weight in zip(run.model.get_weights(), expected, strict=True):
-        assert (found == weight).all()
+    assert_same(run.model.get_weights(), expected)
     # What it masters need not be learnt again.
     assert run.state.level == 1
     # So does their average: five steps do not lead far.
     run.train_epoch()
     for found, weight in zip(run.averaged.get_weights(), expected, strict=True):
         assert abs(found - weight).max() < 5 * run.learning_rate
+
+
+def test_a_worker_that_does_not_see_the_chief_s_folder_is_told_so(folder, make_run, monkeypatch):
+    monkeypatch.setattr(workers, "share", lambda strategy, value: 3)
+    with pytest.raises(WorkError) as error:
+        make_run("behind")
+    assert str(error.value) == (
+        f"{folder / 'behind'} ends with epoch 0 here and with 3 at the chief; "
+        "all workers need the same folder"
+    )
 
 
 def test_a_run_goes_on_without_the_network_that_it_started_from(trained, folder):
@@ -427,7 +445,7 @@ def test_steps_are_the_answer_one_by_one(served):
             assert values[0] == probabilities[step]
 
 
-def test_execute(trained, folder, run_command):
+def test_execute(trained, folder, run_command, monkeypatch, capsys):
     (folder / "program.py").write_text("print(12+34)\n")
     assert execute._read_program([str(folder / "program.py")]) == "print(12+34)"
     assert execute._read_program(["print(12+34)"]) == "print(12+34)"
@@ -442,9 +460,9 @@ def test_execute(trained, folder, run_command):
     for line in lines[5:]:
         assert re.fullmatch(r"(\S|\\n| |EOS) +[01]\.\d{4}", line)
     # Step by step: what is written comes first, and nothing is more probable.
-    process = run_command("execute", "--model=W", "--steps", "print(12+34)", cwd=folder)
-    assert (process.returncode, process.stderr) == (0, "")
-    table = process.stdout.splitlines()[4:]
+    monkeypatch.chdir(folder)
+    execute.main(SimpleNamespace(model="W", arguments=["print(12+34)"], steps=True))
+    table = capsys.readouterr().out.splitlines()[4:]
     assert table[0] == "step  characters and their probabilities, the first one is written"
     assert len(table) == len(lines) - 4
     for step, (row, line) in enumerate(zip(table[1:], lines[5:], strict=True), start=1):
@@ -463,7 +481,7 @@ def make_config(folder, **changes):
 
 
 @pytest.fixture
-def make_run(folder, two_replicas):
+def make_run(folder, two_replicas, build_here):
     """Makes a run in this process, on two replicas, with its data prepared."""
 
     def make(name, **changes):
@@ -495,6 +513,7 @@ VARIANTS = {
         "loss_scale": "example",
         "clip_norm": 5.0,
         "average_decay": 0.0,
+        "validate_all_levels": True,
         "num_epochs": 2,
     },
     "generated": {
@@ -511,10 +530,16 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_other_flags(folder, make_run, name):
+def test_other_flags(folder, make_run, monkeypatch, name):
+    # Of 300 of the easiest programs 90 are repeats, of harder ones at most 14.
+    monkeypatch.setattr(training, "JUDGEABLE_REPEATS", 0.2)
     run = make_run(name, **VARIANTS[name])
     run.train()
+    (folder / name / "history.jsonl").unlink()  # As if killed before it was written.
     train.finish(run)
+    lines = (folder / name / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == run.history
+    assert_same(models.load(folder / name / "model.keras").get_weights(), averages(run))
     evaluation = json.loads((folder / name / "evaluation.json").read_text())
     task = TASKS[run.config.task]
     assert len(evaluation["rows"]) == 2 * run.config.target_nesting
@@ -527,6 +552,127 @@ def test_other_flags(folder, make_run, name):
     outputs = served.signatures["serving_default"](program=tf.constant(programs))["output"]
     assert [output.decode() for output in outputs.numpy()] == [s["output"] for s in samples]
     assert [task.answer(program) for program in programs] == [s["target"] for s in samples]
+    if name == "paper":
+        check_levels(run, monkeypatch)
+
+
+def check_levels(run, monkeypatch):
+    """What --validate_all_levels leaves in the history of a run at four difficulties."""
+    last = run.history[-1]
+    judged_by = ["training", *["validation"] * 3]
+    assert [
+        (level["length"], level["nesting"], level["judged_by"]) for level in last["levels"]
+    ] == [(*level, by) for level, by in zip(run.curriculum.levels, judged_by, strict=True)]
+    target = {**run.target._asdict(), "judged_by": "validation", **last["target_validation"]}
+    assert last["levels"][-1] == target
+    assert last["levels"][0]["token_accuracy"] == last["judged_token_accuracy"]
+    monkeypatch.setattr(comparisons, "MASTERED", 0.0)
+    seen = run.history[0]["num_examples"]
+    assert comparisons.mastered(run.history) == [
+        {**level._asdict(), "num_examples": seen} for level in run.curriculum.levels
+    ]
+
+
+def averages(run):
+    """The weights that a run's `averaged` is to have."""
+    if not run.config.average_decay:
+        return run.model.get_weights()
+    return [average.numpy() for average in run.model.optimizer._model_variables_moving_average]
+
+
+def assert_same(weights, expected):
+    for found, weight in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(found, weight)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_the_network_that_is_judged_has_the_averaged_weights(make_run, monkeypatch, decay):
+    scored, judged = [], []
+
+    def make_scorer(model, *arguments):
+        scored.append(model)
+        return Scorer(model, *arguments)
+
+    monkeypatch.setattr(training, "Scorer", make_scorer)
+    run = make_run(f"average_{decay}", average_decay=decay)
+    judge = run.judge
+    run.judge = lambda scores: judged.append(run.averaged.get_weights()) or judge(scores)
+    run.train_epoch()
+    assert scored == [run.averaged]
+    for weights in (*judged, run.averaged.get_weights()):
+        assert_same(weights, averages(run))
+    pairs = zip(run.averaged.get_weights(), run.model.get_weights(), strict=True)
+    assert {bool((averaged == raw).all()) for averaged, raw in pairs} == {decay == 0}
+    # Also in a run that goes on, if only to be evaluated.
+    run.save()
+    run.averaged.set_weights([weight + 1 for weight in run.averaged.get_weights()])
+    run.restore()
+    assert_same(run.averaged.get_weights(), averages(run))
+
+
+@pytest.fixture
+def asked_batches(monkeypatch):
+    """The shares and keywords that `input_pipeline.training_batches` is called with."""
+    calls = []
+    training_batches = input_pipeline.training_batches
+
+    def record(sources, weights, **keywords):
+        calls.append((weights, keywords))
+        return training_batches(sources, weights, **keywords)
+
+    monkeypatch.setattr(input_pipeline, "training_batches", record)
+    return calls
+
+
+def test_flags_reach_what_they_are_about(make_run, asked_batches):
+    teaching = {"strategy": "combined", "mix_share": 0.3, "advance_threshold": 0.7, "patience": 7}
+    network = {
+        "hidden_dim": 12,
+        "num_layers": 2,
+        "embedding_dim": 6,
+        "tie_encoder_decoder": True,
+        "uniform_init": 0.05,
+    }
+    reading = {"input_form": "double", "loss_scale": "example"}
+    run = make_run(
+        "flags",
+        **teaching,
+        **network,
+        **reading,
+        optimizer="sgd",
+        learning_rate=0.25,
+        clip_norm=3.0,
+        average_decay=0.75,
+        sort_window=3,
+        global_batch_size=24,
+        batches_per_epoch=7,
+    )
+    levels = [Difficulty(1), Difficulty(2)]
+    assert run.curriculum == curriculum.Curriculum(levels=levels, **teaching)
+    for model in (run.model, run.averaged):
+        assert model.arguments == {"vocabulary_size": vocabulary.SIZE, **network}
+        assert 0.049 < max(abs(weight).max() for weight in model.get_weights()) <= 0.05
+    optimizer = run.model.optimizer
+    assert type(optimizer) is optimizers.SGD
+    assert optimizer.learning_rate.numpy() == run.rate() == 0.25
+    assert (optimizer.clip_norm, optimizer.use_ema, optimizer.ema_momentum) == (3.0, True, 0.75)
+    run.model = ScriptedFit(run.model, [0.5])
+    run.fit([0.25, 0.75])
+    assert run.model.keywords["steps_per_epoch"] == 7
+    expected = {**reading, "window": 3, "batch_size": 24, "num_batches": 7}
+    assert len(asked_batches) == 2  # A replica each.
+    for weights, keywords in asked_batches:
+        assert weights == [0.25, 0.75]
+        assert {name: keywords[name] for name in expected} == expected
+
+
+def test_a_folder_is_new_if_the_first_file_of_a_run_was_not_finished(tmp_path):
+    config = make_config(tmp_path)
+    (tmp_path / ".tmp.0123abcd.flags.cfg").touch()
+    train.settle(config, tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="holds other files"):
+        train.settle(config, tmp_path)
 
 
 def test_the_paper_is_named_when_its_network_is_trained(folder):
@@ -552,7 +698,8 @@ class ScriptedFit:
         self.accuracies = list(accuracies)
         self.rates = []
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args, **keywords):
+        self.keywords = keywords
         self.rates.append(float(self.optimizer.learning_rate.numpy()))
         accuracy = self.accuracies[len(self.rates) - 1]
         return SimpleNamespace(history={"loss": [1.0], "token_accuracy": [accuracy]})
@@ -606,7 +753,7 @@ def test_cosine_goes_down_over_the_run(scripted_run):
 
 
 @pytest.mark.parametrize("train_source", ["prepared", "generated"])
-def test_long_carries_come_more_often_on_the_way(make_run, train_source):
+def test_long_carries_come_more_often_on_the_way(make_run, asked_batches, train_source):
     run = make_run(
         f"carries_{train_source}",
         strategy="naive",
@@ -626,8 +773,15 @@ def test_long_carries_come_more_often_on_the_way(make_run, train_source):
         assert len(texts) == 640 and {len(text) for text in texts} == {len("print(12+34)")}
         return sum(map(has_long_carry, texts)) / len(texts)
 
+    def asked():
+        """The shares of the sources: both levels, then the long carries of both."""
+        run.batches(run.examples(), [0.25, 0.75], "none")
+        return asked_batches[-1][0]
+
+    assert asked() == pytest.approx([0.025, 0.075, 0.225, 0.675])
     on_the_way = shares()
     run.state = curriculum.State(1)
+    assert asked() == [0.25, 0.75, 0, 0]
     at_target = shares()
     # Of two-digit sums 76% carry at least once; 4 sigma are 0.1 (300 are stored) and 0.03.
     assert abs(at_target - 0.756) < 0.1
@@ -767,21 +921,33 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_batch(folder, make_
     assert [path.name for path in (folder / name / "checkpoints").iterdir()] == ["epoch_00001.npz"]
 
 
-def test_the_threads_of_the_input_pipeline_do_not_change_the_weights(make_run, monkeypatch):
+def test_the_threads_of_the_input_pipeline_do_not_change_the_batches(make_run, monkeypatch):
+    run = make_run("threads", train_source="generated", batches_per_epoch=40)
     without_autotuning = input_pipeline._without_autotuning
-    weights = []
-    for num_threads in (1, 2, 16):
 
-        def with_threads(dataset, num_threads=num_threads):
+    def batches(examples):
+        return run.batches(examples, [0.5, 0.5], "none")
+
+    def as_lists(batch, parts):
+        return tf.nest.map_structure(lambda x: [part.numpy().tolist() for part in parts(x)], batch)
+
+    def read(num_threads):
+        """The shares of both replicas, which draw from the same examples."""
+
+        def with_threads(dataset):
             options = tf.data.Options()
             options.threading.private_threadpool_size = num_threads
             return without_autotuning(dataset).with_options(options)
 
         monkeypatch.setattr(input_pipeline, "_without_autotuning", with_threads)
-        run = make_run(f"threads_{num_threads}", train_source="generated", num_epochs=2)
-        run.train()
-        weights.append([variable.numpy().tobytes() for variable in run.variables()])
-    assert weights[0] == weights[1] == weights[2]
+        examples = run.examples()
+        distributed = input_pipeline.distribute(lambda: batches(examples), run.strategy)
+        return [as_lists(batch, run.strategy.experimental_local_results) for batch in distributed]
+
+    halves = [as_lists(batch, lambda x: tf.split(x, 2)) for batch in batches(run.examples())]
+    assert len(halves) == 40
+    for num_threads in (1, 2, 16):
+        assert read(num_threads) == halves
 
 
 def test_execute_what_is_learnt_by_heart(folder, make_run):
@@ -839,18 +1005,18 @@ def test_an_export_where_there_is_a_gpu_answers_where_there_is_none(trained, fol
     np.testing.assert_allclose(answers["probability"], expected["probability"], rtol=1e-4)
 
 
-def test_an_export_to_a_full_disk_is_an_error_of_one_line(trained, folder, monkeypatch):
+def test_an_export_to_a_full_disk_is_an_error_of_one_line(trained, tmp_path, monkeypatch):
     workdir, _ = trained
 
     def save(module, path, **kwargs):
-        (folder / path).mkdir()
+        Path(path).mkdir()
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(tf.saved_model, "save", save)
-    output = folder / "full"
+    output = tmp_path / "full"
     with pytest.raises(WorkError, match="full cannot be written: No space left on device"):
         export.export(run_flags.read(workdir), models.load(workdir / "model.keras"), output)
-    assert not list(folder.glob("*full*"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_execute_says_what_is_no_program(trained):
@@ -916,26 +1082,25 @@ class Limits:
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size, self.file_size))
 
 
-@pytest.mark.parametrize(
-    ("limit", "left_out", "name"),
-    [
-        (20_000, ["checkpoints"], "checkpoints/epoch_00001.npz"),
-        (9_000, [], "model.keras"),
-    ],
-)
-def test_a_full_disk_is_an_error_of_one_line(trained, folder, run_command, limit, left_out, name):
-    """No file may be longer than `limit`: a checkpoint, or else the model itself, is."""
+def test_a_full_disk_is_an_error_of_one_line(trained, folder, run_command):
+    """No file may be longer than a limit: a checkpoint is, or else the model itself."""
     workdir, _ = trained
-    full = folder / f"full_{limit}"
-    shutil.copytree(workdir, full, ignore=lambda *_: [*left_out, "evaluation.json", "model.keras"])
-    command = ("train", *TINY, f"--workdir={full.name}", "--data_dir=data")
-    process = run_command(*command, cwd=folder, preexec_fn=Limits(limit))
-    assert (process.returncode, process.stderr) == (
-        1,
-        f"error: File too large: {full.name}/{name}\n",
-    )
-    assert not (full / name).exists()
-    assert not list(full.rglob(".*tmp*"))
+    full = folder / "full"
+    left_out = ["checkpoints", "evaluation.json", "model.keras"]
+    shutil.copytree(workdir, full, ignore=lambda *_: left_out)
+    command = ("train", *TINY, "--workdir=full", "--data_dir=data")
+
+    def fail(limit, name):
+        process = run_command(*command, cwd=folder, preexec_fn=Limits(limit))
+        said = f"error: File too large: full/{name}\n"
+        assert (process.returncode, process.stderr) == (1, said)
+        assert not (full / name).exists()
+        assert not list(full.rglob(".*tmp*"))
+
+    fail(20_000, "checkpoints/epoch_00001.npz")
+    # As if there had been space for checkpoints all the time.
+    shutil.copytree(workdir / "checkpoints", full / "checkpoints", dirs_exist_ok=True)
+    fail(9_000, "model.keras")
     process = run_command(*command, cwd=folder)
     assert (process.returncode, process.stderr) == (0, "")
     assert read_weights(full / "model.keras") == read_weights(workdir / "model.keras")
@@ -952,7 +1117,7 @@ def test_another_network_s_checkpoint_is_an_error_of_one_line(trained, folder, r
     )
     assert process.returncode == 1
     assert re.fullmatch(
-        r"error: other_shape/checkpoints/epoch_00008\.npz is of another model: .* there, .* here\n",
+        r"error: other_shape/checkpoints/epoch_00012\.npz is of another model: .* there, .* here\n",
         process.stderr,
     )
 

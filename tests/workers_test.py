@@ -1,22 +1,24 @@
+import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
-import sys
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
-from keras_l2e import input_pipeline, workers
+from keras_l2e import input_pipeline, runtime, train, workers
 from keras_l2e.errors import UsageError
 
 FLAGS = [
     "--task=addition",
     "--target_length=2",
     "--examples_per_difficulty=300",
-    "--num_epochs=4",
+    "--num_epochs=6",
     "--batches_per_epoch=20",
     "--hidden_dim=16",
     "--embedding_dim=8",
@@ -63,6 +65,31 @@ def test_other_clusters_are_refused(monkeypatch, text):
         workers.read_config()
 
 
+def share_among_replicas(**changes):
+    """The flags as `train` settles them, of two workers."""
+    config = {"num_replicas": 0, "threads_per_replica": 0, "global_batch_size": 24} | changes
+    config = SimpleNamespace(**config)
+    train.share_among_replicas(config)
+    return config.num_replicas, config.threads_per_replica
+
+
+@pytest.mark.parametrize(("num_gpus", "num_replicas"), [(0, 2), (4, 8)])
+def test_workers_hold_as_many_replicas_as_they_have_devices(monkeypatch, num_gpus, num_replicas):
+    monkeypatch.setenv("TF_CONFIG", tf_config(0, [1, 2]))
+    monkeypatch.setattr(runtime, "num_gpus", lambda: num_gpus)
+    monkeypatch.setattr(runtime, "num_cores", lambda: 16)
+    expected = (num_replicas, 16 * 2 // num_replicas)
+    assert share_among_replicas() == expected
+    assert share_among_replicas(num_replicas=num_replicas) == expected
+    with pytest.raises(UsageError) as error:
+        share_among_replicas(num_replicas=6)
+    assert str(error.value) == (
+        f"--num_replicas=6; TF_CONFIG names 2 workers, which hold {num_replicas}"
+    )
+    with pytest.raises(UsageError, match=f"allowed multiples of the {num_replicas} replicas"):
+        share_among_replicas(global_batch_size=25)
+
+
 def test_replicas_of_a_worker_take_the_rows_in_turns():
     batch = ({"a": [[1], [2], [3], [4], [5], [6]]}, [1, 2, 3, 4, 5, 6])
     dataset = tf.data.Dataset.from_tensors(batch).repeat(2)
@@ -72,48 +99,42 @@ def test_replicas_of_a_worker_take_the_rows_in_turns():
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Below 32768: from there on the system itself may take them before a worker does."""
+    ports = []
+    for port in random.sample(range(20_000, 32_768), 100):
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind(("127.0.0.1", port))
+            ports.append(port)
+    return ports[:count]
 
 
 @pytest.fixture
-def start_workers(tmp_path):
-    """Starts the workers of a run in `tmp_path / "two"`; what they leave running is killed."""
-    processes = []
+def start_workers(tmp_path, start_command):
+    """Starts the workers of a run in `tmp_path / "two"`."""
 
     def start(indices=(0, 1)):
         ports = free_ports(2)
-        command = [sys.executable, "-m", "keras_l2e.train", *FLAGS, "--workdir=two"]
-        pair = [
-            subprocess.Popen(
-                command,
+        return [
+            start_command(
+                "train",
+                *FLAGS,
+                "--workdir=two",
                 cwd=tmp_path,
                 env=os.environ | {"TF_CONFIG": tf_config(index, ports)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
             )
             for index in indices
         ]
-        processes.extend(pair)
-        return pair
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return start
 
 
-def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_path, start_workers):
+def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(
+    tmp_path, start_workers, start_command
+):
     chief, other = start_workers()
     assert any(line.startswith("epoch 2/") for line in chief.stdout), chief.stderr.read()
     other.send_signal(signal.SIGKILL)
-    _, stderr = chief.communicate(timeout=60)
+    _, stderr = chief.communicate()
     assert chief.returncode == 1
     assert re.fullmatch(
         r"error: another worker was lost; the same command on all of them goes on .*\n", stderr
@@ -121,24 +142,22 @@ def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(tmp_pa
     assert not (tmp_path / "two/evaluation.json").exists()
 
     chief, other = start_workers()
-    outputs = [process.communicate(timeout=100) for process in (chief, other)]
+    outputs = [process.communicate() for process in (chief, other)]
     assert (chief.returncode, outputs[0][1]) == (0, ""), outputs
     assert (other.returncode, outputs[1][1]) == (0, ""), outputs
     for stdout, _ in outputs:
-        assert re.search(r"^going on after epoch [23]$", stdout, re.MULTILINE)
-    assert "epoch 4/4" in outputs[0][0]
-    assert "epoch 4/4" not in outputs[1][0]
+        assert re.search(r"^going on after epoch [2-5]$", stdout, re.MULTILINE)
+    assert "epoch 6/6" in outputs[0][0]
+    assert "epoch 6/6" not in outputs[1][0]
 
-    command = [sys.executable, "-m", "keras_l2e.train", *FLAGS, "--num_replicas=2", "--workdir=one"]
-    one = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert any(line.startswith("epoch 4/4") for line in one.stdout)
+    one = start_command("train", *FLAGS, "--num_replicas=2", "--workdir=one", cwd=tmp_path)
+    assert any(line.startswith("epoch 6/6") for line in one.stdout), one.stderr.read()
     one.kill()  # Only its history is wanted.
-    one.communicate()
     histories = [
         [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
-    assert len(histories[0]) == 4
+    assert len(histories[0]) == 6
     for one, two in zip(*histories, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
         assert two["token_accuracy"] == pytest.approx(one["token_accuracy"], rel=1e-5)
@@ -151,6 +170,6 @@ def test_a_worker_that_waits_for_another_is_ended_by_ctrl_c(tmp_path, start_work
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(3)  # In TensorFlow's own code.
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(20) == -signal.SIGINT  # Which a shell gives as 130.
+    assert worker.wait(60) == -signal.SIGINT  # Which a shell gives as 130.
     assert worker.stderr.read() == ""
     assert not (tmp_path / "two/checkpoints").exists()
