@@ -346,6 +346,9 @@ def _backward(first_c, saved, transposed, lengths, d_outputs, d_last_h, d_last_c
         return step(t, *ending(t, d_h, d_c), d_gates)
 
     d_gates = tf.TensorArray(tf.float32, num_steps, element_shape=[None, width])
+    # A step does not know how many rows there are, even where the states before it do.
+    states = tf.TensorShape([None, units])
+    shapes = tf.TensorShape([]), states, states, tf.TensorShape(None)
     if lengths is None:
         state = (num_steps - 1, d_last_h, d_last_c, d_gates)
     else:
@@ -354,9 +357,10 @@ def _backward(first_c, saved, transposed, lengths, d_outputs, d_last_h, d_last_c
             lambda t, *_: t >= first_end,
             step_where_rows_end,
             (num_steps - 1, zeros, zeros, d_gates),
+            shapes,
         )
     # The first step has other cells before it.
-    _, d_h, d_c, d_gates = tf.while_loop(lambda t, *_: t >= 1, step, state)
+    _, d_h, d_c, d_gates = tf.while_loop(lambda t, *_: t >= 1, step, state, shapes)
     if lengths is not None:
         d_h, d_c = ending(0, d_h, d_c)
     d_c, d_gate = gates(0, first_c, d_h, d_c)

@@ -1,8 +1,7 @@
 """A model's answers to stored examples: teacher-forced counts and free-running outputs.
 
-    >>> scores = Scorer(model, "none", max_steps=4).score([b"print(1+2)"], [b"3"])
-    >>> scores.num_right, scores.num_tokens, scores.outputs
-    ([2], [2], ['3'])
+    scores = Scorer(model, "none", max_steps=4).score([b"print(1+2)"], [b"3"])
+    scores.exact_match(), scores.num_right[0], scores.num_tokens[0]  # 1.0, 2, 2 if it is right
 
 A target of one character has two tokens, itself and EOS.
 """

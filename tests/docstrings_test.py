@@ -9,7 +9,6 @@ import keras_l2e
 
 BUILDER = "keras_l2e_datasets.learning_to_execute.learning_to_execute_dataset_builder"
 PACKAGE = {f"keras_l2e.{module.name}" for module in pkgutil.iter_modules(keras_l2e.__path__)}
-PACKAGE -= {"keras_l2e.scoring"}  # Its example needs a network that was trained.
 MODULES = [
     name
     for name in sorted({*PACKAGE, BUILDER})

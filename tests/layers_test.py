@@ -101,8 +101,7 @@ def test_steps_that_are_the_same_in_all_rows_change_nothing(rows, lengths, compi
 
     functions = [functools.partial(states_and_gradients, layer) for layer in (stock, ours)]
     if compiled:
-        # As in training, where the rows are known and always have a mask.
-        signature = [tf.TensorSpec([rows if lengths else None, None], tf.int32)]
+        signature = [tf.TensorSpec([rows, None], tf.int32)]  # As in training, the rows are known.
         functions = [tf.function(function, signature) for function in functions]
     for same in (0, 1, 4, 6):
         ids = drawn.copy()

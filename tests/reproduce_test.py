@@ -116,6 +116,40 @@ def test_a_run_that_is_killed_time_and_again_is_given_up(tmp_path, pretend, caps
     assert begun(tmp_path) == sorted(NAMES * 3)
 
 
+def test_a_run_given_up_is_not_begun_again_by_whoever_gave_it_up(tmp_path, pretend, capsys):
+    """Even if another command removes the note of it, to try once more."""
+    pretend("os.kill(os.getpid(), 9)")
+    folder = tmp_path / "W/addition"
+    folder.mkdir(parents=True)
+    wanted = reproduce.prepare(folder, cells("addition", "smoke"))
+    runner = reproduce.Runner(make_config(tmp_path), folder)
+    runner.kills = dict.fromkeys(NAMES, reproduce.MOST_KILLS)
+    runner.run(wanted)
+    assert begun(tmp_path) == NAMES
+
+
+def test_the_reason_is_that_of_the_last_attempt(tmp_path, pretend, capsys):
+    pretend("""
+if (run / "tried").exists(): sys.exit("it broke")
+(run / "tried").touch()
+print("error: no space left", flush=True)
+os.kill(os.getpid(), 9)
+""")
+    with pytest.raises(WorkError, match=r"4 of 4 cells failed; \S+: it broke; "):
+        reproduce.reproduce(make_config(tmp_path))
+    assert begun(tmp_path) == sorted(NAMES * 2)
+
+
+def test_a_figure_is_drawn_where_its_cells_are_however_the_place_is_spelt(
+    tmp_path, monkeypatch, capsys
+):
+    for cell in cells("addition", "smoke"):
+        write_cell(tmp_path / "W/addition", cell, 0.5)
+    monkeypatch.chdir(tmp_path)
+    reproduce.reproduce(make_config(tmp_path, output="W", draw_only=True))
+    assert (tmp_path / "W/addition.png").exists()
+
+
 def test_a_cell_taken_over_is_let_go(tmp_path, pretend, capsys):
     pretend("time.sleep(30)")
     folder = tmp_path / "W/addition"
