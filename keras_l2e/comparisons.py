@@ -148,16 +148,14 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
     found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
     # Names do not depend on the rates: cells whose rates are still open are missing, too. A rate
     # that was tried and is not there once rates are chosen has diverged, which is a result.
-    names = [
-        cell.name
-        for cell in cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS, 0.0))
-        if not (cell.choosing and rates)
-    ]
+    expected = cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS, 0.0))
+    names = [cell.name for cell in expected if not (cell.choosing and rates)]
+    found_names = {cell.name for cell in found}
     return {
         "figure": figure,
         "budget": budget,
         "num_training_examples": wanted[0].num_examples,
-        "missing": [name for name in names if name not in {cell.name for cell in found}],
+        "missing": [name for name in names if name not in found_names],
         "learning_rates": rates or {},
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }

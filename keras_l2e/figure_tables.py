@@ -206,8 +206,10 @@ def _learning_rates_table(result: dict) -> str:
         for cell in result["cells"]
         if cell["choosing"]
     }
+    if not trials:
+        return ""
     rows = []
-    for optimizer, rates in BUDGETS[result["budget"]].learning_rates.items() if trials else ():
+    for optimizer, rates in BUDGETS[result["budget"]].learning_rates.items():
         chosen = result["learning_rates"].get(optimizer)
         for rate in rates:
             score = trials.get((optimizer, rate))
@@ -218,7 +220,7 @@ def _learning_rates_table(result: dict) -> str:
             note = f"chosen{_edge(rates, rate)}" if rate == chosen else ""
             rows.append([optimizer, f"{rate:g}", *found, note])
     header = ["optimizer", "learning rate", *(f"validation {metric}" for metric in METRICS), ""]
-    return report.format_markdown(header, rows) if rows else ""
+    return report.format_markdown(header, rows)
 
 
 def _edge(tried: Sequence[float], chosen: float) -> str:
