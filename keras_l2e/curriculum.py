@@ -1,31 +1,66 @@
-"""Curricula: from the state of learning to weights over difficulties, and when to go on.
+"""Curricula: from the state of learning to weights over levels, and when to go on.
 
-A strategy is a pure function of a `Curriculum` (what is taught) and a `State` (how far it has got);
-its weights are given over `Curriculum.levels`, the difficulties in the order of the paper's naive
-curriculum:
+A level is a difficulty, or the part of it whose programs have only some of the operations. A
+strategy is a pure function of a `Curriculum` (what is taught) and a `State` (how far it has got);
+its weights are given over `Curriculum.levels`:
 
-    >>> curriculum = Curriculum("naive", [Difficulty(1), Difficulty(2), Difficulty(3)])
+    >>> curriculum = Curriculum("naive", levels_up_to(Difficulty(length=3)))
     >>> curriculum.weights(State(level=1))
     [0.0, 1.0, 0.0]
     >>> curriculum.judge(State(level=1), accuracy=0.97)
     State(level=2, accuracies=())
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keras_l2e.tasks import Difficulty
+from keras_l2e import programs
+from keras_l2e.tasks import Difficulty, grid
 
 # Of the strategy `review`.
 REVIEW_AT_TARGET = 0.5
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is taught at a time.
+
+    Attributes:
+        difficulty: of every example.
+        operations: those of `programs.OPERATIONS` that its programs are made of; empty: no program
+            is left out.
+    """
+
+    difficulty: Difficulty
+    operations: frozenset[str] = frozenset()
+
+    def keeps(self, program: str) -> bool:
+        """Whether a program of the difficulty belongs to the level."""
+        found = programs.count_operations(program, self.difficulty.nesting)
+        return not self.operations or self.operations.issuperset(found)
+
+    def as_dict(self) -> dict:
+        """The level as history.jsonl holds it."""
+        operations = {"operations": sorted(self.operations)} if self.operations else {}
+        return {**self.difficulty._asdict(), **operations}
+
+
+def levels_up_to(target: Difficulty, first_operations: Iterable[str] = ()) -> list[Level]:
+    """The difficulties in the order of the paper's naive curriculum, `target` last.
+
+    With `first_operations`, all of them come twice: first for programs of these operations only.
+    """
+    first = frozenset(first_operations)
+    rounds = [first, frozenset()] if first else [first]
+    return [Level(difficulty, operations) for operations in rounds for difficulty in grid(target)]
 
 
 class State(NamedTuple):
     """How far the curriculum has got.
 
     Attributes:
-        level: index of the current difficulty among the curriculum's levels.
+        level: index of the current level among the curriculum's levels.
         accuracies: token accuracies of the evaluations at this level so far, oldest first.
     """
 
@@ -39,7 +74,7 @@ class Curriculum:
 
     Attributes:
         strategy: a name in STRATEGIES.
-        levels: the difficulties, easiest first, the target last.
+        levels: easiest first, the target last.
         mix_share: the share of examples that `combined` takes from `mix`, and `review` from the
             levels so far. The paper gives no ratio; its released code draws one example in five.
         advance_threshold: token accuracy above which a level counts as mastered (paper: 0.95).
@@ -49,7 +84,7 @@ class Curriculum:
     """
 
     strategy: str
-    levels: Sequence[Difficulty]
+    levels: Sequence[Level]
     mix_share: float = 0.2
     advance_threshold: float = 0.95
     patience: int = 5
@@ -63,16 +98,16 @@ class Curriculum:
         """The probability of each level in the training examples; sums to 1."""
         return STRATEGIES[self.strategy](self, state)
 
-    def difficulty(self, state: State) -> Difficulty:
-        """The difficulty whose accuracy decides about going on."""
+    def current(self, state: State) -> Level:
+        """The level whose accuracy decides about going on."""
         return self.levels[state.level]
 
     def at_target(self, state: State) -> bool:
-        """Whether the current difficulty is the target, where the curriculum stays."""
+        """Whether the current level is the target, where the curriculum stays."""
         return state.level == len(self.levels) - 1
 
     def judge(self, state: State, accuracy: float) -> State:
-        """The state after an evaluation with this token accuracy at the current difficulty.
+        """The state after an evaluation with this token accuracy at the current level.
 
         Goes one level on if the accuracy is above the threshold, or if it has not grown by
         `min_progress` over the last `patience` evaluations, so that no level holds the run up for

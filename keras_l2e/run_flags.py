@@ -10,6 +10,7 @@ from keras_l2e import command_line
 from keras_l2e.curriculum import STRATEGIES
 from keras_l2e.errors import UsageError
 from keras_l2e.files import write_text
+from keras_l2e.programs import OPERATIONS
 from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, INPUT_FORMS, TASKS
 
 NAME = "flags.cfg"
@@ -145,6 +146,15 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         "Epochs which, when they have not raised a difficulty's validation token accuracy by 0.02, "
         "end it although it is not mastered, so that none holds the run up for ever.",
     )
+    flags.DEFINE_string(
+        "first_operations",
+        "",
+        "With --task=program and a strategy that climbs: operations, with commas between them, to "
+        "be learnt first. All difficulties come twice, at first with programs of these operations "
+        f"only; empty: once. Operations are {', '.join(OPERATIONS)}.",
+        flag_values=flag_values,
+    )
+    flags.register_validator("first_operations", _check_operations, flag_values=flag_values)
     number(
         "carry_share",
         0.0,
@@ -229,6 +239,21 @@ def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         ["auto", "on", "off"],
         "TensorFlow's oneDNN kernels on CPU; auto: where the processor makes them the faster ones.",
     )
+
+
+def names(value: str) -> list[str]:
+    """What a flag names, with commas between."""
+    return value.split(",") if value else []
+
+
+def _check_operations(value: str) -> bool:
+    if unknown := [name for name in names(value) if name not in OPERATIONS]:
+        raise flags.ValidationError(
+            f"{unknown[0]!r} is no operation; allowed are {', '.join(OPERATIONS)}"
+        )
+    if set(names(value)) == set(OPERATIONS):
+        raise flags.ValidationError("these are all operations; some must be left for later")
+    return True
 
 
 def write(workdir: Path, config: SimpleNamespace) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from keras_l2e import __version__, command_line, files, pretrained, run_flags, runtime, workers
+from keras_l2e.curriculum import CLIMBING
 from keras_l2e.errors import UsageError
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
@@ -83,6 +84,12 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
         raise UsageError(
             f"--carry_share={config.carry_share} with --task={config.task} of "
             f"{config.target_length} digits; allowed with addition of up to {LONGEST_CARRIES}"
+        )
+    if config.first_operations and (config.task != "program" or config.strategy not in CLIMBING):
+        raise UsageError(
+            f"--first_operations={config.first_operations} with --task={config.task} and "
+            f"--strategy={config.strategy}; allowed with --task=program and one of "
+            f"{', '.join(sorted(CLIMBING))}"
         )
     if config.first_batch_size > config.global_batch_size:
         raise UsageError(

@@ -29,9 +29,11 @@ from keras_l2e import (
     optimizers,
     prepared_data,
     pretrained,
+    run_flags,
     vocabulary,
     workers,
 )
+from keras_l2e.curriculum import Level
 from keras_l2e.errors import WorkError
 from keras_l2e.scoring import Scorer
 from keras_l2e.tasks import TASKS, Difficulty, grid, has_long_carry
@@ -70,32 +72,39 @@ class Run:
         self.config, self.workdir, self.strategy = config, workdir, strategy
         self.curriculum = curriculum.Curriculum(
             config.strategy,
-            grid(Difficulty(config.target_length, config.target_nesting)),
+            curriculum.levels_up_to(
+                Difficulty(config.target_length, config.target_nesting),
+                run_flags.names(config.first_operations),
+            ),
             config.mix_share,
             config.advance_threshold,
             config.patience,
         )
         self.target = self.curriculum.levels[-1]
-        self.data = {
+        difficulties = grid(self.target.difficulty)
+        data = {
             (difficulty, split): prepared_data.read(
                 config.task, difficulty, split, config.data_dir, config.examples_per_difficulty
             )
-            for difficulty in self.curriculum.levels
+            for difficulty in difficulties
+            for split in ("train", "validation")
+        }
+        self.data = {
+            (level, split): _kept(data[level.difficulty, split], level)
+            for level in self.curriculum.levels
             for split in ("train", "validation")
         }
         self.stored = None
         if config.train_source == "prepared":
-            self.stored = input_pipeline.Stored(
-                {level: self.data[level, "train"] for level in self.curriculum.levels}
-            )
-        # Counted once: repeats are sought among all stored examples of a difficulty.
+            self.stored = input_pipeline.Stored({d: data[d, "train"] for d in difficulties})
+        # Counted once: repeats are sought among all stored examples of a level.
         self.judging_splits = {level: self.judging_split(level) for level in self.curriculum.levels}
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             self.model = self.build_model()
             self.compile()
         self.averaged = self.build_model()
-        longest_target = TASKS[config.task].longest(self.target)[1]
+        longest_target = TASKS[config.task].longest(self.target.difficulty)[1]
         self.scorer = Scorer(self.averaged, config.input_form, longest_target + 1)
 
         self.epoch = 0
@@ -129,7 +138,7 @@ class Run:
         self.averaged.set_weights(weights)
         self.judge({})
         self.decide(workers.share(self.strategy, self.decisions()))
-        level = _name(self.curriculum.difficulty(self.state)._asdict())
+        level = _name(self.curriculum.current(self.state).as_dict())
         print(f"starting from the weights of {folder}, at {level}")
 
     def compile(self) -> None:
@@ -261,7 +270,7 @@ class Run:
             WorkError: the loss or a weight is no number any more.
         """
         config = self.config
-        difficulty = self.curriculum.difficulty(self.state)
+        level = self.curriculum.current(self.state)
         weights = self.curriculum.weights(self.state)
         rate = self.rate()
         batch_size = self.batch_size()
@@ -286,11 +295,11 @@ class Run:
         return {
             "epoch": self.epoch,
             "num_examples": num_examples + config.batches_per_epoch * batch_size,
-            "difficulty": difficulty._asdict(),
+            "difficulty": level.as_dict(),
             "loss": loss,
             "token_accuracy": accuracy,
             "learning_rate": rate,
-            "validation": self.score(difficulty, "validation", scores),
+            "validation": self.score(level, "validation", scores),
             "target_validation": self.score(self.target, "validation", scores),
             **judged,
         }
@@ -310,7 +319,7 @@ class Run:
         Args:
             accuracy: token accuracy in training of the epoch that is to be added to the history.
         """
-        target = self.target._asdict()
+        target = self.target.as_dict()
         before = [
             line["token_accuracy"]
             for line in self.history
@@ -330,7 +339,7 @@ class Run:
 
     def epochs_below_target(self) -> int:
         """Epochs before the target became the current difficulty."""
-        target = self.target._asdict()
+        target = self.target.as_dict()
         return sum(line["difficulty"] != target for line in self.history)
 
     def fit(self, weights: list[float], *callbacks: keras.callbacks.Callback) -> dict:
@@ -406,15 +415,18 @@ class Run:
         """The batches of the epoch to come."""
         config = self.config
 
-        def sources(name: str, keep=None):
-            return [
-                examples.source(level, self.seed_of(level, name), keep)
-                for level in self.curriculum.levels
-            ]
+        def source(level: Level, name: str, keep=None):
+            return examples.source(level.difficulty, self.seed_of(level.difficulty, name), keep)
 
-        drawn_from = sources("train")
+        levels = self.curriculum.levels
+        drawn_from = [
+            source(level, "first_operations", level.keeps)
+            if level.operations
+            else source(level, "train")
+            for level in levels
+        ]
         if config.carry_share:
-            drawn_from += sources("long_carries", has_long_carry)
+            drawn_from += [source(level, "long_carries", has_long_carry) for level in levels]
             share = 0.0 if self.curriculum.at_target(self.state) else config.carry_share
             weights = [(1 - share) * w for w in weights] + [share * w for w in weights]
         return input_pipeline.training_batches(
@@ -452,9 +464,9 @@ class Run:
         """
         first = None
         while True:
-            difficulty = self.curriculum.difficulty(self.state)
-            split = self.judging_splits[difficulty]
-            accuracy = self.score(difficulty, split, scores)["token_accuracy"]
+            level = self.curriculum.current(self.state)
+            split = self.judging_splits[level]
+            accuracy = self.score(level, split, scores)["token_accuracy"]
             if first is None:
                 first = {
                     "judged_by": "validation" if split == "validation" else "training",
@@ -464,23 +476,23 @@ class Run:
             before, self.state = self.state, self.curriculum.judge(self.state, accuracy)
             if self.state.level == before.level:
                 return first
-            first["advanced_to"] = self.curriculum.difficulty(self.state)._asdict()
+            first["advanced_to"] = self.curriculum.current(self.state).as_dict()
             if accuracy <= self.config.advance_threshold:
                 return first
 
-    def judging_split(self, difficulty: Difficulty) -> str:
+    def judging_split(self, level: Level) -> str:
         """The split whose accuracy decides about going on: validation where it can, else train."""
-        programs, _ = self.data[difficulty, "train"]
-        num_validation = len(self.data[difficulty, "validation"][0])
+        programs, _ = self.data[level, "train"]
+        num_validation = len(self.data[level, "validation"][0])
         repeats = 1 - len(set(programs)) / max(1, len(programs))
         judgeable = num_validation >= JUDGEABLE_EXAMPLES and repeats <= JUDGEABLE_REPEATS
         return "validation" if judgeable else "train"
 
-    def score(self, difficulty: Difficulty, split: str, scores: dict) -> dict:
-        """Accuracies on stored examples of a difficulty, computed once an epoch (`scores`)."""
-        if (difficulty, split) not in scores:
+    def score(self, level: Level, split: str, scores: dict) -> dict:
+        """Accuracies on stored examples of a level, computed once an epoch (`scores`)."""
+        if (level, split) not in scores:
             limit = self.config.validation_examples
-            programs, targets = (column[:limit] for column in self.data[difficulty, split])
+            programs, targets = (column[:limit] for column in self.data[level, split])
             if len(programs):
                 scored = self.scorer.score(programs, targets)
                 result = {
@@ -489,15 +501,15 @@ class Run:
                 }
             else:
                 result = {"token_accuracy": None, "exact_match": None}
-            scores[difficulty, split] = {**result, "num_examples": len(programs)}
-        return scores[difficulty, split]
+            scores[level, split] = {**result, "num_examples": len(programs)}
+        return scores[level, split]
 
-    def level_scores(self, difficulty: Difficulty, scores: dict) -> dict:
-        """Accuracies at a difficulty on the split that can judge it."""
-        split = self.judging_splits[difficulty]
+    def level_scores(self, level: Level, scores: dict) -> dict:
+        """Accuracies at a level on the split that can judge it."""
+        split = self.judging_splits[level]
         judged_by = "validation" if split == "validation" else "training"
-        score = self.score(difficulty, split, scores)
-        return {**difficulty._asdict(), "judged_by": judged_by, **score}
+        score = self.score(level, split, scores)
+        return {**level.as_dict(), "judged_by": judged_by, **score}
 
     def report(self, line: dict, num_examples: int, seconds: float) -> None:
         """Shows a finished epoch, and logs what depends on the clock apart from the history.
@@ -567,14 +579,23 @@ class _FirstBadBatch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def _kept(examples: tuple[np.ndarray, np.ndarray], level: Level) -> tuple:
+    """Of programs and targets those that belong to a level."""
+    if not level.operations:
+        return examples
+    kept = [level.keeps(program.decode()) for program in examples[0]]
+    return tuple(column[kept] for column in examples)
+
+
 def _are_finite(variables: Sequence[keras.Variable]) -> bool:
     return all(np.isfinite(variable.numpy()).all() for variable in variables)
 
 
 def _name(difficulty: dict) -> str:
-    """A difficulty for the eye: its length, and its nesting if there is more than one."""
+    """A level for the eye: its length, and its nesting if there is more than one."""
     nesting = f" nesting {difficulty['nesting']}" if difficulty["nesting"] > 1 else ""
-    return f"length {difficulty['length']}{nesting}"
+    operations = f" ({', '.join(difficulty['operations'])})" if "operations" in difficulty else ""
+    return f"length {difficulty['length']}{nesting}{operations}"
 
 
 def _percent(value: float | None) -> str:

@@ -13,6 +13,7 @@ from absl import flags
 
 from keras_l2e import command_line, pretrained, run_flags, train
 from keras_l2e.errors import UsageError
+from keras_l2e.programs import OPERATIONS
 
 ENTRY_POINTS = ("train", "evaluate", "export", "execute", "reproduce", "show")
 NETWORKS = pretrained.names()
@@ -183,6 +184,16 @@ BAD = [
     (["train", W, "--carry_share=0.1", "--task=copy"], ["--carry_share=0.1", "addition"]),
     (["train", W, "--carry_share=0.1", "--target_length=21"], ["of 21 digits", "up to 20"]),
     (["train", W, "--carry_share=1.1"], ["--carry_share=1.1", "1.0"]),
+    (["train", W, "--first_operations=pair"], ["=pair", "addition", "--task=program", "naive"]),
+    (
+        ["train", W, "--task=program", "--first_operations=pair", "--strategy=mix"],
+        ["--first_operations=pair", "--strategy=mix", "combined, frontier, naive, review"],
+    ),
+    (["train", W, "--first_operations=pair,sum"], ["pair,sum", "'sum'", "smallmul"]),
+    (
+        ["train", W, f"--first_operations={','.join(OPERATIONS)}"],
+        ["--first_operations=pair", "some must be left"],
+    ),
     (["train", W, "--sort_window=0"], ["--sort_window=0"]),
     (["train", W, "--first_batch_size=-1"], ["--first_batch_size=-1"]),
     (["train", W, "--first_batch_size=256"], ["size=256", "0 to --global_batch_size=128"]),

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e.curriculum import CLIMBING, STRATEGIES, Curriculum, State
+from keras_l2e.curriculum import CLIMBING, STRATEGIES, Curriculum, Level, State, levels_up_to
 from keras_l2e.tasks import Difficulty, grid
 from keras_l2e.training import Run
 
-FIVE = grid(Difficulty(5))
+FIVE = levels_up_to(Difficulty(5))
 
 # One row per strategy: weights over five levels at the first, the middle and the last of them.
 WEIGHTS = {
@@ -61,7 +61,7 @@ def test_weights(strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("target", [(1, 1), (2, 1), (1, 2), (9, 1), (12, 10), (65, 1)])
 def test_weights_are_a_distribution_in_every_state(strategy, target):
-    levels = grid(Difficulty(*target))
+    levels = levels_up_to(Difficulty(*target))
     for mix_share in (0.0, 0.2, 1.0):
         curriculum = Curriculum(strategy, levels, mix_share)
         for level in range(len(levels)):
@@ -96,7 +96,7 @@ def test_start(strategy, start):
     curriculum = Curriculum(strategy, FIVE)
     assert curriculum.start() == State(start)
     assert curriculum.at_target(curriculum.start()) == (start == 4)
-    assert curriculum.difficulty(curriculum.start()) == FIVE[start]
+    assert curriculum.current(curriculum.start()) == FIVE[start]
 
 
 def test_every_strategy_has_its_rows():
@@ -106,13 +106,41 @@ def test_every_strategy_has_its_rows():
 @pytest.mark.parametrize("strategy", sorted(CLIMBING))
 def test_lengths_rise_to_the_target_s_then_the_nesting(strategy):
     """The paper's naive: past the target length, length returns to 1 and nesting rises by 1."""
-    curriculum = Curriculum(strategy, grid(Difficulty(3, 2)))
+    curriculum = Curriculum(strategy, levels_up_to(Difficulty(3, 2)))
     state = curriculum.start()
     visited = []
     for _ in range(8):
-        visited.append(curriculum.difficulty(state))
+        visited.append(curriculum.current(state))
         state = curriculum.judge(state, 1.0)
-    assert visited == [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (3, 2), (3, 2)]
+    expected = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (3, 2), (3, 2)]
+    assert visited == [Level(Difficulty(*difficulty)) for difficulty in expected]
+
+
+def test_first_operations_have_levels_of_their_own_before_the_others():
+    levels = levels_up_to(Difficulty(2, 2), ["pair", "ifstat"])
+    assert [level.difficulty for level in levels] == 2 * grid(Difficulty(2, 2))
+    assert [level.operations for level in levels] == [{"pair", "ifstat"}] * 4 + [set()] * 4
+    assert levels[3].as_dict() == {"length": 2, "nesting": 2, "operations": ["ifstat", "pair"]}
+    assert levels[-1].as_dict() == {"length": 2, "nesting": 2}
+
+
+@pytest.mark.parametrize(
+    ("program", "nesting", "kept"),
+    [
+        ("print((1+2))", 1, True),
+        ("print(12)", 1, False),  # equality
+        ("print(12)", 2, False),
+        ("print((1+(7 if 3>4 else 5)))", 2, True),
+        ("print((1+2))", 2, False),  # a sum of what equality gave
+        ("print((3*4))", 1, False),
+        ("a=1;\nprint((a+2))", 1, False),
+        ("a=1\nfor x in range(3):a+=(4-2)\nprint(a)", 2, False),
+    ],
+)
+def test_a_level_keeps_programs_of_its_operations_only(program, nesting, kept):
+    difficulty = Difficulty(2, nesting)
+    assert Level(difficulty, frozenset({"pair", "ifstat"})).keeps(program) == kept
+    assert Level(difficulty).keeps(program)
 
 
 # Going on

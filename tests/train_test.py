@@ -33,6 +33,7 @@ from keras_l2e import (
     optimizers,
     prepared_data,
     pretrained,
+    programs,
     run_flags,
     train,
     training,
@@ -562,14 +563,16 @@ def check_levels(run, monkeypatch):
     judged_by = ["training", *["validation"] * 3]
     assert [
         (level["length"], level["nesting"], level["judged_by"]) for level in last["levels"]
-    ] == [(*level, by) for level, by in zip(run.curriculum.levels, judged_by, strict=True)]
-    target = {**run.target._asdict(), "judged_by": "validation", **last["target_validation"]}
+    ] == [
+        (*level.difficulty, by) for level, by in zip(run.curriculum.levels, judged_by, strict=True)
+    ]
+    target = {**run.target.as_dict(), "judged_by": "validation", **last["target_validation"]}
     assert last["levels"][-1] == target
     assert last["levels"][0]["token_accuracy"] == last["judged_token_accuracy"]
     monkeypatch.setattr(comparisons, "MASTERED", 0.0)
     seen = run.history[0]["num_examples"]
     assert comparisons.mastered(run.history) == [
-        {**level._asdict(), "num_examples": seen} for level in run.curriculum.levels
+        {**level.as_dict(), "num_examples": seen} for level in run.curriculum.levels
     ]
 
 
@@ -647,7 +650,7 @@ def test_flags_reach_what_they_are_about(make_run, asked_batches):
         global_batch_size=24,
         batches_per_epoch=7,
     )
-    levels = [Difficulty(1), Difficulty(2)]
+    levels = curriculum.levels_up_to(Difficulty(2))
     assert run.curriculum == curriculum.Curriculum(levels=levels, **teaching)
     for model in (run.model, run.averaged):
         assert model.arguments == {"vocabulary_size": vocabulary.SIZE, **network}
@@ -788,6 +791,51 @@ def test_long_carries_come_more_often_on_the_way(make_run, asked_batches, train_
     assert abs(on_the_way - (0.9 + 0.1 * at_target)) < 0.03
 
 
+@pytest.mark.parametrize("train_source", ["prepared", "generated"])
+def test_first_operations_come_first(make_run, train_source):
+    first = {"equality", "pair"}
+    run = make_run(
+        f"first_operations_{train_source}",
+        task="program",
+        target_nesting=2,
+        strategy="naive",
+        train_source=train_source,
+        first_operations=",".join(first),
+        validation_examples=300,
+    )
+
+    def operations(texts):
+        return set().union(*(programs.count_operations(text, nesting=2) for text in texts))
+
+    def read():
+        """The operations that the epoch's programs are made of."""
+        weights = run.curriculum.weights(run.state)
+        ids = [
+            inputs["encoder_token_ids"]
+            for inputs, _, _ in run.batches(run.examples(), weights, "none")
+        ]
+        batches = (vocabulary.decode_batch(rows).numpy() for rows in ids)
+        return operations(text.decode() for batch in batches for text in batch)
+
+    def judged():
+        texts, _ = run.data[run.curriculum.current(run.state), "validation"]
+        return operations(text.decode() for text in texts)
+
+    run.state = curriculum.State(3)  # Of eight levels the last of the first ones: length 2.
+    assert read() == judged() == first
+    line = run.train_epoch()
+    difficulty = {"length": 2, "nesting": 2}
+    assert line["difficulty"] == {**difficulty, "operations": sorted(first)}
+    # Of 300 programs of two operations one in nine has these alone.
+    assert 10 < line["validation"]["num_examples"] < 60
+    assert line["target_validation"]["num_examples"] == 300
+    run.history.append(line)
+    assert run.epochs_below_target() == 1
+    run.state = curriculum.State(7)
+    assert read() == judged() == set(programs.OPERATIONS)
+    assert run.train_epoch()["difficulty"] == difficulty
+
+
 def test_batches_grow_with_the_difficulty(make_run):
     run = make_run("growing", strategy="naive", first_batch_size=6, num_epochs=3)
     sizes = []
@@ -846,7 +894,7 @@ def test_every_epoch_level_and_seed_has_examples_of_its_own(make_run, train_sour
         # Of 300 stored sums some come in two epochs, in another order.
         assert other != epochs[0]
         assert len(set(other) & set(epochs[0])) < (80 if train_source == "prepared" else 3)
-    levels = {first.seed_of(level, "train") for level in first.curriculum.levels}
+    levels = {first.seed_of(level.difficulty, "train") for level in first.curriculum.levels}
     assert len(levels) == 4
 
 
@@ -855,9 +903,9 @@ def test_levels_that_are_mastered_are_left_at_once(make_run):
     accuracies = {Difficulty(1): 0.99, Difficulty(2): 0.5}
     splits = []
 
-    def score(difficulty, split, scores):
+    def score(level, split, scores):
         splits.append(split)
-        return {"token_accuracy": accuracies[difficulty]}
+        return {"token_accuracy": accuracies[level.difficulty]}
 
     run.score = score
     judged = run.judge({})
