@@ -167,8 +167,6 @@ def finish(run) -> None:
     """
     from keras_l2e import evaluate, export, report
 
-    # Again, for a run that was killed between its last checkpoint and the history of that epoch.
-    files.write_json_lines(run.workdir / "history.jsonl", run.history)
     files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
     export.export(run.config, run.averaged, run.workdir / "saved_model")
     report.plot_learning_curve(run.history, run.workdir / "learning_curve.png")

@@ -212,7 +212,14 @@ class Run:
         self.history = saved["history"]
         self.decide(saved)
         self.average_weights()
+        if workers.is_chief():
+            # A run that was killed between its last checkpoint and this file lacks a line of it.
+            self.write_history()
         print(f"going on after epoch {self.epoch}")
+
+    def write_history(self) -> None:
+        """Writes history.jsonl as far as the epochs have got."""
+        files.write_json_lines(self.workdir / "history.jsonl", self.history)
 
     def decisions(self) -> dict:
         """What the epoch to come is trained on, and how fast, as JSON holds it."""
@@ -239,7 +246,7 @@ class Run:
             self.history.append(line)
             self.save()
             if workers.is_chief():
-                files.write_json_lines(self.workdir / "history.jsonl", self.history)
+                self.write_history()
                 self.report(line, line["num_examples"] - before, seconds)
 
     def num_examples(self) -> int:

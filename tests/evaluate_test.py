@@ -3,7 +3,7 @@ import pytest
 
 from keras_l2e import evaluate
 from keras_l2e.scoring import Scores
-from keras_l2e.tasks import Difficulty
+from keras_l2e.tasks import TASKS, Difficulty
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,14 @@ def test_a_breakdown_counts_every_example_at_each_of_its_kinds():
         ("zero", 1, 2, 0.5, 1.0),
     ]
     assert [row["token_accuracy"] for row in rows] == pytest.approx([1 / 3, 3 / 5, 2 / 4])
+
+
+def test_nothing_lies_beyond_the_hardest():
+    """The difficulties that a network is tried on, though it was not trained on them."""
+    for name, task in TASKS.items():
+        assert evaluate._beyond(name, task.difficulties()[-1]) == []
+    assert evaluate._beyond("addition", Difficulty(63)) == [(64, 1)]
+    assert evaluate._beyond("copy", Difficulty(3)) == [(4, 1), (5, 1)]
+    assert evaluate._beyond("program", Difficulty(12, 3)) == [(12, 4)]
+    assert evaluate._beyond("program", Difficulty(4, 10)) == [(5, 10)]
+    assert evaluate._beyond("program", Difficulty(4, 3)) == [(5, 3), (4, 4)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e import evaluate, interpreter, programs, tasks
+from keras_l2e import interpreter, programs, tasks
 from keras_l2e.tasks import TASKS, Difficulty, carry_chain, grid
 
 HARDEST = {"program": Difficulty(12, 10), "addition": Difficulty(64), "copy": Difficulty(65)}
@@ -197,18 +197,6 @@ def test_other_difficulties_are_refused(task, difficulty, message):
     with pytest.raises(ValueError) as caught:
         TASKS[task].check(difficulty)
     assert str(caught.value) == message
-
-
-def test_nothing_lies_beyond_the_hardest():
-    """The difficulties that a network is tried on, though it was not trained on them."""
-    assert {task: evaluate._beyond(task, hardest) for task, hardest in HARDEST.items()} == {
-        task: [] for task in HARDEST
-    }
-    assert evaluate._beyond("addition", Difficulty(63)) == [(64, 1)]
-    assert evaluate._beyond("copy", Difficulty(3)) == [(4, 1), (5, 1)]
-    assert evaluate._beyond("program", Difficulty(12, 3)) == [(12, 4)]
-    assert evaluate._beyond("program", Difficulty(4, 10)) == [(5, 10)]
-    assert evaluate._beyond("program", Difficulty(4, 3)) == [(5, 3), (4, 4)]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -536,7 +536,8 @@ def test_other_flags(folder, make_run, monkeypatch, name):
     monkeypatch.setattr(training, "JUDGEABLE_REPEATS", 0.2)
     run = make_run(name, **VARIANTS[name])
     run.train()
-    (folder / name / "history.jsonl").unlink()  # As if killed before it was written.
+    (folder / name / "history.jsonl").unlink()  # As if killed before it was written,
+    run.restore()  # and started again.
     train.finish(run)
     lines = (folder / name / "history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == run.history
