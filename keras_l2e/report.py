@@ -218,27 +218,33 @@ def _curve(history: list[dict], split: str, name: str) -> tuple[list[float], lis
     return x, y
 
 
-def _steps(history: list[dict]) -> list[tuple[int, int, int]]:
-    """(examples seen, length, nesting) where each new difficulty begins; the first begins at 0."""
+def _steps(history: list[dict]) -> list[tuple[int, int, str]]:
+    """(examples seen, length, nesting) where each new level begins, the first at 0.
+
+    A star behind the nesting says that the level has programs of some operations only.
+    """
     steps = []
     seen = 0
     for epoch in history:
-        difficulty = (epoch["difficulty"]["length"], epoch["difficulty"]["nesting"])
-        if not steps or difficulty != steps[-1][1:]:
-            steps.append((seen, *difficulty))
+        level = epoch["difficulty"]
+        nesting = f"nesting {level['nesting']}" + "*" * ("operations" in level)
+        if not steps or (level["length"], nesting) != steps[-1][1:]:
+            steps.append((seen, level["length"], nesting))
         seen = epoch["num_examples"]
     return steps
 
 
-def _mark_steps(upper, lower, steps: list[tuple[int, int, int]]) -> None:
+def _mark_steps(upper, lower, steps: list[tuple[int, int, str]]) -> None:
     """Marks by lines and labels where the difficulty changes, as far as there is room."""
     style = {"fontsize": 7, "color": "0.35"}
     if len(steps) == 1:
-        upper.set_title(f"difficulty: {_difficulty(*steps[0][1:])}", **style)
+        _, length, nesting = steps[0]
+        upper.set_title(f"difficulty: length {length}, {nesting}", **style)
         return
     deeper = [next(same) for _, same in itertools.groupby(steps, key=lambda step: step[2])]
     pad = 27 if len(deeper) > 1 else 16
-    upper.set_title("current difficulty: length (digits)", pad=pad, **style)
+    some = "; *: some operations only" if any("*" in nesting for *_, nesting in steps) else ""
+    upper.set_title(f"current difficulty: length (digits){some}", pad=pad, **style)
     above = {"xycoords": upper.get_xaxis_transform(), "va": "bottom"}
     width = upper.get_xlim()[1]
     for x, length, _ in _apart(steps, width * LABEL_WIDTH):
@@ -248,12 +254,12 @@ def _mark_steps(upper, lower, steps: list[tuple[int, int, int]]) -> None:
     if len(deeper) == 1:
         return
     for x, _, nesting in _apart(deeper, width * NESTING_LABEL_WIDTH):
-        write_near(upper, x, 1, f"nesting {nesting}", size=7, rise=14, ha="left", **above)
+        write_near(upper, x, 1, nesting, size=7, rise=14, ha="left", **above)
         for axes in (upper, lower):
             axes.axvline(x, color="0.6", linewidth=0.8, zorder=0.6)
 
 
-def _apart(steps: list[tuple[int, int, int]], distance: float) -> list[tuple[int, int, int]]:
+def _apart(steps: list[tuple[int, int, str]], distance: float) -> list[tuple[int, int, str]]:
     """The last step, and of those before it the ones that are so far from the next one kept."""
     kept = [steps[-1]]
     for step in reversed(steps):

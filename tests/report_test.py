@@ -234,7 +234,22 @@ def test_learning_curve_without_curriculum_draws_the_target_alone():
 
 def test_steps_begin_where_the_difficulty_before_ended():
     history = make_history([(1, 1), (2, 1), (1, 2)], epochs_each=3, examples_each=100)
-    assert report._steps(history) == [(0, 1, 1), (300, 2, 1), (600, 1, 2)]
+    assert report._steps(history) == [
+        (0, 1, "nesting 1"),
+        (300, 2, "nesting 1"),
+        (600, 1, "nesting 2"),
+    ]
+
+
+def test_levels_of_some_operations_have_a_star():
+    history = make_history([(1, 1), (2, 1), (1, 1), (2, 1)], epochs_each=1, examples_each=100)
+    for line in history[:2]:
+        line["difficulty"]["operations"] = ["pair"]
+    assert report._steps(history)[1:3] == [(100, 2, "nesting 1*"), (200, 1, "nesting 1")]
+    figure = report._learning_curve(history)
+    assert figure.axes[0].get_title(loc="left").endswith("; *: some operations only")
+    labels = [label.get_text() for label in step_labels(figure.axes[0])]
+    assert labels == ["1", "2", "1", "2", "nesting 1*", "nesting 1"]
 
 
 def test_no_line_joins_rates_of_unlike_difficulties():
