@@ -124,7 +124,8 @@ BUDGETS = {
     # programs 500, memorization 335, optimizers 380 (they validate at seven lengths).
     # (24 * 275 + 40 * 500 + 20 * 335 + 33 * 380) / 2 = 6.4 h, which leaves a fifth for noise.
     # (As run, mostly on an older processor with AVX2 alone, two cores took 1.1 h for addition, on
-    # the newer one, 4.3 h for programs and 2.6 h for memorization, pauses left out.)
+    # the newer one, 4.3 h for programs, 2.6 h for memorization and 2.7 h for optimizers, pauses
+    # left out.)
     "cpu": Budget(
         flags={
             **_FRESH,

@@ -29,6 +29,8 @@ MARKS = {
     "mix": ("#56B4E9", "D"),
     "combined": ("#009E73", "o"),
 }
+# Of the distance between two groups of bars; narrower bars have no room for their values.
+GROUP_WIDTH = 0.9
 # Rates of fewer test examples are drawn as uncertain.
 FEW_EXAMPLES = 200
 
@@ -72,7 +74,7 @@ def _addition(result: dict) -> Figure:
 def _bars(axes, result: dict, metric: str, settings: list[dict], names: list[str]) -> None:
     """A group of bars for each place, one bar a strategy: the mean, and each seed as a dot."""
     drawn = strategies(result)
-    width = 0.8 / max(1, len(drawn))
+    width = GROUP_WIDTH / max(1, len(drawn))
     for i, place in enumerate(settings):
         for j, strategy in enumerate(drawn):
             found = measured(result, metric, strategy=strategy, **place)
@@ -87,12 +89,19 @@ def _bars(axes, result: dict, metric: str, settings: list[dict], names: list[str
             report.write_value(axes, x, height, max(rates))
         copied = measured(result, "answer_in_program", **place)
         if copied:
-            axes.hlines(mean(copied), i - 0.42, i + 0.42, "0.1", linewidth=1.3, zorder=3)
+            axes.hlines(
+                mean(copied),
+                i - GROUP_WIDTH / 2,
+                i + GROUP_WIDTH / 2,
+                "0.1",
+                linewidth=1.3,
+                zorder=3,
+            )
     _chance(axes, result, metric)
     report.share_axis(axes)
     axes.set(ylabel="share right, test", title=METRICS[metric])
     axes.set_xticks(range(len(names)), names)
-    axes.set_xlim(-0.6, max(0, len(names) - 1) + 0.6)
+    axes.set_xlim(-0.55, max(0, len(names) - 1) + 0.55)
 
 
 def _chance(axes, result: dict, metric: str) -> None:
