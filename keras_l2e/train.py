@@ -14,11 +14,14 @@ from types import SimpleNamespace
 from keras_l2e import __version__, command_line, files, pretrained, run_flags, runtime, workers
 from keras_l2e.curriculum import CLIMBING
 from keras_l2e.errors import UsageError
+from keras_l2e.programs import OPERATIONS
 from keras_l2e.tasks import TASKS, Difficulty, grid
 
 # Digits from which on long carries, which are sought among the sums drawn, are too rare: one sum in
 # a hundred has them at 20 digits, one in two thousand at 32.
 LONGEST_CARRIES = 20
+# The same for --first_operations: they are sought among all programs.
+RAREST_FIRST = 100
 
 if __name__ == "__main__":
     run_flags.define()
@@ -90,6 +93,13 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
             f"--first_operations={config.first_operations} with --task={config.task} and "
             f"--strategy={config.strategy}; allowed with --task=program and one of "
             f"{', '.join(sorted(CLIMBING))}"
+        )
+    first = set(run_flags.names(config.first_operations))
+    if first and (len(OPERATIONS) / len(first)) ** config.target_nesting > RAREST_FIRST:
+        raise UsageError(
+            f"--first_operations={config.first_operations} with --target_nesting="
+            f"{config.target_nesting}; allowed are so many that one program in {RAREST_FIRST} has "
+            "no others"
         )
     if config.first_batch_size > config.global_batch_size:
         raise UsageError(

@@ -94,6 +94,12 @@ class Run:
             for level in self.curriculum.levels
             for split in ("train", "validation")
         }
+        for level in self.curriculum.levels:
+            if not len(self.data[level, "train"][0]):
+                raise WorkError(
+                    f"no stored example of {_name(level.as_dict())}; more "
+                    "--examples_per_difficulty are needed"
+                )
         self.stored = None
         if config.train_source == "prepared":
             self.stored = input_pipeline.Stored({d: data[d, "train"] for d in difficulties})

@@ -189,6 +189,10 @@ BAD = [
         ["train", W, "--task=program", "--first_operations=pair", "--strategy=mix"],
         ["--first_operations=pair", "--strategy=mix", "combined, frontier, naive, review"],
     ),
+    (
+        ["train", W, "--task=program", "--first_operations=pair,vars", "--target_nesting=5"],
+        ["--first_operations=pair,vars", "--target_nesting=5", "one program in 100"],
+    ),
     (["train", W, "--first_operations=pair,sum"], ["pair,sum", "'sum'", "smallmul"]),
     (
         ["train", W, f"--first_operations={','.join(OPERATIONS)}"],

@@ -837,6 +837,18 @@ def test_first_operations_come_first(make_run, train_source):
     assert run.train_epoch()["difficulty"] == difficulty
 
 
+def test_first_operations_that_no_stored_program_has_alone_end_the_run(make_run):
+    with pytest.raises(WorkError, match=r"no stored example of length 1 nesting 2 \(smallmul\)"):
+        make_run(
+            "first_operations_missing",
+            task="program",
+            target_length=1,
+            target_nesting=2,
+            examples_per_difficulty=10,
+            first_operations="smallmul",
+        )
+
+
 def test_batches_grow_with_the_difficulty(make_run):
     run = make_run("growing", strategy="naive", first_batch_size=6, num_epochs=3)
     sizes = []
