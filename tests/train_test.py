@@ -969,7 +969,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_batch(folder, make_
     assert (found["epoch"], len(found["programs"])) == (2, 32)
     stored = {
         (program.decode(), target.decode())
-        for program, target in zip(*run.data[Difficulty(2), "train"], strict=True)
+        for program, target in zip(*run.data[curriculum.Level(Difficulty(2)), "train"], strict=True)
     }
     # Also as they were drawn, not as they were read: backwards.
     assert set(zip(found["programs"], found["targets"], strict=True)) <= stored
@@ -1026,7 +1026,9 @@ def test_execute_what_is_learnt_by_heart(folder, make_run):
     run.train()
     model_dir = folder / "copy_1/saved_model"
     export.export(run.config, run.averaged, model_dir)
-    for program in {program.decode() for program in run.data[Difficulty(1), "train"][0]}:
+    for program in {
+        program.decode() for program in run.data[curriculum.Level(Difficulty(1)), "train"][0]
+    }:
         lines = execute.execute(model_dir, program).splitlines()
         assert lines[:4] == [
             f"program    {program}",
