@@ -37,8 +37,11 @@ class Level:
 
     def keeps(self, program: str) -> bool:
         """Whether a program of the difficulty belongs to the level."""
-        found = programs.count_operations(program, self.difficulty.nesting)
-        return not self.operations or self.operations.issuperset(found)
+        if not self.operations:
+            return True
+        return self.operations.issuperset(
+            programs.count_operations(program, self.difficulty.nesting)
+        )
 
     def as_dict(self) -> dict:
         """The level as history.jsonl holds it."""

@@ -594,7 +594,7 @@ class _FirstBadBatch(keras.callbacks.Callback):
 
 def _kept(examples: tuple[np.ndarray, np.ndarray], level: Level) -> tuple:
     """Of programs and targets those that belong to a level."""
-    if not level.operations:
+    if not level.operations:  # No copy of what is kept whole.
         return examples
     kept = [level.keeps(program.decode()) for program in examples[0]]
     return tuple(column[kept] for column in examples)

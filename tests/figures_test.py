@@ -119,7 +119,7 @@ def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(tmp_path):
     for axes, metric in zip(figures.draw(result).axes, comparisons.METRICS, strict=True):
         bars = {(round(bar.get_center()[0]), bar.get_facecolor()): bar for bar in axes.patches}
         dots = {
-            round(line.get_xdata()[0], 2): line.get_ydata()
+            round(line.get_xdata()[0], 6): line.get_ydata()
             for line in axes.lines
             if line.get_marker() == "."
         }
@@ -128,7 +128,7 @@ def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(tmp_path):
             found = comparisons.measured(result, metric, strategy=strategy, target_length=length)
             bar = bars[i, matplotlib.colors.to_rgba(figures.MARKS[strategy][0])]
             assert bar.get_height() == comparisons.mean(found)
-            seeds = dots[round(bar.get_center()[0], 2)]
+            seeds = dots[round(bar.get_center()[0], 6)]
             assert len(seeds) == 2 and [m.rate for m in found] == list(seeds)
         copied = [segment for lines in axes.collections for segment in lines.get_segments()]
         assert [segment[0][1] for segment in copied] == pytest.approx([0.1] * 3)
