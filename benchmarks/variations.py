@@ -5,14 +5,16 @@ skipped.
 """
 
 import argparse
+import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
 import measuring
 from absl import flags
 
-from keras_l2e import command_line, report, reproduce, run_flags, runtime
+from keras_l2e import command_line, comparisons, report, reproduce, run_flags, runtime
 from keras_l2e.cells import Cell
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_text
 
 
@@ -37,41 +39,47 @@ def read_recipe(flagfile: str) -> dict:
 
 
 def run(wanted: list[Cell], folder: Path, data_dir: str) -> None:
-    """Trains what is missing of the cells."""
+    """Trains what is missing of the cells; exits with one line if some fail."""
     folder.mkdir(parents=True, exist_ok=True)
-    reproduce.check_flags(folder, wanted)
     config = SimpleNamespace(
         data_dir=data_dir, dead_after=120.0, num_replicas=0, cells_at_once=runtime.num_cores()
     )
-    reproduce.Runner(config, folder).run(reproduce.prepare(folder, wanted))
+    try:
+        reproduce.check_flags(folder, wanted)
+        reproduce.Runner(config, folder).run(reproduce.prepare(folder, wanted))
+        reproduce.refuse_failures(folder, wanted)
+    except (UsageError, WorkError) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def measure(folder: Path) -> dict | None:
-    """What a finished run has come to; None if it is not finished.
+    """What a finished run with --validate_all_levels has come to; None if it is not finished.
 
     Returns:
         num_examples, seconds: of all its epochs.
-        reached: for each length, in order, the examples and seconds before its first epoch.
-        mastered: for each length the best validation token_accuracy while it was the current one.
+        mastered: for each length the examples and seconds until it was first mastered
+            (`comparisons.mastered`), None if it never was.
         rows: of evaluation.json.
     """
     if not (folder / "evaluation.json").exists():
         return None
-    seconds = reproduce.read_seconds(folder)
-    reached, mastered, spent, seen = {}, {}, 0.0, 0
-    for line in report.read_history(folder / "history.jsonl"):
-        length = line["difficulty"]["length"]
-        reached.setdefault(
-            length, {"length": length, "num_examples": seen, "seconds": round(spent, 1)}
-        )
-        accuracy = line["validation"]["token_accuracy"] or 0.0
-        mastered[length] = max(mastered.get(length, 0.0), accuracy)
-        spent, seen = spent + seconds[line["epoch"]], line["num_examples"]
+    history = report.read_history(folder / "history.jsonl")
+    timed = reproduce.read_seconds(folder)
+    # A stop may have cost an epoch its line.
+    usual = statistics.median(timed.values())
+    spent, seconds = {None: None}, 0.0
+    for line in history:
+        seconds += timed.get(line["epoch"], usual)
+        spent[line["num_examples"]] = round(seconds, 1)
+    mastered = [
+        {"length": level["length"], "num_examples": seen, "seconds": spent[seen]}
+        for level in comparisons.mastered(history)
+        for seen in [level["num_examples"]]
+    ]
     return {
-        "num_examples": seen,
-        "seconds": round(spent, 1),
-        "reached": list(reached.values()),
-        "mastered": [{"length": n, "token_accuracy": rate} for n, rate in mastered.items()],
+        "num_examples": history[-1]["num_examples"],
+        "seconds": round(seconds, 1),
+        "mastered": mastered,
         "rows": report.read_evaluation(folder / "evaluation.json")["rows"],
     }
 

@@ -121,12 +121,13 @@ def define_path(
 
 
 def check_folder(flag_name: str, path: str) -> Path:
-    """The path of a folder that is there or can be made, `~` expanded.
+    """The path of a folder that is there or can be made, `~` expanded and `..` taken out.
 
     Raises:
         UsageError: a file is in the way.
     """
-    folder = Path(path).expanduser()
+    # new/.. must be seen as the folder that is there, not as a new one.
+    folder = Path(os.path.normpath(Path(path).expanduser()))
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir():
         raise UsageError(f"--{flag_name}={path}: {existing} is not a folder")

@@ -207,10 +207,9 @@ def make_module(config: SimpleNamespace, model):
 def main(config: SimpleNamespace) -> None:
     workdir = pretrained.chosen(config.workdir, config.pretrained)
     run = run_flags.read_finished(workdir)
-    output = Path(config.output).expanduser()
+    output = command_line.check_folder("output", config.output)
     if output.exists():
         raise UsageError(f"--output={output} exists; name a new folder")
-    command_line.check_folder("output", config.output)
     runtime.load_tensorflow(run.onednn)
     from keras_l2e import models
 

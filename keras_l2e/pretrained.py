@@ -1,12 +1,10 @@
-"""The networks that come with the package: each is the folder of a finished training run.
+"""The networks that come with the package, each with a folder in networks/.
 
-    >>> names()
-    ['addition_9']
     >>> suited("print(123+456)")
     'addition_9'
 
-Beside flags.cfg, history.jsonl, evaluation.json and model.keras a folder has the run's log and a
-README.md, the network's model card.
+It has flags.cfg, evaluation.json and model.keras of a finished training run, and a README.md, the
+network's model card.
 """
 
 import reprlib

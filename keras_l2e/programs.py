@@ -166,6 +166,13 @@ def count_operations(program: str, nesting: int) -> Counter:
 
     `equality` leaves no trace, so it is what remains of `nesting`.
     """
+    counts = _traces(program)
+    counts["equality"] = nesting - counts.total()
+    return +counts
+
+
+def _traces(program: str) -> Counter:
+    """How often each operation that leaves a trace occurs; `pair` below 0: parentheses lack."""
     counts = Counter(
         smallmul=program.count("*"),
         vars=program.count(";"),
@@ -175,29 +182,36 @@ def count_operations(program: str, nesting: int) -> Counter:
     # Every pair of parentheses belongs to print, to a loop's range, or to one of four operations.
     parentheses = program.count("(") - 1 - counts["small_loop"]
     counts["pair"] = parentheses - counts["smallmul"] - counts["vars"] - counts["ifstat"]
-    counts["equality"] = nesting - counts.total()
-    return +counts
+    return counts
 
 
 def difficulty_of(program: str) -> tuple[int, int] | None:
     """The least (length, nesting) whose numbers and operations a program's text has.
 
-    Small factors and numbers of rounds count as literals; that they are at most four times the
-    length is not looked at.
-
-    None if its sums and products do not stand in parentheses of their own, as the class has them.
+    None if its operations do not stand in parentheses of their own, as the class has them, or if a
+    product has no literal factor.
 
     >>> difficulty_of("print(((8827+100)-12))")
     (4, 2)
+    >>> difficulty_of("print((8827*9))"), difficulty_of("print((8827*77))")
+    ((4, 1), (20, 1))
     """
-    operations = count_operations(program, nesting=0)
-    in_parentheses = sum(operations[name] for name in ("pair", "smallmul", "vars"))
-    if len(re.findall(r"[-+](?!=)|\*", program)) != in_parentheses:
+    operations = _traces(program)
+    in_parentheses = operations["pair"] + operations["smallmul"] + operations["vars"]
+    operators = len(re.findall(r"[-+](?!=)|\*", program))
+    if operations["pair"] < 0 or operators != in_parentheses:
         return None
     # Literals of length n go from 1 to 10^n, so its last one has a digit more.
     numbers = [int(literal) for literal in re.findall("[0-9]+", program)]
     length = max(len(str(max(number, 1) - 1)) for number in [*numbers, 1])
-    return length, max(1, operations.total())
+    # Small factors and numbers of rounds go from 1 to 4n.
+    small = [int(rounds) for rounds in re.findall(r"range\(([0-9]+)\)", program)]
+    for factors in re.findall(r"([0-9]*)\*([0-9]*)", program):
+        literals = [int(factor) for factor in factors if factor]
+        if not literals:
+            return None
+        small.append(min(literals))
+    return max(length, *(-(-number // 4) for number in [*small, 1])), max(1, operations.total())
 
 
 _VARIABLE = re.compile(r"\b[a-j]\b")

@@ -141,6 +141,8 @@ class Runner:
         self.claims = Claims(folder, config.dead_after)
         self.jobs: list[Job] = []
         self.kills: dict[str, int] = {}
+        for path in folder.glob("*.failed"):
+            path.unlink(missing_ok=True)  # What stood in the way may be gone.
 
     def run(self, wanted: list[Cell]) -> None:
         """Returns when every cell is done, here or elsewhere, or has failed."""
@@ -256,10 +258,15 @@ class Runner:
 
 
 def read_seconds(run: Path) -> dict[int, float]:
-    """The seconds of each finished epoch of a run, as far as its timing.jsonl can be read."""
-    epochs = {}
-    with contextlib.suppress(OSError, ValueError):
-        for line in (run / "timing.jsonl").read_text().splitlines():
+    """The seconds of the finished epochs of a run, as far as its timing.jsonl can be read.
+
+    A run killed just after a checkpoint lacks the line of that epoch, or has half of it.
+    """
+    epochs, lines = {}, []
+    with contextlib.suppress(OSError):
+        lines = (run / "timing.jsonl").read_text().splitlines()
+    for line in lines:
+        with contextlib.suppress(ValueError):
             entry = json.loads(line)
             epochs[entry["epoch"]] = entry["seconds"]  # A killed epoch is timed again.
     return epochs
@@ -285,8 +292,6 @@ def reproduce(config: SimpleNamespace) -> None:
         draw(config, folder, output)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.failed"):
-        path.unlink(missing_ok=True)  # What stood in the way may be gone.
     at_once = config.cells_at_once
     if not at_once:
         at_once = 1 if config.budget == "paper" else runtime.num_cores()
@@ -304,12 +309,7 @@ def reproduce(config: SimpleNamespace) -> None:
         failed = failures(folder, wanted)
     if len(failed) < len(wanted):
         draw(config, folder, output)
-    if failed:
-        reason = failure(folder, failed[0]).read_text()
-        raise WorkError(
-            f"{len(failed)} of {len(wanted)} cells failed; {failed[0]}: {reason}; "
-            "the same command tries them again"
-        )
+    refuse_failures(folder, wanted)
 
 
 def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
@@ -386,6 +386,16 @@ def failures(folder: Path, wanted: list[Cell]) -> list[str]:
         if failure(folder, cell.name).exists()
         and not (cell.choosing and has_diverged(folder, cell.name))
     ]
+
+
+def refuse_failures(folder: Path, wanted: list[Cell]) -> None:
+    """Raises WorkError if cells failed; names the first one."""
+    if failed := failures(folder, wanted):
+        reason = failure(folder, failed[0]).read_text()
+        raise WorkError(
+            f"{len(failed)} of {len(wanted)} cells failed; {failed[0]}: {reason}; "
+            "the same command tries them again"
+        )
 
 
 def has_diverged(folder: Path, name: str) -> bool:

@@ -177,9 +177,10 @@ def finish(run) -> None:
     """
     from keras_l2e import evaluate, export, report
 
-    files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
     export.export(run.config, run.averaged, run.workdir / "saved_model")
     report.plot_learning_curve(run.history, run.workdir / "learning_curve.png")
+    # After them: from here on the evaluation may also be made by `evaluate`.
+    files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
     print("evaluating on the test split")
     result = evaluate.evaluate(run.config, run.averaged)
     evaluate.write(run.workdir, result)

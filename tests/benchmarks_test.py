@@ -86,38 +86,69 @@ def test_summary(monkeypatch):
 def test_each_lever_changes_something_and_sees_as_many_examples(benchmark):
     levers = benchmark("levers")
     cells = list(levers.cells().values())
-    assert len({cell.num_examples for cell in cells}) == 1
+    # Batches that grow see fewer, as the module says.
+    assert len({c.num_examples for c in cells if not c.flags.get("first_batch_size")}) == 1
+    assert sum("first_batch_size" in cell.flags for cell in cells) == 1
     assert len({cell.name for cell in cells}) == len({cell.flagfile() for cell in cells}) > 20
 
 
-def test_what_a_run_has_come_to(benchmark, tmp_path):
-    variations = benchmark("variations")
-    assert variations.measure(tmp_path) is None
+@pytest.fixture
+def finished(tmp_path):
+    """A finished run of four epochs; a stop cost it the time of one, and half a line of another."""
     history, timing = [], [{"epoch": 2, "seconds": 99.0}]
-    for epoch, (length, accuracy) in enumerate([(1, None), (2, 0.7), (2, 0.6), (4, 0.9)], start=1):
-        score = {"token_accuracy": accuracy}
-        difficulty = {"length": length, "nesting": 1}
-        line = {"epoch": epoch, "num_examples": 10 * epoch}
-        history.append(line | {"difficulty": difficulty, "validation": score})
+    for epoch, accuracies in enumerate([(0.9, 0.1), (0.96, 0.2), (0.94, 0.3), (0.98, 0.4)], 1):
+        levels = [
+            {"length": length, "nesting": 1, "token_accuracy": accuracy}
+            for length, accuracy in enumerate(accuracies, start=1)
+        ]
+        history.append({"epoch": epoch, "num_examples": 10 * epoch, "levels": levels})
         timing.append({"epoch": epoch, "seconds": 2.5})
-    for name, lines in (("history.jsonl", history), ("timing.jsonl", timing)):
-        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "evaluation.json").write_text('{"rows": [1, 2]}')
-    assert variations.measure(tmp_path) == {
-        "num_examples": 40,
-        "seconds": 10.0,
-        "reached": [
-            {"length": 1, "num_examples": 0, "seconds": 0.0},
-            {"length": 2, "num_examples": 10, "seconds": 2.5},
-            {"length": 4, "num_examples": 30, "seconds": 7.5},
-        ],
-        "mastered": [
-            {"length": 1, "token_accuracy": 0.0},
-            {"length": 2, "token_accuracy": 0.7},
-            {"length": 4, "token_accuracy": 0.9},
-        ],
-        "rows": [1, 2],
-    }
+    lines = [json.dumps(line) for line in timing]
+    lines[1] = lines[1][:9] + lines[1]
+    for name, text in (("history", map(json.dumps, history)), ("timing", lines)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(text) + "\n")
+    rates = {"token_accuracy": 0.5, "exact_match": 0.25}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"rows": [rates] * 7}))
+    return tmp_path
+
+
+def test_what_a_run_has_come_to(benchmark, finished):
+    variations = benchmark("variations")
+    found = variations.measure(finished)
+    assert (found["num_examples"], found["seconds"], len(found["rows"])) == (40, 10.0, 7)
+    assert found["mastered"] == [
+        {"length": 1, "num_examples": 20, "seconds": 5.0},
+        {"length": 2, "num_examples": None, "seconds": None},
+    ]
+    (finished / "evaluation.json").unlink()
+    assert variations.measure(finished) is None
+
+
+def test_the_table_of_levers_says_when_lengths_were_mastered(benchmark, finished, monkeypatch):
+    levers, variations = benchmark("levers"), benchmark("variations")
+    monkeypatch.setattr(levers, "LENGTHS", (1, 2))
+    header, _, line = levers.format_table({"none": variations.measure(finished)}).splitlines()
+    assert "2 digits mastered: examples | minutes | examples in all | minutes" in header
+    assert line == "| none | 20 | 0.1 | never | never | 40 | 0.2 | 0.5000 | 0.2500 | 0.250 |"
+
+
+def test_runs_that_failed_are_tried_again_and_named(benchmark, tmp_path, monkeypatch):
+    levers, variations = benchmark("levers"), benchmark("variations")
+    cells = list(levers.cells().values())[:2]
+
+    def run(self, wanted):
+        for cell in wanted:
+            failure = variations.reproduce.failure(tmp_path, cell.name)
+            assert not failure.exists()
+            failure.write_text("no space left")
+
+    monkeypatch.setattr(variations.reproduce.Runner, "run", run)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="error: 2 of 2 cells failed; lever_00: no space left"):
+            variations.run(cells, tmp_path, "data")
+    (tmp_path / "lever_00.cfg").write_text("--seed=7\n")
+    with pytest.raises(SystemExit, match=r"error: .*lever_00\.cfg holds other flags"):
+        variations.run(cells, tmp_path, "data")
 
 
 def test_the_width_decides_how_long_sums_get(benchmark, tmp_path):
@@ -125,9 +156,9 @@ def test_the_width_decides_how_long_sums_get(benchmark, tmp_path):
     cells = width.cells()
     assert len({cell.num_examples for cell in cells.values()}) == 1
     assert len({cell.flagfile() for cell in cells.values()}) == len(cells) == 8
-    mastered = [{"length": 1, "token_accuracy": 0.99}, {"length": 5, "token_accuracy": 0.96}]
-    assert width.longest([*mastered, {"length": 6, "token_accuracy": 0.94}]) == 5
-    assert width.longest([{"length": 1, "token_accuracy": 0.2}]) == 0
+    mastered = [{"length": length, "num_examples": 30 * length} for length in (1, 2, 5)]
+    assert width.longest([*mastered, {"length": 6, "num_examples": None}]) == 5
+    assert width.longest([{"length": 1, "num_examples": None}]) == 0
     runs = [
         {"hidden_dim": width, "seed": seed, "num_examples": 1000, "seconds": 90.0}
         | {"longest_mastered": longest}
