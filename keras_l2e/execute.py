@@ -169,6 +169,8 @@ def main(config: SimpleNamespace) -> None:
         name = pretrained.suited(program)
         model_dir = pretrained.find(name)
         print(f"network    {name} (--model names another)")
+        if measured := pretrained.measured(name, program):
+            print(f"           {measured}")
     runtime.load_tensorflow()
     print(execute(model_dir, program, config.steps))
 

@@ -77,3 +77,21 @@ def suited(program: str) -> str:
             f"on such a text; there are {', '.join(trained)}; --model names another"
         )
     return fitting[min(fitting)]
+
+
+def measured(name: str, program: str) -> str:
+    """What the network's evaluation says of programs as difficult as this one; empty if nothing.
+
+    >>> measured("addition_9", "print(123456789+987654321)")
+    'exact_match 0.9977 at length 9'
+    """
+    from keras_l2e import report  # Brings matplotlib, which `--help` need not wait for.
+
+    config = run_flags.read(FOLDER / name)
+    difficulty = TASKS[config.task].difficulty_of(program)
+    for row in report.read_evaluation(FOLDER / name / "evaluation.json")["rows"]:
+        if (row["length"], row["nesting"]) == difficulty:
+            nesting = f", nesting {difficulty.nesting}" if config.task == "program" else ""
+            rate = report.format_rate(row["exact_match"], 4)
+            return f"exact_match {rate} at length {difficulty.length}{nesting}"
+    return ""

@@ -1,3 +1,4 @@
+import json
 import math
 import random
 from types import SimpleNamespace
@@ -79,6 +80,18 @@ def test_no_network_was_trained_on_such_a_text(networks, program):
     with pytest.raises(UsageError) as error:
         pretrained.suited(program)
     assert "programs_5_2 (task program, length 5, nesting 2)" in str(error.value)
+
+
+def test_what_was_measured_on_such_programs(networks):
+    rows = [{"length": 5, "nesting": 1, "exact_match": 0.99996}]
+    for name in ("programs_5_2", "addition_9"):
+        (networks / name / "evaluation.json").write_text(json.dumps({"rows": rows}))
+    assert (
+        pretrained.measured("addition_9", "print(12345+67890)") == "exact_match >0.9999 at length 5"
+    )
+    assert pretrained.measured("addition_9", "print(1+2)") == ""
+    measured = pretrained.measured("programs_5_2", "print((12345+67890))")
+    assert measured == "exact_match >0.9999 at length 5, nesting 1"
 
 
 def test_a_run_is_a_folder_or_a_name(networks, tmp_path, monkeypatch):

@@ -290,7 +290,9 @@ def test_a_network_of_the_package_is_exported_and_executes(
     assert (process.returncode, process.stdout) == (0, "SavedModel: exported\n")
     process = run_with_network("execute", "print(12+34)")
     assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout == f"network    tiny (--model names another)\n{expected}"
+    rate = json.loads((trained[0] / "evaluation.json").read_text())["rows"][1]["exact_match"]
+    measured = f"           exact_match {rate:.4f} at length 2\n"
+    assert process.stdout == f"network    tiny (--model names another)\n{measured}{expected}"
     monkeypatch.chdir(folder)
     monkeypatch.setattr(pretrained, "FOLDER", folder / "networks")
     # A network's name, an exported one, and the folder of a run without its SavedModel.
