@@ -209,7 +209,7 @@ def main(config: SimpleNamespace) -> None:
     run = run_flags.read_finished(workdir)
     output = command_line.check_folder("output", config.output)
     if output.exists():
-        raise UsageError(f"--output={output} exists; name a new folder")
+        raise UsageError(f"--output={config.output} exists; name a new folder")
     runtime.load_tensorflow(run.onednn)
     from keras_l2e import models
 

@@ -133,7 +133,9 @@ def settle(config: SimpleNamespace, workdir: Path) -> SimpleNamespace:
     elif workdir.exists() and any(
         not path.name.startswith(files.UNFINISHED) for path in workdir.iterdir()
     ):
-        raise UsageError(f"--workdir={workdir} holds other files; name a new or empty folder")
+        raise UsageError(
+            f"--workdir={config.workdir} holds other files; name a new or empty folder"
+        )
     elif config.onednn == "auto":
         settled.onednn = runtime.default_onednn()
     return settled
