@@ -1148,24 +1148,26 @@ class Limits:
 
 
 def test_a_full_disk_is_an_error_of_one_line(trained, folder, run_command):
-    """No file may be longer than a limit: a checkpoint is, or else the model itself."""
+    """No file may be longer than a limit: a checkpoint is, or else the SavedModel."""
     workdir, _ = trained
     full = folder / "full"
-    left_out = ["checkpoints", "evaluation.json", "model.keras"]
+    left_out = ["checkpoints", "evaluation.json", "model.keras", "saved_model"]
     shutil.copytree(workdir, full, ignore=lambda *_: left_out)
     command = ("train", *TINY, "--workdir=full", "--data_dir=data")
 
-    def fail(limit, name):
+    def fail(limit, name, said):
         process = run_command(*command, cwd=folder, preexec_fn=Limits(limit))
-        said = f"error: File too large: full/{name}\n"
-        assert (process.returncode, process.stderr) == (1, said)
+        assert process.returncode == 1
+        assert re.fullmatch(f"error: {said}\n", process.stderr)
         assert not (full / name).exists()
         assert not list(full.rglob(".*tmp*"))
 
-    fail(20_000, "checkpoints/epoch_00001.npz")
+    name = "checkpoints/epoch_00001.npz"
+    fail(20_000, name, re.escape(f"File too large: full/{name}"))
     # As if there had been space for checkpoints all the time.
     shutil.copytree(workdir / "checkpoints", full / "checkpoints", dirs_exist_ok=True)
-    fail(9_000, "model.keras")
+    fail(9_000, "saved_model", "full/saved_model cannot be written: .*File too large.*")
+    assert not (full / "model.keras").exists()
     process = run_command(*command, cwd=folder)
     assert (process.returncode, process.stderr) == (0, "")
     assert read_weights(full / "model.keras") == read_weights(workdir / "model.keras")
