@@ -333,7 +333,7 @@ def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(tmp_path, star
     # The run ends with its parent, and leaves a claim that is dead.
     until = time.monotonic() + 60
     while log.read_text().count("stopped; the same command goes on") < 2:
-        assert time.monotonic() < until
+        assert time.monotonic() < until, log.read_text()
         time.sleep(0.1)
 
     process = start()
