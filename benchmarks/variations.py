@@ -67,14 +67,17 @@ def measure(folder: Path) -> dict | None:
     timed = reproduce.read_seconds(folder)
     # A stop may have cost an epoch its line.
     usual = statistics.median(timed.values())
-    spent, seconds = {None: None}, 0.0
+    spent, seconds = {}, 0.0
     for line in history:
         seconds += timed.get(line["epoch"], usual)
         spent[line["num_examples"]] = round(seconds, 1)
     mastered = [
-        {"length": level["length"], "num_examples": seen, "seconds": spent[seen]}
+        {
+            "length": level["length"],
+            "num_examples": level["num_examples"],
+            "seconds": spent.get(level["num_examples"]),
+        }
         for level in comparisons.mastered(history)
-        for seen in [level["num_examples"]]
     ]
     return {
         "num_examples": history[-1]["num_examples"],

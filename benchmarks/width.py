@@ -95,13 +95,14 @@ def main() -> None:
     folder, wanted = arguments.workdir / "width", cells()
     if not arguments.draw_only:
         variations.run(list(wanted.values()), folder, arguments.data_dir)
-    runs = []
-    for (width, seed), cell in wanted.items():
-        if found := variations.measure(folder / cell.name):
-            mastered = longest(found["mastered"])
-            runs.append({"hidden_dim": width, "seed": seed, "longest_mastered": mastered, **found})
-    done = {(run["hidden_dim"], run["seed"]) for run in runs}
-    missing = [cell.name for key, cell in wanted.items() if key not in done]
+    found = {key: variations.measure(folder / cell.name) for key, cell in wanted.items()}
+    missing = [wanted[key].name for key, result in found.items() if not result]
+    runs = [
+        {"hidden_dim": width, "seed": seed, "longest_mastered": longest(result["mastered"])}
+        | result
+        for (width, seed), result in found.items()
+        if result
+    ]
     if not runs:
         raise SystemExit(f"error: no run in {folder} is done")
     result = {"flagfile": FLAGFILE, "changes": CHANGES, "missing": missing, "runs": runs}

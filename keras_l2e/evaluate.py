@@ -41,6 +41,7 @@ if __name__ == "__main__":
 OUTPUT_SYMBOLS = {"program": 12, "addition": 11, "copy": 11}
 NUM_SAMPLES = 5
 BEYOND_EXAMPLES = 1_000
+WITHOUT_HARDEST = "without product or loop"
 # Published figures are repeated only within so many standard errors.
 MAX_SIGMA = 4
 
@@ -91,10 +92,8 @@ def evaluate(config: SimpleNamespace, model, report=print) -> dict:
         result["samples"] += _samples(config, difficulty, texts, scores)
         report(f"{_name(difficulty)}: {_summary(row)}")
         if config.task == "program":
-            operations = [programs.count_operations(t, difficulty.nesting) for t in texts]
-            by_operation += _breakdown(
-                "operation", operations, config.task, difficulty, texts, scores
-            )
+            kinds = [operations(text, difficulty.nesting) for text in texts]
+            by_operation += _breakdown("operation", kinds, config.task, difficulty, texts, scores)
         if config.task == "addition":
             chains = [[carry_chain(text)] for text in texts]
             by_carry_chain += _breakdown(
@@ -121,6 +120,16 @@ def write(workdir: Path, result: dict) -> None:
     report.plot_evaluation(result, workdir / "exact_match.png")
     report.plot_breakdown(result, workdir / "breakdown.png")
     files.write_json(workdir / "evaluation.json", result)
+
+
+def operations(program: str, nesting: int) -> list[str]:
+    """The operations of a program; one without products and loops, the hardest, says so as well.
+
+    >>> operations("print((52-7))", nesting=2)
+    ['pair', 'equality', 'without product or loop']
+    """
+    found = list(programs.count_operations(program, nesting))
+    return found if {"smallmul", "small_loop"} & set(found) else [*found, WITHOUT_HARDEST]
 
 
 def answer_in_program(program: str, target: str) -> bool:

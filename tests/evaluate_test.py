@@ -23,6 +23,20 @@ def test_an_answer_in_the_program_is_a_whole_number_of_it(program, target, found
     assert evaluate.answer_in_program(program, target) is found
 
 
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("print((41-3))", {"pair", "equality", "without product or loop"}),
+        ("print(((1 if 3<4 else 2)+5))", {"ifstat", "pair", "without product or loop"}),
+        ("print((41*3))", {"smallmul", "equality"}),
+        ("a=7\nfor x in range(3):a+=5\nprint((a+1))", {"small_loop", "pair"}),
+    ],
+)
+def test_programs_without_products_and_loops_are_a_kind_of_their_own(program, found):
+    kinds = evaluate.operations(program, nesting=2)
+    assert sorted(kinds) == sorted(found)
+
+
 def test_a_breakdown_counts_every_example_at_each_of_its_kinds():
     texts = ["print(1+0)", "print(8+9)", "print(2+0)", "print(3+4)"]
     scores = Scores(

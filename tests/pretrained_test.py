@@ -143,6 +143,5 @@ def test_a_network_is_as_good_as_published(name):
     scorer = Scorer(models.load(folder / "model.keras"), config.input_form, max_steps)
     scores = scorer.score(*zip(*examples, strict=True))
     for metric in ("token_accuracy", "exact_match"):
-        # As if a right answer were among four more examples, lest 0 and 1 have no error.
-        rate = (published[metric] * 500 + 2) / 504
+        rate = published[metric]
         assert abs(getattr(scores, metric)() - rate) <= 4 * math.sqrt(rate * (1 - rate) / 500)
