@@ -117,15 +117,11 @@ BUDGETS = {
         optimizers_length=2,
         learning_rates={"sgd": (0.2, 0.5, 1.0), "adam": (1e-3, 3e-3, 1e-2), "muon": (2e-3, 4e-3)},
     ),
-    # Two cores, 8 hours for all four figures. Measured on two cores of an AMD EPYC server, two
-    # cells at once with a core each, validation included: 64 steps take 3.5 s for sums of 9 digits
-    # and about 5.5 s for the mix of programs up to (6, 3); to start, evaluate and export takes some
-    # 20 s. Estimated from this for 48 steps an epoch, seconds a cell on average: addition 275,
-    # programs 500, memorization 335, optimizers 380 (they validate at seven lengths).
-    # (24 * 275 + 40 * 500 + 20 * 335 + 33 * 380) / 2 = 6.4 h, which leaves a fifth for noise.
-    # (As run, mostly on an older processor with AVX2 alone, two cores took 1.1 h for addition, on
-    # the newer one, 4.3 h for programs, 2.6 h for memorization and 2.7 h for optimizers, pauses
-    # left out.)
+    # Two cores with AVX-512, 8 hours for all four figures, two cells at once with a core each. Whole
+    # cells timed there, start to exported network (results/paper/timing): programs 570 s at most,
+    # memorization 469 s, optimizers 278 s; all of addition took 1.1 h. Were all as slow as these,
+    # (40 * 570 + 20 * 469 + 33 * 278) / 2 s + 1.1 h = 6.8 h. With AVX2 alone a cell takes 2.6 to
+    # 3.3 times as long.
     "cpu": Budget(
         flags={
             **_FRESH,
