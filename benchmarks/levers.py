@@ -19,7 +19,7 @@ FLAGFILE = "addition_9.cfg"
 LENGTHS = (2, 4, 6)
 SHORTER = {
     "target_length": LENGTHS[-1],
-    "num_epochs": 38,
+    "num_epochs": 36,
     "validate_all_levels": True,
     "validation_examples": 250,
     "test_examples": 2_000,
@@ -49,7 +49,7 @@ LEVERS = {
     "lengths in a batch": [{"sort_window": 1}],
     "long carries": [{"carry_share": 0.3}],
     "input form": [{"input_form": form} for form in ("none", "double", "reverse_double")],
-    "fresh data": [{"train_source": "generated"}],
+    "stored examples": [{"train_source": "prepared", "examples_per_difficulty": 50_000}],
 }
 
 
