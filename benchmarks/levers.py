@@ -2,8 +2,8 @@
 
     python benchmarks/levers.py --workdir=W --data_dir=D --output=results/levers
 
-On shorter sums than the flagfile's, to have a run in a fifth of its time. Each run sees the
-same number of training examples, but for growing batches, which see fewer. `mix` stands at the
+On shorter sums than the flagfile's, to have all runs in an hour or so. Each run sees the same
+number of training examples, but for growing batches, which see fewer. `mix` stands at the
 target from the start, so its learning rate falls from the start. Leaves levers.json and levers.md:
 examples and minutes (of one core) until each number of digits was mastered (validation
 token_accuracy above 0.95), and accuracies on the test split.

@@ -117,10 +117,10 @@ BUDGETS = {
         optimizers_length=2,
         learning_rates={"sgd": (0.2, 0.5, 1.0), "adam": (1e-3, 3e-3, 1e-2), "muon": (2e-3, 4e-3)},
     ),
-    # Two cores with AVX-512, 8 hours for all four figures, two cells at once with a core each. Whole
-    # cells timed there, start to exported network (results/paper/timing): programs 570 s at most,
-    # memorization 469 s, optimizers 278 s; all of addition took 1.1 h. Were all as slow as these,
-    # (40 * 570 + 20 * 469 + 33 * 278) / 2 s + 1.1 h = 6.8 h. With AVX2 alone a cell takes 2.6 to
+    # Two cores with AVX-512, 8 hours for all four figures, two cells at once with a core each.
+    # Whole cells timed there, start to exported network (results/paper/timing): programs 570 s at
+    # most, memorization 469 s, optimizers 278 s; all of addition took 1.1 h. Were all as slow,
+    # (40 * 570 + 20 * 469 + 33 * 278) / 2 s + 1.1 h = 6.8 h. With AVX2 alone an epoch takes 2.6 to
     # 3.3 times as long.
     "cpu": Budget(
         flags={
