@@ -30,26 +30,26 @@ SEEDS = (1, 2, 3)
 LEVERS = {
     "learning rate": [{"learning_rate": rate} for rate in (3e-3, 9e-3)],
     "schedule": [{"learning_rate_schedule": name} for name in ("constant", "cosine")],
-    "optimizer": [
-        {"optimizer": "adam", "learning_rate": 2e-3},
-        {"optimizer": "adam", "learning_rate": 6e-3},
-    ],
     "average of weights": [{"average_decay": decay} for decay in (0.0, 0.999)],
     "width": [{"hidden_dim": cells} for cells in (128, 256)],
     "depth": [{"num_layers": 2}],
     "one stack for both": [{"tie_encoder_decoder": True}],
-    "batch size": [
-        {"global_batch_size": 64, "batches_per_epoch": 200},
-        {"global_batch_size": 256, "batches_per_epoch": 50},
-        {"first_batch_size": 32},
-    ],
+    "growing batches": [{"first_batch_size": 32}],
     "strategy": [{"strategy": name} for name in ("naive", "mix", "combined", "frontier")],
     "share of review": [{"mix_share": share} for share in (0.0, 0.3)],
-    "threshold": [{"advance_threshold": accuracy} for accuracy in (0.7, 0.95)],
     "lengths in a batch": [{"sort_window": 1}],
     "long carries": [{"carry_share": 0.3}],
     "input form": [{"input_form": form} for form in ("none", "double", "reverse_double")],
     "stored examples": [{"train_source": "prepared", "examples_per_difficulty": 50_000}],
+    "batch size": [
+        {"global_batch_size": 64, "batches_per_epoch": 200},
+        {"global_batch_size": 256, "batches_per_epoch": 50},
+    ],
+    "threshold": [{"advance_threshold": accuracy} for accuracy in (0.7, 0.95)],
+    "optimizer": [
+        {"optimizer": "adam", "learning_rate": 2e-3},
+        {"optimizer": "adam", "learning_rate": 6e-3},
+    ],
 }
 
 
