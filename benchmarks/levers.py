@@ -41,15 +41,6 @@ LEVERS = {
     "long carries": [{"carry_share": 0.3}],
     "input form": [{"input_form": form} for form in ("none", "double", "reverse_double")],
     "stored examples": [{"train_source": "prepared", "examples_per_difficulty": 50_000}],
-    "batch size": [
-        {"global_batch_size": 64, "batches_per_epoch": 200},
-        {"global_batch_size": 256, "batches_per_epoch": 50},
-    ],
-    "threshold": [{"advance_threshold": accuracy} for accuracy in (0.7, 0.95)],
-    "optimizer": [
-        {"optimizer": "adam", "learning_rate": 2e-3},
-        {"optimizer": "adam", "learning_rate": 6e-3},
-    ],
 }
 
 
