@@ -87,13 +87,8 @@ def format_table(results: dict[str, dict]) -> str:
 
 def main() -> None:
     arguments = variations.parse(__doc__)
-    folder, wanted = arguments.workdir / "levers", cells()
-    if not arguments.draw_only:
-        variations.run(list(wanted.values()), folder, arguments.data_dir)
-    found = {name: variations.measure(folder / cell.name) for name, cell in wanted.items()}
-    found = {name: result for name, result in found.items() if result}
-    if not found:
-        raise SystemExit(f"error: no run in {folder} is done")
+    wanted = cells()
+    found = variations.collect(arguments, "levers", wanted)
     missing = [name for name in wanted if name not in found]
     result = {"flagfile": FLAGFILE, "changes": SHORTER, "missing": missing, "runs": found}
     variations.write(arguments.output, "levers", result, format_table(found))

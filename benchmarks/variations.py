@@ -52,6 +52,22 @@ def run(wanted: list[Cell], folder: Path, data_dir: str) -> None:
         raise SystemExit(f"error: {error}") from None
 
 
+def collect(arguments: argparse.Namespace, name: str, wanted: dict) -> dict:
+    """Trains the cells in a folder of this name, unless only drawing, and measures what is done.
+
+    Returns:
+        for each key of `wanted` (key -> `Cell`) whose run is finished, what `measure` finds.
+    """
+    folder = arguments.workdir / name
+    if not arguments.draw_only:
+        run(list(wanted.values()), folder, arguments.data_dir)
+    measured = {key: measure(folder / cell.name) for key, cell in wanted.items()}
+    found = {key: result for key, result in measured.items() if result}
+    if not found:
+        raise SystemExit(f"error: no run in {folder} is done")
+    return found
+
+
 def measure(folder: Path) -> dict | None:
     """What a finished run with --validate_all_levels has come to; None if it is not finished.
 

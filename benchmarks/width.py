@@ -92,19 +92,14 @@ def draw(runs: list[dict]) -> Figure:
 
 def main() -> None:
     arguments = variations.parse(__doc__)
-    folder, wanted = arguments.workdir / "width", cells()
-    if not arguments.draw_only:
-        variations.run(list(wanted.values()), folder, arguments.data_dir)
-    found = {key: variations.measure(folder / cell.name) for key, cell in wanted.items()}
-    missing = [wanted[key].name for key, result in found.items() if not result]
+    wanted = cells()
+    found = variations.collect(arguments, "width", wanted)
+    missing = [cell.name for key, cell in wanted.items() if key not in found]
     runs = [
         {"hidden_dim": width, "seed": seed, "longest_mastered": longest(result["mastered"])}
         | result
         for (width, seed), result in found.items()
-        if result
     ]
-    if not runs:
-        raise SystemExit(f"error: no run in {folder} is done")
     result = {"flagfile": FLAGFILE, "changes": CHANGES, "missing": missing, "runs": runs}
     variations.write(arguments.output, "width", result, format_table(runs))
     report.save_figure(draw(runs), arguments.output / "width.png")
