@@ -33,15 +33,19 @@ def main() -> None:
     arguments = parser.parse_args()
     workdir = Path(arguments.workdir)
 
-    from keras_l2e import run_flags, runtime
+    from keras_l2e import config as run_flags
+    from keras_l2e import devices as runtime
 
     config = run_flags.read_finished(workdir)
     runtime.load_tensorflow(config.onednn)
     runtime.start(1)
     import tensorflow as tf
 
-    from keras_l2e import decoding, input_pipeline, models, prepared_data, vocabulary
-    from keras_l2e.tasks import TASKS, Difficulty
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.language import vocabulary
+    from keras_l2e.language.tasks import TASKS, Difficulty
+    from keras_l2e.networks import decoding, models
 
     target = Difficulty(config.target_length, config.target_nesting)
     texts, targets = prepared_data.read(

@@ -43,7 +43,7 @@ PIECES = [
 
 def draw_program(rng: random.Random) -> str:
     """A program of the class, of any task and difficulty."""
-    from keras_l2e.tasks import TASKS, Difficulty
+    from keras_l2e.language.tasks import TASKS, Difficulty
 
     task = TASKS[rng.choice(sorted(TASKS))]
     difficulty = Difficulty(1 + rng.randrange(task.max_length), 1 + rng.randrange(task.max_nesting))
@@ -91,7 +91,7 @@ def draw_arguments(rng: random.Random, folder: Path) -> list[str]:
     """A command line of `train`, most of it right; flagfiles it names are written into `folder`."""
     from absl import flags
 
-    from keras_l2e import run_flags
+    from keras_l2e import config as run_flags
 
     flag_values = flags.FlagValues()
     run_flags.define(flag_values)
@@ -131,7 +131,7 @@ def draw_arguments(rng: random.Random, folder: Path) -> list[str]:
 
 def check_interpreter(rng: random.Random) -> bool:
     """`run` gives text or raises ProgramError, whose message is short."""
-    from keras_l2e import interpreter
+    from keras_l2e.language import interpreter
 
     try:
         assert isinstance(interpreter.run(draw_text(rng)), str)
@@ -145,7 +145,7 @@ def check_vocabulary(rng: random.Random) -> bool:
     """`encode` gives ids or raises ValueError; in TensorFlow each byte has its id or PAD."""
     import tensorflow as tf
 
-    from keras_l2e import vocabulary
+    from keras_l2e.language import vocabulary
 
     text = draw_bytes(rng)
     ids = [vocabulary.CHARACTERS.find(chr(byte)) + 1 for byte in text]
@@ -167,7 +167,8 @@ def check_flags(rng: random.Random) -> bool:
     """`parse` gives values that can be written and read back, or raises what it documents."""
     from absl import flags
 
-    from keras_l2e import command_line, run_flags
+    from keras_l2e import command_line
+    from keras_l2e import config as run_flags
     from keras_l2e.errors import UsageError
 
     with tempfile.TemporaryDirectory() as folder:
@@ -208,7 +209,7 @@ class Signature:
 
     def __call__(self, rng: random.Random) -> bool:
         """A row has an answer of known characters, alone and, now and then, among the last ones."""
-        from keras_l2e.vocabulary import CHARACTERS
+        from keras_l2e.language.vocabulary import CHARACTERS
 
         text = draw_bytes(rng)
         ((output, probability),) = self.answers([text])
@@ -236,7 +237,9 @@ def export_network(output: Path):
     """Exports a network with random weights, whose answers are not all alike, and returns it."""
     import keras
 
-    from keras_l2e import export, models, vocabulary
+    from keras_l2e import export
+    from keras_l2e.language import vocabulary
+    from keras_l2e.networks import models
 
     keras.utils.set_random_seed(1)
     model = models.lstm(vocabulary.SIZE, 32, 1, 16, uniform_init=1.0)
@@ -285,7 +288,7 @@ def main() -> None:
     parser.add_argument("--model", help="a SavedModel instead of one with random weights")
     arguments = parser.parse_args()
 
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow(runtime.default_onednn())
     with tempfile.TemporaryDirectory() as folder:

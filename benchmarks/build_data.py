@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="builds of one config")
     arguments = parser.parse_args()
 
-    from keras_l2e import prepared_data
-    from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
     def build(task: str, difficulties: list[Difficulty]) -> tuple[float, list[str]]:
         lines = []

@@ -26,14 +26,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="epochs with each number of sources")
     arguments = parser.parse_args()
 
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow(runtime.default_onednn())
     strategy = runtime.start(runtime.default_num_replicas())
     import keras
 
-    from keras_l2e import input_pipeline, models, optimizers, prepared_data, vocabulary
-    from keras_l2e.tasks import Difficulty
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.language import vocabulary
+    from keras_l2e.language.tasks import Difficulty
+    from keras_l2e.networks import models, optimizers
 
     difficulty = Difficulty(9)
     with tempfile.TemporaryDirectory() as data_dir:

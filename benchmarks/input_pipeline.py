@@ -37,7 +37,8 @@ def measure(function, repeats: int) -> dict:
 
 def batches_of(examples, seed: int):
     """NUM_BATCHES batches of the mix of stored or generated examples."""
-    from keras_l2e import input_pipeline, tasks
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.language import tasks
 
     levels = tasks.grid(tasks.Difficulty(*TARGET))
     return input_pipeline.training_batches(
@@ -54,7 +55,9 @@ def batches_of(examples, seed: int):
 
 def read_stored(data_dir: str):
     """The prepared training examples."""
-    from keras_l2e import input_pipeline, prepared_data, tasks
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.language import tasks
 
     return input_pipeline.Stored(
         {
@@ -66,13 +69,16 @@ def read_stored(data_dir: str):
 
 def train(data_dir: str, repeats: int) -> dict:
     """Examples a second that `fit` consumes at 1 x 128, as train.py runs it: with all cores."""
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow(runtime.default_onednn())
     strategy = runtime.start(runtime.default_num_replicas())
     import keras
 
-    from keras_l2e import input_pipeline, models, optimizers, training, vocabulary
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.language import vocabulary
+    from keras_l2e.networks import models, optimizers
+    from keras_l2e.training import run as training
 
     with strategy.scope():
         model = models.lstm(vocabulary.SIZE, 128, 1, 64)
@@ -106,11 +112,13 @@ def main() -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
 
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow()
     runtime.start(1)
-    from keras_l2e import input_pipeline, prepared_data, programs, tasks
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.language import programs, tasks
 
     levels = tasks.grid(tasks.Difficulty(*TARGET))
     mix = [1 / len(levels)] * len(levels)

@@ -11,8 +11,8 @@ token_accuracy above 0.95), and accuracies on the test split.
 
 import variations
 
-from keras_l2e import report
-from keras_l2e.cells import Cell
+from keras_l2e import plots as report
+from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "addition_9.cfg"
 # Lengths of which is told when they were mastered; the last one is the target.

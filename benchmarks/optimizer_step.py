@@ -22,14 +22,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="bursts of each optimizer")
     arguments = parser.parse_args()
 
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow(runtime.default_onednn())
     strategy = runtime.start(runtime.default_num_replicas())
     import keras
     import tensorflow as tf
 
-    from keras_l2e import input_pipeline, models, optimizers, training, vocabulary
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.language import vocabulary
+    from keras_l2e.networks import models, optimizers
+    from keras_l2e.training import run as training
 
     makers = {
         **{

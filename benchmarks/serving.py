@@ -45,7 +45,7 @@ def serve(model_dir: str) -> None:
 
 def draw_programs(task: str, difficulties, count: int) -> list[str]:
     """Programs of the trained difficulties, one in ten with a character no network knows."""
-    from keras_l2e.tasks import TASKS
+    from keras_l2e.language.tasks import TASKS
 
     rng = random.Random("serving")
     programs = []
@@ -91,8 +91,10 @@ def decode(model, config, programs: list[str]) -> list[tuple[str, float]]:
     """Outputs and their probabilities as `decoding` gives them; "" and 0 for unknown characters."""
     import tensorflow as tf
 
-    from keras_l2e import decoding, input_pipeline, vocabulary
-    from keras_l2e.tasks import TASKS, Difficulty
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.language import vocabulary
+    from keras_l2e.language.tasks import TASKS, Difficulty
+    from keras_l2e.networks import decoding
 
     target = Difficulty(config.target_length, config.target_nesting)
     max_steps = TASKS[config.task].longest(target)[1] + 1
@@ -147,13 +149,14 @@ def main() -> None:
         serve(arguments.serve)
         return
 
-    from keras_l2e import run_flags, runtime
-    from keras_l2e.tasks import Difficulty, grid
+    from keras_l2e import config as run_flags
+    from keras_l2e import devices as runtime
+    from keras_l2e.language.tasks import Difficulty, grid
 
     runtime.load_tensorflow(runtime.default_onednn())
     from bad_input import NETWORK, export_network
 
-    from keras_l2e import models
+    from keras_l2e.networks import models
 
     with tempfile.TemporaryDirectory() as folder:
         if arguments.workdir:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import measuring
 import numpy as np
 
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 
 class Network(NamedTuple):
@@ -54,10 +54,10 @@ LEARNING_RATE = 1e-3
 
 def draw_batch(network: Network) -> dict[str, list[list[int]]]:
     """Ids to read, to write from (BOS first) and to write (EOS last), of drawn examples."""
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow()
-    from keras_l2e import vocabulary
+    from keras_l2e.language import vocabulary
 
     rng = random.Random(0)
     batch = {"read": [], "given": [], "written": []}
@@ -73,7 +73,7 @@ def draw_batch(network: Network) -> dict[str, list[list[int]]]:
 
 def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
     """A function that makes a number of steps in `fit`."""
-    from keras_l2e import runtime
+    from keras_l2e import devices as runtime
 
     runtime.load_tensorflow(runtime.default_onednn() if ours else "")
     strategy = runtime.start(runtime.default_num_replicas()) if ours else None
@@ -82,12 +82,16 @@ def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
     import keras
     import tensorflow as tf
 
-    from keras_l2e import input_pipeline, layers, optimizers, training, vocabulary
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.language import vocabulary
+    from keras_l2e.networks import lstm as layers
+    from keras_l2e.networks import optimizers
+    from keras_l2e.training import run as training
 
     shape = vocabulary.SIZE, network.cells, network.layer_count, network.embedding_dim, network.tied
     with strategy.scope() if ours else contextlib.nullcontext():
         if ours:
-            from keras_l2e.models import lstm
+            from keras_l2e.networks.models import lstm
 
             model = lstm(*shape)
             optimizer = optimizers.SGD(LEARNING_RATE, clip_norm=CLIP_NORM)

@@ -12,10 +12,14 @@ from types import SimpleNamespace
 import measuring
 from absl import flags
 
-from keras_l2e import command_line, comparisons, report, reproduce, run_flags, runtime
-from keras_l2e.cells import Cell
+from keras_l2e import command_line, reproduce
+from keras_l2e import config as run_flags
+from keras_l2e import devices as runtime
+from keras_l2e import plots as report
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_text
+from keras_l2e.paper import comparisons
+from keras_l2e.paper.cells import Cell
 
 
 def parse(description: str) -> argparse.Namespace:

@@ -14,8 +14,8 @@ import variations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_l2e import report
-from keras_l2e.cells import Cell
+from keras_l2e import plots as report
+from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "addition_9.cfg"
 WIDTHS = (32, 64, 128, 256)

@@ -17,9 +17,12 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, pretrained, programs, run_flags, runtime
+from keras_l2e import command_line, pretrained
+from keras_l2e import config as run_flags
+from keras_l2e import devices as runtime
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.tasks import TASKS, Difficulty, carry_chain, draw_unequal_sum, grid
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import TASKS, Difficulty, carry_chain, draw_unequal_sum, grid
 
 if __name__ == "__main__":
     command_line.define_path("workdir", None, "Folder of the training run.", optional=True)
@@ -57,8 +60,8 @@ def evaluate(config: SimpleNamespace, model, report=print) -> dict:
     Returns:
         What evaluation.json holds.
     """
-    from keras_l2e import prepared_data
-    from keras_l2e.scoring import Scorer
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.training.scoring import Scorer
 
     task = TASKS[config.task]
     target = Difficulty(config.target_length, config.target_nesting)
@@ -115,7 +118,8 @@ def evaluate(config: SimpleNamespace, model, report=print) -> dict:
 
 def write(workdir: Path, result: dict) -> None:
     """Writes evaluation.json and its plots into a run's folder."""
-    from keras_l2e import files, report
+    from keras_l2e import files
+    from keras_l2e import plots as report
 
     report.plot_evaluation(result, workdir / "exact_match.png")
     report.plot_breakdown(result, workdir / "breakdown.png")
@@ -271,7 +275,10 @@ def main(config: SimpleNamespace) -> None:
     # As in training, so that the sums come out the same; the model itself stays on one device.
     # (Early runs did not write down their threads.)
     runtime.start(min(run.num_replicas, runtime.num_devices()), run.threads_per_replica or 1)
-    from keras_l2e import files, models, prepared_data, report
+    from keras_l2e import files
+    from keras_l2e import plots as report
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.networks import models
 
     target = Difficulty(run.target_length, run.target_nesting)
     prepared_data.prepare(run.task, grid(target), run.data_dir, run.examples_per_difficulty)

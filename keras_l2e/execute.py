@@ -16,10 +16,12 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, export, pretrained, run_flags, runtime
+from keras_l2e import command_line, export, pretrained
+from keras_l2e import config as run_flags
+from keras_l2e import devices as runtime
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.interpreter import ProgramError
-from keras_l2e.tasks import TASKS
+from keras_l2e.language.interpreter import ProgramError
+from keras_l2e.language.tasks import TASKS
 
 if __name__ == "__main__":
     command_line.define_path(
@@ -89,7 +91,7 @@ def _load_exported(model_dir: Path):
 
 def _load_trained(workdir: Path):
     """As `_load_exported`, from the network itself."""
-    from keras_l2e import models
+    from keras_l2e.networks import models
 
     config = run_flags.read_finished(workdir)
     module = export.make_module(config, models.load(workdir / "model.keras"))
@@ -119,7 +121,7 @@ def _visible(text: str) -> str:
 
 
 def _why_unreadable(program: str, longest_program: int) -> str | None:
-    from keras_l2e.vocabulary import CHARACTERS
+    from keras_l2e.language.vocabulary import CHARACTERS
 
     if not program:
         return "it is empty"

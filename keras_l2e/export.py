@@ -21,9 +21,11 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, pretrained, run_flags, runtime
+from keras_l2e import command_line, pretrained
+from keras_l2e import config as run_flags
+from keras_l2e import devices as runtime
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.tasks import TASKS, Difficulty, grid
+from keras_l2e.language.tasks import TASKS, Difficulty, grid
 
 if __name__ == "__main__":
     command_line.define_path("workdir", None, "Folder of the training run.", optional=True)
@@ -133,7 +135,9 @@ def make_module(config: SimpleNamespace, model):
     """
     import tensorflow as tf
 
-    from keras_l2e import decoding, input_pipeline, vocabulary
+    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.language import vocabulary
+    from keras_l2e.networks import decoding
 
     longest_program, longest_target = _longest(config)
 
@@ -211,7 +215,7 @@ def main(config: SimpleNamespace) -> None:
     if output.exists():
         raise UsageError(f"--output={config.output} exists; name a new folder")
     runtime.load_tensorflow(run.onednn)
-    from keras_l2e import models
+    from keras_l2e.networks import models
 
     output.parent.mkdir(parents=True, exist_ok=True)
     export(run, models.load(workdir / "model.keras"), output)

@@ -22,11 +22,13 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, run_flags, runtime
-from keras_l2e.cells import BUDGETS, FIGURES, OPTIMIZERS, Cell, cells
-from keras_l2e.claims import LOOKS, Claim, Claims, LostError
+from keras_l2e import command_line
+from keras_l2e import config as run_flags
+from keras_l2e import devices as runtime
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_json, write_text
+from keras_l2e.paper.cells import BUDGETS, FIGURES, OPTIMIZERS, Cell, cells
+from keras_l2e.paper.claims import LOOKS, Claim, Claims, LostError
 
 if __name__ == "__main__":
     flags.DEFINE_enum("figure", None, FIGURES, "The figure to reproduce. Required.", required=True)
@@ -321,7 +323,7 @@ def draw(config: SimpleNamespace, folder: Path, output: Path) -> None:
         output: where the figure goes; if it is not the folder above the cells, the small files of
             each cell go there as well.
     """
-    from keras_l2e import comparisons, figures
+    from keras_l2e.paper import comparisons, figures
 
     result = comparisons.collect(config.figure, config.budget, folder, read_rates(folder))
     if not result["cells"]:

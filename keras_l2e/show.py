@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from keras_l2e import command_line, vocabulary
+from keras_l2e import command_line
 from keras_l2e.errors import UsageError
-from keras_l2e.tasks import INPUT_FORMS, TASKS, Difficulty
+from keras_l2e.language import vocabulary
+from keras_l2e.language.tasks import INPUT_FORMS, TASKS, Difficulty
 
 if __name__ == "__main__":
     flags.DEFINE_enum("task", "program", sorted(TASKS), "Whose examples are shown.")

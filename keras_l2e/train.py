@@ -11,11 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
-from keras_l2e import __version__, command_line, files, pretrained, run_flags, runtime, workers
-from keras_l2e.curriculum import CLIMBING
+from keras_l2e import __version__, command_line, files, pretrained
+from keras_l2e import config as run_flags
+from keras_l2e import devices as runtime
 from keras_l2e.errors import UsageError
-from keras_l2e.programs import OPERATIONS
-from keras_l2e.tasks import TASKS, Difficulty, grid
+from keras_l2e.language.programs import OPERATIONS
+from keras_l2e.language.tasks import TASKS, Difficulty, grid
+from keras_l2e.teaching.teachers import CLIMBING
+from keras_l2e.training import workers
 
 # Digits from which on long carries, which are sought among the sums drawn, are too rare: one sum in
 # a hundred has them at 20 digits, one in two thousand at 32.
@@ -46,7 +49,8 @@ def train(config: SimpleNamespace) -> None:
     share_among_replicas(config)
     start = workers.start if workers.num_workers() > 1 else runtime.start
     strategy = start(config.num_replicas, config.threads_per_replica)
-    from keras_l2e import prepared_data, training
+    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.training import run as training
 
     if workers.is_chief():
         workdir.mkdir(parents=True, exist_ok=True)
@@ -177,7 +181,8 @@ def finish(run) -> None:
     Args:
         run: a `training.Run` that is over.
     """
-    from keras_l2e import evaluate, export, report
+    from keras_l2e import evaluate, export
+    from keras_l2e import plots as report
 
     export.export(run.config, run.averaged, run.workdir / "saved_model")
     report.plot_learning_curve(run.history, run.workdir / "learning_curve.png")

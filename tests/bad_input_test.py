@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 
 @pytest.fixture(scope="module")

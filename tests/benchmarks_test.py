@@ -9,7 +9,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 import keras_l2e
-from keras_l2e import report
+from keras_l2e import plots as report
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 NOTEBOOKS = FOLDER.parent / "notebooks"

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_l2e import candidates, programs
-from keras_l2e.candidates import Candidates, first_distinct, quotas
-from keras_l2e.tasks import Difficulty
+from keras_l2e.data import candidates
+from keras_l2e.data.candidates import Candidates, first_distinct, quotas
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import Difficulty
 
 
 # Classes that run out of distinct programs, and one that does not.

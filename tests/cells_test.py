@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 from absl import flags
 
-from keras_l2e import run_flags, train
-from keras_l2e.cells import BUDGETS, FIGURES, OPTIMIZERS, STRATEGIES, cells
-from keras_l2e.curriculum import STRATEGIES as ALL_STRATEGIES
-from keras_l2e.tasks import INPUT_FORMS
+from keras_l2e import config as run_flags
+from keras_l2e import train
+from keras_l2e.language.tasks import INPUT_FORMS
+from keras_l2e.paper.cells import BUDGETS, FIGURES, OPTIMIZERS, STRATEGIES, cells
+from keras_l2e.teaching.teachers import STRATEGIES as ALL_STRATEGIES
 
 RATES = dict.fromkeys(OPTIMIZERS, 0.5)
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_l2e import checkpoints
 from keras_l2e.errors import WorkError
+from keras_l2e.training import checkpoints
 
 
 def make_variables(value=0.0, shape=(2, 3)):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from keras_l2e.claims import HEARTBEAT, LOOKS, Claims, LostError
+from keras_l2e.paper.claims import HEARTBEAT, LOOKS, Claims, LostError
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 from absl import flags
 
-from keras_l2e import command_line, pretrained, run_flags, train
+from keras_l2e import command_line, pretrained, train
+from keras_l2e import config as run_flags
 from keras_l2e.errors import UsageError
-from keras_l2e.programs import OPERATIONS
+from keras_l2e.language.programs import OPERATIONS
 
 ENTRY_POINTS = ("train", "evaluate", "export", "execute", "reproduce", "show")
 NETWORKS = pretrained.names()
@@ -87,7 +88,9 @@ def run(run_command, folder, no_tensorflow):
 # `python -m` would, and says its exit code.
 FORKS = """
 import json, os, runpy, signal, sys
-from keras_l2e import cells, claims, command_line, files, pretrained, run_flags, runtime, workers
+from keras_l2e import command_line, files, pretrained, config as run_flags, devices as runtime
+from keras_l2e.paper import cells, claims
+from keras_l2e.training import workers
 
 for line in sys.stdin:
     name, sys.argv[1:], folder = json.loads(line)
@@ -424,8 +427,8 @@ def test_open_flags_are_taken_over_from_the_run(folder):
     ],
 )
 def test_replicas_share_the_batch(num_replicas, global_batch_size, message, monkeypatch):
-    monkeypatch.setattr("keras_l2e.runtime.num_devices", lambda: 2)
-    monkeypatch.setattr("keras_l2e.runtime.num_cores", lambda: 4)
+    monkeypatch.setattr("keras_l2e.devices.num_devices", lambda: 2)
+    monkeypatch.setattr("keras_l2e.devices.num_cores", lambda: 4)
     config = SimpleNamespace(
         num_replicas=num_replicas, threads_per_replica=0, global_batch_size=global_batch_size
     )

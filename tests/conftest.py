@@ -11,7 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from keras_l2e import prepared_data, runtime
+from keras_l2e import devices as runtime
+from keras_l2e.data import stored as prepared_data
 
 runtime.load_tensorflow()
 

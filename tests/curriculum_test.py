@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e.curriculum import CLIMBING, STRATEGIES, Curriculum, Level, State, levels_up_to
-from keras_l2e.tasks import Difficulty, grid
+from keras_l2e.language.tasks import Difficulty, grid
+from keras_l2e.teaching.teachers import CLIMBING, STRATEGIES, Curriculum, Level, State, levels_up_to
 from keras_l2e.training import Run
 
 FIVE = levels_up_to(Difficulty(5))

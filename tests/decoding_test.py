@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2e import decoding
+from keras_l2e.networks import decoding
 
 VOCABULARY_SIZE, BOS, EOS = 10, 8, 9
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from keras_l2e import evaluate
-from keras_l2e.scoring import Scores
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.training.scoring import Scores
 
 
 @pytest.mark.parametrize(

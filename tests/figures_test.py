@@ -12,11 +12,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from keras_l2e import comparisons, figure_tables, figures
-from keras_l2e.cells import FIGURES, cells
-from keras_l2e.comparisons import Measured, Spread, difference
 from keras_l2e.errors import WorkError
-from keras_l2e.tasks import Difficulty, grid
+from keras_l2e.language.tasks import Difficulty, grid
+from keras_l2e.paper import comparisons, figures
+from keras_l2e.paper import tables as figure_tables
+from keras_l2e.paper.cells import FIGURES, cells
+from keras_l2e.paper.comparisons import Measured, Spread, difference
 
 RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
 SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9}

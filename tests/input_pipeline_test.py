@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2e import input_pipeline, programs, vocabulary
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.language import programs, vocabulary
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 PAD, BOS, EOS = vocabulary.PAD, vocabulary.BOS, vocabulary.EOS
 

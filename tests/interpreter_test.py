@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keras_l2e.interpreter import (
+from keras_l2e.language.interpreter import (
     MAX_CHARACTERS,
     MAX_DIGITS,
     MAX_OPERATORS,
@@ -411,7 +411,7 @@ def test_writes_nothing_and_needs_no_tensorflow():
     # Warnings of the tokenizer go to stderr, here made errors; the lowest digit limit of Python.
     code = (
         "import sys\n"
-        "from keras_l2e.interpreter import ProgramError, run\n"
+        "from keras_l2e.language.interpreter import ProgramError, run\n"
         f"assert run('print({NINES})') == '{NINES}'\n"
         "for text in ['print(1if 1<2 else 2)', 'print(1 is 2)', 'print(0x1for x in 2)', '1(2)',\n"
         f"        'print(' + '9' * 700 + ')', 'a={NINES};print(a*a)', 'print(\"\\\\d\")']:\n"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2e import layers
+from keras_l2e.networks import lstm as layers
 
 TOLERANCE = 1e-5
 

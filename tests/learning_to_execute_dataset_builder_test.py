@@ -12,8 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
 
-from keras_l2e import prepared_data, programs, tasks
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.data import stored as prepared_data
+from keras_l2e.language import programs, tasks
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 # Small classes have fewer distinct programs than are asked for, and repeat those they have.
 SMALL_CLASSES = ["program_length_1_nesting_1_examples_3000", "addition_length_1_examples_600"]

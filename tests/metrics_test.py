@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e import metrics
+from keras_l2e.training import metrics
 
 TEXTS = st.text("0123456789-", min_size=1, max_size=6)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=20)

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2e import input_pipeline, models, run_flags, vocabulary
+from keras_l2e import config as run_flags
+from keras_l2e.data import pipeline as input_pipeline
 from keras_l2e.errors import WorkError
+from keras_l2e.language import vocabulary
+from keras_l2e.networks import models
 
 # Logits are sums of less than a hundred float32 products of size 1: eps * 100.
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ from ipykernel.kernelspec import write_kernel_spec
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
-from keras_l2e.cells import FIGURES
+from keras_l2e.paper.cells import FIGURES
 
 NOTEBOOKS = pathlib.Path(__file__).parents[1] / "notebooks"
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2e import input_pipeline, models, optimizers, run_flags, vocabulary
+from keras_l2e import config as run_flags
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.language import vocabulary
+from keras_l2e.networks import models, optimizers
 
 ONE = tf.distribute.MirroredStrategy(["CPU:0"])
 BATCH_SIZE = 8

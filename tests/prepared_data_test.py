@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
 
-from keras_l2e import prepared_data, programs
-from keras_l2e.prepared_data import DataError
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.data import stored as prepared_data
+from keras_l2e.data.stored import DataError
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 SIZE = 20
 LENGTHS = (2, 3, 4)

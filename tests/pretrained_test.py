@@ -6,10 +6,14 @@ from types import SimpleNamespace
 import pytest
 from absl import flags
 
-from keras_l2e import command_line, models, pretrained, programs, report, run_flags
+from keras_l2e import command_line, pretrained
+from keras_l2e import config as run_flags
+from keras_l2e import plots as report
 from keras_l2e.errors import UsageError
-from keras_l2e.scoring import Scorer
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.networks import models
+from keras_l2e.training.scoring import Scorer
 
 NETWORKS = {
     "addition_9": ("addition", 9, 1),

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_l2e import interpreter, programs
-from keras_l2e.programs import SPLITS, VARIABLES, Draft, Operand
+from keras_l2e.language import interpreter, programs
+from keras_l2e.language.programs import SPLITS, VARIABLES, Draft, Operand
 
 # 31 difficulties of 700 programs are 21,700.
 DIFFICULTIES = [

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from keras_l2e import cells, comparisons, figure_tables, report
+from keras_l2e import plots as report
+from keras_l2e.paper import cells, comparisons
+from keras_l2e.paper import tables as figure_tables
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

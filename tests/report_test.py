@@ -10,7 +10,7 @@ import sys
 import matplotlib.image
 import pytest
 
-from keras_l2e import report
+from keras_l2e import plots as report
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -196,7 +196,7 @@ def test_equal_data_gives_equal_bytes(tmp_path):
 
 def test_neither_pyplot_nor_tensorflow_is_imported():
     code = (
-        "import sys, keras_l2e.report as report;"
+        "import sys, keras_l2e.plots as report;"
         "rates = {'token_accuracy': 0.5, 'exact_match': 0.5};"
         "report._learning_curve("
         "[{'num_examples': 1, 'difficulty': {'length': 1, 'nesting': 1}, 'loss': 1.0,"

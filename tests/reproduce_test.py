@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from figures_test import write_cell
 
-from keras_l2e import command_line, models, reproduce
-from keras_l2e.cells import cells
-from keras_l2e.claims import Claims
+from keras_l2e import command_line, reproduce
 from keras_l2e.errors import UsageError, WorkError
+from keras_l2e.networks import models
+from keras_l2e.paper.cells import cells
+from keras_l2e.paper.claims import Claims
 
 # Stands in for a training run: leaves its files and a line of what it was told.
 PRETEND = """

@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_l2e import input_pipeline, models, optimizers, vocabulary
-from keras_l2e.scoring import Scorer
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.language import vocabulary
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.networks import models, optimizers
+from keras_l2e.training.scoring import Scorer
 
 
 def draw(task, difficulty, count, seed=0):

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from keras_l2e.tasks import Difficulty, grid
+from keras_l2e.language.tasks import Difficulty, grid
 
 
 @pytest.fixture(scope="module")

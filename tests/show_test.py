@@ -5,8 +5,9 @@ import random
 import pytest
 import tensorflow as tf
 
-from keras_l2e import input_pipeline, show
-from keras_l2e.tasks import INPUT_FORMS, TASKS, Difficulty
+from keras_l2e import show
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.language.tasks import INPUT_FORMS, TASKS, Difficulty
 
 
 @pytest.mark.parametrize("form", INPUT_FORMS)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e import interpreter, programs, tasks
-from keras_l2e.tasks import TASKS, Difficulty, carry_chain, grid
+from keras_l2e.language import interpreter, programs, tasks
+from keras_l2e.language.tasks import TASKS, Difficulty, carry_chain, grid
 
 HARDEST = {"program": Difficulty(12, 10), "addition": Difficulty(64), "copy": Difficulty(65)}
 

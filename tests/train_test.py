@@ -21,28 +21,20 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from keras_l2e import (
-    comparisons,
-    curriculum,
-    evaluate,
-    execute,
-    export,
-    input_pipeline,
-    layers,
-    models,
-    optimizers,
-    prepared_data,
-    pretrained,
-    programs,
-    run_flags,
-    train,
-    training,
-    vocabulary,
-    workers,
-)
+from keras_l2e import config as run_flags
+from keras_l2e import evaluate, execute, export, pretrained, train
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.data import stored as prepared_data
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.scoring import Scorer
-from keras_l2e.tasks import TASKS, Difficulty, grid, has_long_carry
+from keras_l2e.language import programs, vocabulary
+from keras_l2e.language.tasks import TASKS, Difficulty, grid, has_long_carry
+from keras_l2e.networks import lstm as layers
+from keras_l2e.networks import models, optimizers
+from keras_l2e.paper import comparisons
+from keras_l2e.teaching import teachers as curriculum
+from keras_l2e.training import run as training
+from keras_l2e.training import workers
+from keras_l2e.training.scoring import Scorer
 
 TINY = [
     "--task=addition",

@@ -6,9 +6,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_l2e import vocabulary
-from keras_l2e.tasks import TASKS, Difficulty
-from keras_l2e.vocabulary import BOS, CHARACTERS, EOS, PAD, SIZE
+from keras_l2e.language import vocabulary
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.language.vocabulary import BOS, CHARACTERS, EOS, PAD, SIZE
 
 TEXTS = st.text(st.sampled_from(CHARACTERS), max_size=80)
 

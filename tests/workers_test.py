@@ -11,8 +11,11 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
-from keras_l2e import input_pipeline, runtime, train, workers
+from keras_l2e import devices as runtime
+from keras_l2e import train
+from keras_l2e.data import pipeline as input_pipeline
 from keras_l2e.errors import UsageError
+from keras_l2e.training import workers
 
 FLAGS = [
     "--task=addition",

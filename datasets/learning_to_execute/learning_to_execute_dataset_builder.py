@@ -15,9 +15,11 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_l2e import building, prepared_data, programs
-from keras_l2e.candidates import Candidates
-from keras_l2e.tasks import TASKS
+from keras_l2e.data import beam as building
+from keras_l2e.data import stored as prepared_data
+from keras_l2e.data.candidates import Candidates
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import TASKS
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

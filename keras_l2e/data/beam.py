@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from etils import epath
 from tensorflow_datasets.core import writer
 
-from keras_l2e import programs
-from keras_l2e.candidates import Candidates, first_distinct, quotas
+from keras_l2e.data.candidates import Candidates, first_distinct, quotas
+from keras_l2e.language import programs
 
 
 class StableExampleWriter(writer.ExampleWriter):

@@ -8,9 +8,9 @@ import io
 import itertools
 from collections.abc import Sequence
 
-from keras_l2e import report
-from keras_l2e.cells import BUDGETS, OPTIMIZERS
-from keras_l2e.comparisons import (
+from keras_l2e import plots as report
+from keras_l2e.paper.cells import BUDGETS, OPTIMIZERS
+from keras_l2e.paper.comparisons import (
     METRICS,
     RATES,
     Difference,

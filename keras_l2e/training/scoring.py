@@ -14,7 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e import decoding, input_pipeline, metrics, runtime, vocabulary
+from keras_l2e import devices as runtime
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.language import vocabulary
+from keras_l2e.networks import decoding
+from keras_l2e.training import metrics
 
 
 class Scores(NamedTuple):

@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from etils import epath
 
-from keras_l2e import programs, runtime
+from keras_l2e import devices as runtime
 from keras_l2e.errors import WorkError
-from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
 DATASET = "learning_to_execute"
 VERSION = "1.0.0"

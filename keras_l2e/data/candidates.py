@@ -21,9 +21,9 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keras_l2e import programs
-from keras_l2e.programs import Example
-from keras_l2e.tasks import TASKS, Difficulty
+from keras_l2e.language import programs
+from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 DATA_SEED = 1410_4615
 # Candidates that a worker reads at a time: a fifth of a second.

@@ -1,4 +1,4 @@
-"""The networks that come with the package, each with a folder in networks/.
+"""The networks that come with the package, each with a folder of its own here.
 
     >>> suited("print(123+456)")
     'addition_9'
@@ -10,11 +10,11 @@ network's model card.
 import reprlib
 from pathlib import Path
 
-from keras_l2e import run_flags
+from keras_l2e import config as run_flags
 from keras_l2e.errors import UsageError
-from keras_l2e.tasks import TASKS
+from keras_l2e.language.tasks import TASKS
 
-FOLDER = Path(__file__).parent / "networks"
+FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:

@@ -126,7 +126,7 @@ class Network(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        from keras_l2e import models
+        from keras_l2e.networks import models
 
         return models.MODELS[config["name"]](**config["arguments"])
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e import vocabulary
-from keras_l2e.programs import Example, split_of
-from keras_l2e.tasks import TASKS, Difficulty, Task
+from keras_l2e.language import vocabulary
+from keras_l2e.language.programs import Example, split_of
+from keras_l2e.language.tasks import TASKS, Difficulty, Task
 
 # A stream of fresh examples goes on with a new seed after so many draws; kept as it is so that
 # published runs repeat.

@@ -13,7 +13,7 @@ optimizer) and all else is equal, the number of training examples included.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keras_l2e.tasks import INPUT_FORMS
+from keras_l2e.language.tasks import INPUT_FORMS
 
 FIGURES = ("addition", "programs", "memorization", "optimizers")
 # The paper's; `review` and `frontier` are ours and no part of its figures.

@@ -16,10 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
-from keras_l2e import figure_tables, report
-from keras_l2e.cells import OPTIMIZERS, STRATEGIES
-from keras_l2e.comparisons import METRICS, compare, mean, measured, shown, strategies
+from keras_l2e import plots as report
 from keras_l2e.files import write_json, write_text
+from keras_l2e.paper import tables as figure_tables
+from keras_l2e.paper.cells import OPTIMIZERS, STRATEGIES
+from keras_l2e.paper.comparisons import METRICS, compare, mean, measured, shown, strategies
 
 # Of Okabe and Ito's colours those that `report` does not give to the metrics, and a mark each, so
 # that strategies can be told apart without colour.

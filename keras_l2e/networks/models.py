@@ -10,8 +10,8 @@ import zipfile
 
 import keras
 
-from keras_l2e import layers
 from keras_l2e.errors import WorkError
+from keras_l2e.networks import lstm as layers
 
 
 def lstm(

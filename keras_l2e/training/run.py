@@ -19,24 +19,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e import (
-    checkpoints,
-    command_line,
-    curriculum,
-    files,
-    input_pipeline,
-    models,
-    optimizers,
-    prepared_data,
-    pretrained,
-    run_flags,
-    vocabulary,
-    workers,
-)
-from keras_l2e.curriculum import Level
+from keras_l2e import command_line, files, pretrained
+from keras_l2e import config as run_flags
+from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.data import stored as prepared_data
 from keras_l2e.errors import WorkError
-from keras_l2e.scoring import Scorer
-from keras_l2e.tasks import TASKS, Difficulty, grid, has_long_carry
+from keras_l2e.language import vocabulary
+from keras_l2e.language.tasks import TASKS, Difficulty, grid, has_long_carry
+from keras_l2e.networks import models, optimizers
+from keras_l2e.teaching import teachers as curriculum
+from keras_l2e.teaching.teachers import Level
+from keras_l2e.training import checkpoints, workers
+from keras_l2e.training.scoring import Scorer
 
 # A validation split smaller than this cannot judge: 4 sigma at 95% are 6%.
 JUDGEABLE_EXAMPLES = 200

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from keras_l2e import programs
-from keras_l2e.tasks import Difficulty, grid
+from keras_l2e.language import programs
+from keras_l2e.language.tasks import Difficulty, grid
 
 # Of the strategy `review`.
 REVIEW_AT_TARGET = 0.5

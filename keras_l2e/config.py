@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from absl import flags
 
 from keras_l2e import command_line
-from keras_l2e.curriculum import STRATEGIES
 from keras_l2e.errors import UsageError
 from keras_l2e.files import write_text
-from keras_l2e.programs import OPERATIONS
-from keras_l2e.tasks import EXAMPLES_PER_DIFFICULTY, INPUT_FORMS, TASKS
+from keras_l2e.language.programs import OPERATIONS
+from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, INPUT_FORMS, TASKS
+from keras_l2e.teaching.teachers import STRATEGIES
 
 NAME = "flags.cfg"
 # The names in models.MODELS and optimizers.OPTIMIZERS, which cannot be read without TensorFlow.

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_l2e import report
-from keras_l2e.cells import OPTIMIZERS, STRATEGIES, Cell, cells
+from keras_l2e import plots as report
 from keras_l2e.errors import WorkError
+from keras_l2e.paper.cells import OPTIMIZERS, STRATEGIES, Cell, cells
 
 METRICS = {
     "token_accuracy": "token_accuracy (teacher-forced, the paper's)",

@@ -1,0 +1,239 @@
+"""Runs a program of the program class safely: the true answer beside a predicted one.
+
+    >>> run("i=8827\\nc=(i-5347)\\nprint((c+8704) if 2641<8500 else 5308)")
+    '12184'
+
+The text is parsed by `ast.parse` and executed by a small evaluator of our own, never by `exec`. The
+class is a whitelist: assignments to one-letter names, one level of `for x in range(n)`, the
+operations `+ - *`, if-expressions on `<` or `>`, and one closing `print`. What is not listed is
+refused. Whatever the text, `run` ends soon and needs little memory.
+"""
+
+import ast
+import keyword
+import operator
+import re
+import reprlib
+
+# The longest program at length 12 and nesting 10 has about 560 characters.
+MAX_CHARACTERS = 4096
+# Operators and opening brackets of one statement. An expression cannot nest deeper than it has of
+# them, so neither Python's parser nor the evaluator can run out of stack.
+MAX_OPERATORS = 100
+# Of every literal and every result. Python's own limit cannot be set below 640 digits.
+MAX_DIGITS = 500
+# Syntax nodes visited in all loops of a program: 100,000 turns of `a+=1`, a fraction of a second.
+# They are counted before a loop starts; a loop inside a loop is refused, as the class has none.
+MAX_STEPS = 500_000
+
+_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
+_COMPARISONS = {ast.Gt: operator.gt, ast.Lt: operator.lt}
+
+_BOUND = 10**MAX_DIGITS
+_TOKEN = re.compile(r"[a-z0-9]+|[^ ]")
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_CHARACTERS = frozenset("\n()*+-:;<=>")
+_NESTING = frozenset(["(", "+", "-", "*", "<", ">", "if"])
+_KEYWORDS = frozenset(["for", "in", "if", "else"])
+
+
+class ProgramError(ValueError):
+    """A text that is no program of the class; the message names the line and the construct.
+
+    >>> run("a=1\\nprint(k)")
+    Traceback (most recent call last):
+    keras_l2e.language.interpreter.ProgramError: line 2: unknown name 'k'
+    """
+
+
+def run(program: str) -> str:
+    """Returns what `program` prints, without the closing newline.
+
+        >>> run("j=8584\\nfor x in range(8):\\n  j+=920\\nb=(1500+j)\\nprint((b+7567))")
+        '25011'
+
+    Names are looked up when they are reached, as in Python: the branch of an if-expression that is
+    not taken may read a name that has no value.
+
+    Raises:
+        ProgramError: `program` is not of the program class, reads a name before its assignment, or
+            passes one of the limits above.
+        TypeError: `program` is not a string.
+    """
+    if not isinstance(program, str):
+        raise TypeError(f"program must be a str, not {type(program).__name__}")
+    _check_text(program)
+    statements = _parse(program)
+    for statement in statements[:-1]:
+        _check_statement(statement, program)
+    printed = _check_print(statements, program)
+    return str(_evaluate(printed, _execute(statements[:-1])))
+
+
+def _outside(line: int, construct: str) -> ProgramError:
+    return ProgramError(f"line {line}: {construct} is not part of the program class")
+
+
+def _source(node: ast.AST, program: str) -> str:
+    return reprlib.repr(ast.get_source_segment(program, node))
+
+
+def _check_text(program: str) -> None:
+    """Refuses, token by token, what might make `ast.parse` warn, recurse deeply or take long."""
+    if len(program) > MAX_CHARACTERS:
+        line = program.count("\n", 0, MAX_CHARACTERS) + 1
+        raise ProgramError(f"line {line}: program of more than {MAX_CHARACTERS} characters")
+    line, depth, num_operators = 1, 0, 0
+    for token in _TOKEN.findall(program):
+        if "a" <= token[0] <= "z":
+            if keyword.iskeyword(token) and token not in _KEYWORDS:
+                raise _outside(line, f"keyword {token!r}")
+        elif "0" <= token[0] <= "9":
+            if not _NUMBER.fullmatch(token):
+                raise _outside(line, f"number {reprlib.repr(token)}")
+            if len(token) > MAX_DIGITS:
+                raise ProgramError(f"line {line}: number of more than {MAX_DIGITS} digits")
+        elif token not in _CHARACTERS:
+            raise _outside(line, f"character {token!r}")
+
+        depth += (token == "(") - (token == ")")
+        # Inside brackets a newline does not end the statement.
+        if token in "\n;" and depth <= 0:
+            num_operators = 0
+        num_operators += token in _NESTING
+        if num_operators > MAX_OPERATORS:
+            raise ProgramError(
+                f"line {line}: statement of more than {MAX_OPERATORS} operators and brackets"
+            )
+        line += token == "\n"
+
+
+def _parse(program: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(program).body
+    except SyntaxError as error:
+        line = error.lineno or 1
+        text = "".join(program.split("\n")[line - 1 : line])
+        raise ProgramError(f"line {line}: {error.msg}: {reprlib.repr(text)}") from None
+
+
+def _check_print(statements: list[ast.stmt], program: str) -> ast.expr:
+    """Returns the expression that the last statement prints."""
+    match statements:
+        case []:
+            raise ProgramError("line 1: no 'print'")
+        case [*_, ast.Expr(ast.Call(ast.Name("print"), args=[value], keywords=[]))]:
+            _check_expression(value, program)
+            return value
+        case [*_, last]:
+            raise ProgramError(
+                f"line {last.lineno}: the last statement must print one value, "
+                f"not {_source(last, program)}"
+            )
+
+
+def _check_statement(node: ast.stmt, program: str, in_loop: bool = False) -> None:
+    match node:
+        case (
+            ast.Assign(targets=[ast.Name() as target], value=value)
+            | ast.AugAssign(target=ast.Name() as target, op=ast.Add() | ast.Sub(), value=value)
+        ):
+            _check_expression(target, program)
+            _check_expression(value, program)
+        case ast.For(
+            target=ast.Name() as target,
+            iter=ast.Call(ast.Name("range"), args=[num_turns], keywords=[]),
+            body=body,
+            orelse=[],
+        ) if not in_loop:
+            _check_expression(target, program)
+            _check_expression(num_turns, program)
+            for statement in body:
+                _check_statement(statement, program, in_loop=True)
+        case ast.For() if in_loop:
+            raise _outside(node.lineno, "'for' inside a loop")
+        case ast.Expr(ast.Call(ast.Name("print"))):
+            raise ProgramError(f"line {node.lineno}: 'print' before the last statement")
+        # Always refused there, by the name of what is called.
+        case ast.Expr(ast.Call() as call):
+            _check_expression(call, program)
+        case _:
+            raise _outside(node.lineno, f"{_source(node, program)} in this place")
+
+
+def _check_expression(node: ast.expr, program: str) -> None:
+    match node:
+        case ast.Constant(value=int()):
+            pass
+        case ast.Name(name) if len(name) == 1:
+            pass
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            _check_expression(operand, program)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATIONS:
+            _check_expression(left, program)
+            _check_expression(right, program)
+        case ast.IfExp(
+            test=ast.Compare(left=left, ops=[op], comparators=[right]), body=body, orelse=orelse
+        ) if type(op) in _COMPARISONS:
+            for operand in (left, right, body, orelse):
+                _check_expression(operand, program)
+        case ast.Name(name):
+            raise _outside(node.lineno, f"name {reprlib.repr(name)}")
+        case ast.Call(ast.Name(name)):
+            raise _outside(node.lineno, f"call of {reprlib.repr(name)}")
+        case _:
+            raise _outside(node.lineno, f"{_source(node, program)} in this place")
+
+
+def _execute(statements: list[ast.stmt]) -> dict[str, int]:
+    """Returns the variables after statements that `_check_statement` has passed."""
+    variables: dict[str, int] = {}
+    num_steps = 0
+    for statement in statements:
+        if not isinstance(statement, ast.For):
+            _assign(statement, variables)
+            continue
+        num_turns = max(0, _evaluate(statement.iter.args[0], variables))
+        num_steps += num_turns * sum(1 for line in statement.body for _ in ast.walk(line))
+        if num_steps > MAX_STEPS:
+            raise ProgramError(f"line {statement.lineno}: 'for' loop past {MAX_STEPS} steps")
+        for turn in range(num_turns):
+            variables[statement.target.id] = turn
+            for assignment in statement.body:
+                _assign(assignment, variables)
+    return variables
+
+
+def _assign(node: ast.Assign | ast.AugAssign, variables: dict[str, int]) -> None:
+    value = _evaluate(node.value, variables)
+    if isinstance(node, ast.Assign):
+        variables[node.targets[0].id] = value
+    else:
+        variables[node.target.id] = _apply(node, _evaluate(node.target, variables), value)
+
+
+def _evaluate(node: ast.expr, variables: dict[str, int]) -> int:
+    """Returns the value of an expression that `_check_expression` has passed."""
+    match node:
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            if name not in variables:
+                raise ProgramError(f"line {node.lineno}: unknown name {name!r}")
+            return variables[name]
+        case ast.UnaryOp(operand=operand):
+            return -_evaluate(operand, variables)
+        case ast.BinOp(left=left, right=right):
+            return _apply(node, _evaluate(left, variables), _evaluate(right, variables))
+        case ast.IfExp(test=test):
+            compare = _COMPARISONS[type(test.ops[0])]
+            left = _evaluate(test.left, variables)
+            right = _evaluate(test.comparators[0], variables)
+            return _evaluate(node.body if compare(left, right) else node.orelse, variables)
+
+
+def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int) -> int:
+    value = _OPERATIONS[type(node.op)](left, right)
+    if abs(value) >= _BOUND:
+        raise ProgramError(f"line {node.lineno}: value of more than {MAX_DIGITS} digits")
+    return value

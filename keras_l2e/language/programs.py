@@ -1,0 +1,304 @@
+"""The program class of "Learning to Execute": six operations, chained `nesting` times.
+
+    >>> program, target = generate(random.Random(3), length=2, nesting=2)
+    >>> print(program)
+    j=81
+    for x in range(2):j+=(3*76)
+    print(j)
+    >>> target
+    '537'
+
+Every operation takes the previous result at a uniformly random operand position and literals at the
+others, so a program is a chain in which each result is used exactly once. The class is that of the
+paper's section 3 and of the code its authors released.
+"""
+
+import functools
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+SPLITS = ("train", "validation", "test")
+VARIABLES = "abcdefghij"
+
+
+class Example(NamedTuple):
+    """A program's text and the text it prints, without the closing newline."""
+
+    program: str
+    target: str
+
+
+class Operand(NamedTuple):
+    """An expression's text and its value."""
+
+    text: str
+    value: int
+
+
+class Draft:
+    """A program while it is drawn: its statements so far and the result of the last operation."""
+
+    def __init__(self, rng: random.Random, length: int, previous: Operand | None = None):
+        self.draw = rng.randrange
+        self.largest_literal = 10**length
+        self.largest_small = 4 * length
+        self.unused_variables = list(VARIABLES)
+        self.statements: list[str] = []
+        self.previous = previous
+
+    def literal(self) -> Operand:
+        """A literal, uniform on 1..10**length, both included."""
+        value = 1 + self.draw(self.largest_literal)
+        return Operand(str(value), value)
+
+    def operands(self, count: int) -> list[Operand]:
+        """`count` operands: literals, but for the previous result, if any, at a random position."""
+        if self.previous is None:
+            return [self.literal() for _ in range(count)]
+        position = self.draw(count) if count > 1 else 0
+        return [self.previous if i == position else self.literal() for i in range(count)]
+
+    def small(self) -> int:
+        """A small factor or number of rounds, uniform on 1..4*length, both included."""
+        return 1 + self.draw(self.largest_small)
+
+    def variable(self) -> str:
+        """A variable's name that the program has not used yet."""
+        return self.unused_variables.pop(self.draw(len(self.unused_variables)))
+
+    def flip(self) -> bool:
+        """A fair coin."""
+        return self.draw(2) == 0
+
+
+def pair(draft: Draft) -> Operand:
+    """`(A+B)` or `(A-B)`."""
+    a, b = draft.operands(2)
+    if draft.flip():
+        return Operand(f"({a.text}+{b.text})", a.value + b.value)
+    return Operand(f"({a.text}-{b.text})", a.value - b.value)
+
+
+def smallmul(draft: Draft) -> Operand:
+    """`(A*b)` or `(b*A)` with a small b."""
+    (a,) = draft.operands(1)
+    b = draft.small()
+    text = f"({a.text}*{b})" if draft.flip() else f"({b}*{a.text})"
+    return Operand(text, a.value * b)
+
+
+def equality(draft: Draft) -> Operand:
+    """`A` itself."""
+    return draft.operands(1)[0]
+
+
+def vars_(draft: Draft) -> Operand:
+    """`v=A;`, then `(v+B)` or `(v-B)`."""
+    a, b = draft.operands(2)
+    v = draft.variable()
+    draft.statements.append(f"{v}={a.text};")
+    if draft.flip():
+        return Operand(f"({v}+{b.text})", a.value + b.value)
+    return Operand(f"({v}-{b.text})", a.value - b.value)
+
+
+def small_loop(draft: Draft) -> Operand:
+    """`v=A`, `for x in range(n):v+=B` or `v-=B` with a small n, then `v`."""
+    a, b = draft.operands(2)
+    v = draft.variable()
+    n = draft.small()
+    sign, step = ("+", b.value) if draft.flip() else ("-", -b.value)
+    draft.statements.append(f"{v}={a.text}")
+    draft.statements.append(f"for x in range({n}):{v}{sign}={b.text}")
+    return Operand(v, a.value + n * step)
+
+
+def ifstat(draft: Draft) -> Operand:
+    """`(C if A>B else D)` or `(C if A<B else D)`."""
+    c, a, b, d = draft.operands(4)
+    if draft.flip():
+        comparison, truth = ">", a.value > b.value
+    else:
+        comparison, truth = "<", a.value < b.value
+    value = c.value if truth else d.value
+    return Operand(f"({c.text} if {a.text}{comparison}{b.text} else {d.text})", value)
+
+
+OPERATIONS = {
+    "pair": pair,
+    "smallmul": smallmul,
+    "equality": equality,
+    "vars": vars_,
+    "small_loop": small_loop,
+    "ifstat": ifstat,
+}
+
+
+def generate(rng: random.Random, length: int, nesting: int) -> Example:
+    """Draws a program of `nesting` operations on literals from 1 to 10**length.
+
+    Args:
+        rng: the source of every draw.
+        length: literals are uniform on 1..10**length, small numbers on 1..4*length.
+        nesting: number of operations, each one of the six with probability 1/6; at most 10, the
+            number of variable names.
+
+    Returns:
+        The program as Python 3 text and what it prints.
+    """
+    draft = Draft(rng, length)
+    for _ in range(nesting):
+        operation = _OPERATION_LIST[rng.randrange(len(_OPERATION_LIST))]
+        draft.previous = operation(draft)
+    draft.statements.append(f"print({draft.previous.text})")
+    return Example("\n".join(draft.statements), str(draft.previous.value))
+
+
+_OPERATION_LIST = list(OPERATIONS.values())
+
+
+def count_operations(program: str, nesting: int) -> Counter:
+    """How often each operation occurs in a generated program, read from its text.
+
+    `equality` leaves no trace, so it is what remains of `nesting`.
+    """
+    counts = _traces(program)
+    counts["equality"] = nesting - counts.total()
+    return +counts
+
+
+def _traces(program: str) -> Counter:
+    """How often each operation that leaves a trace occurs; `pair` below 0: parentheses lack."""
+    counts = Counter(
+        smallmul=program.count("*"),
+        vars=program.count(";"),
+        small_loop=program.count("for "),
+        ifstat=program.count(" if "),
+    )
+    # Every pair of parentheses belongs to print, to a loop's range, or to one of four operations.
+    parentheses = program.count("(") - 1 - counts["small_loop"]
+    counts["pair"] = parentheses - counts["smallmul"] - counts["vars"] - counts["ifstat"]
+    return counts
+
+
+def difficulty_of(program: str) -> tuple[int, int] | None:
+    """The least (length, nesting) whose numbers and operations a program's text has.
+
+    None if its operations do not stand in parentheses of their own, as the class has them, or if a
+    product has no literal factor.
+
+    >>> difficulty_of("print(((8827+100)-12))")
+    (4, 2)
+    >>> difficulty_of("print((8827*9))"), difficulty_of("print((8827*77))")
+    ((4, 1), (20, 1))
+    """
+    operations = _traces(program)
+    in_parentheses = operations["pair"] + operations["smallmul"] + operations["vars"]
+    operators = len(re.findall(r"[-+](?!=)|\*", program))
+    if operations["pair"] < 0 or operators != in_parentheses:
+        return None
+    # Literals of length n go from 1 to 10^n, so its last one has a digit more.
+    numbers = [int(literal) for literal in re.findall("[0-9]+", program)]
+    length = max(len(str(max(number, 1) - 1)) for number in [*numbers, 1])
+    # Small factors and numbers of rounds go from 1 to 4n.
+    small = [int(rounds) for rounds in re.findall(r"range\(([0-9]+)\)", program)]
+    for factors in re.findall(r"([0-9]*)\*([0-9]*)", program):
+        literals = [int(factor) for factor in factors if factor]
+        if not literals:
+            return None
+        small.append(min(literals))
+    return max(length, *(-(-number // 4) for number in [*small, 1])), max(1, operations.total())
+
+
+_VARIABLE = re.compile(r"\b[a-j]\b")
+
+
+def rename_variables(program: str) -> str:
+    """The text with its variables (whole words a..j) renamed to a, b... in order of appearance."""
+    names: dict[str, str] = {}
+    return _VARIABLE.sub(
+        # The remainder is taken for a text that has all ten: the default is worked out either way.
+        lambda match: names.setdefault(match[0], VARIABLES[len(names) % len(VARIABLES)]),
+        program,
+    )
+
+
+def digest(program: str) -> int:
+    """A stable 64-bit digest of the text after `rename_variables`; equal for renamed copies."""
+    renamed = rename_variables(program).encode("utf-8", "surrogatepass")
+    # `person` is a salt, chosen so that even the ten one-digit texts of copy fall into all splits.
+    hashed = hashlib.blake2b(renamed, digest_size=8, person=b"keras_l2e")
+    return int.from_bytes(hashed.digest(), "big")
+
+
+def split_of(program: str) -> str:
+    """The split a text of any task belongs to: its digest modulo 3 picks train, validation or test.
+
+    The paper splits by a hash modulo 3 too; here variables are renamed first, so that copies of a
+    program under other names always stand in the same split.
+    """
+    return split_of_digest(digest(program))
+
+
+def split_of_digest(found: int) -> str:
+    """As `split_of`, for those who have a program's `digest` already."""
+    return SPLITS[found % 3]
+
+
+class _Script:
+    """Stands in for a `random.Random`: replays a list of draws, then goes on with zeros."""
+
+    def __init__(self, draws: list[int]):
+        self.draws = draws
+        self.bounds: list[int] = []
+
+    def randrange(self, bound: int) -> int:
+        self.bounds.append(bound)
+        return self.draws[len(self.bounds) - 1] if len(self.bounds) <= len(self.draws) else 0
+
+
+def _extremes(operation, length: int, previous: Operand | None) -> Iterator[tuple[str, int]]:
+    """Every outcome (text, value) of an operation whose draws all lie at an end of their range.
+
+    Draws of up to four values (operand positions, coins) are tried in full. Text and value move in
+    one direction with each of the other draws, so their extremes are among these outcomes.
+    """
+    pending: list[list[int]] = [[]]
+    while pending:
+        draws = pending.pop()
+        script = _Script(draws)
+        draft = Draft(script, length, previous)
+        text, value = operation(draft)
+        yield "\n".join([*draft.statements, text]), value
+        for depth in range(len(draws), len(script.bounds)):
+            bound = script.bounds[depth]
+            ends = range(1, bound) if bound <= 4 else (bound - 1,)
+            prefix = draws + [0] * (depth - len(draws))
+            pending.extend([*prefix, pick] for pick in ends)
+
+
+@functools.cache
+def longest(length: int, nesting: int) -> tuple[int, int]:
+    """The longest possible program and target at a difficulty, in characters.
+
+    Worked out from the operations themselves, never from a sample. The program's bound is reached;
+    the target's is a bound, exact for the largest absolute value plus a sign.
+    """
+    text = "1" * (length + 1)
+    value = 10**length
+    program_length = len(text)
+    for _ in range(nesting):
+        # A positive value is enough: where a sign matters, a coin chooses it.
+        outcomes = [
+            outcome
+            for operation in OPERATIONS.values()
+            for outcome in _extremes(operation, length, Operand(text, value))
+        ]
+        # A statement's newline is part of the program, so lengths of whole texts may be compared.
+        program_length += max(len(outcome) for outcome, _ in outcomes) - len(text)
+        value = max(abs(outcome) for _, outcome in outcomes)
+    return program_length + len("print()"), len(str(value)) + 1
