@@ -276,7 +276,7 @@ def main(config: SimpleNamespace) -> None:
     # (Early runs did not write down their threads.)
     runtime.start(min(run.num_replicas, runtime.num_devices()), run.threads_per_replica or 1)
     from keras_l2e import files
-    from keras_l2e import plots as report
+    from keras_l2e import tables as report
     from keras_l2e.data import stored as prepared_data
     from keras_l2e.networks import models
 

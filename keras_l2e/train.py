@@ -181,18 +181,17 @@ def finish(run) -> None:
     Args:
         run: a `training.Run` that is over.
     """
-    from keras_l2e import evaluate, export
-    from keras_l2e import plots as report
+    from keras_l2e import evaluate, export, plots, tables
 
     export.export(run.config, run.averaged, run.workdir / "saved_model")
-    report.plot_learning_curve(run.history, run.workdir / "learning_curve.png")
+    plots.plot_learning_curve(run.history, run.workdir / "learning_curve.png")
     # After them: from here on the evaluation may also be made by `evaluate`.
     files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
     print("evaluating on the test split")
     result = evaluate.evaluate(run.config, run.averaged)
     evaluate.write(run.workdir, result)
-    print(report.format_table(result))
-    print(report.format_samples(result))
+    print(tables.format_table(result))
+    print(tables.format_samples(result))
     print(f"results, plots and SavedModel: {run.workdir}")
 
 

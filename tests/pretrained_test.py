@@ -8,7 +8,7 @@ from absl import flags
 
 from keras_l2e import command_line, pretrained
 from keras_l2e import config as run_flags
-from keras_l2e import plots as report
+from keras_l2e import tables as report
 from keras_l2e.errors import UsageError
 from keras_l2e.language import programs
 from keras_l2e.language.tasks import TASKS, Difficulty

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from keras_l2e import plots as report
+from keras_l2e import tables as report
 from keras_l2e.paper import cells, comparisons
 from keras_l2e.paper import tables as figure_tables
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_l2e import plots as report
+from keras_l2e import tables as report
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import OPTIMIZERS, STRATEGIES, Cell, cells
 

@@ -85,7 +85,7 @@ def measured(name: str, program: str) -> str:
     >>> measured("addition_9", "print(123456789+987654321)")
     'exact_match 0.9989 at length 9'
     """
-    from keras_l2e import report  # Brings matplotlib, which `--help` need not wait for.
+    from keras_l2e import tables as report
 
     config = run_flags.read(FOLDER / name)
     difficulty = TASKS[config.task].difficulty_of(program)
