@@ -107,7 +107,7 @@ def read(
                 f"{info.num_examples:,} are expected; {_REMEDY}"
             )
         columns = tf.io.parse_example(records, {"program": text, "target": text})
-    return columns["program"].numpy(), columns["target"].numpy()
+    return programs.Example(columns["program"].numpy(), columns["target"].numpy())
 
 
 def _records(file_format: str, split: str, info):
