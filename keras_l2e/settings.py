@@ -87,7 +87,7 @@ def boolean(default: bool, help: str):
 
 
 def choice(default: str, allowed: Collection[str], help: str, required: bool = False):
-    """A field for one of some names, the keys of a table perhaps, as they are when it is checked."""
+    """A field for one of some names, say the keys of a table, as they are when it is checked."""
     return _field(
         default,
         Setting(

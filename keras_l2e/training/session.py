@@ -1,4 +1,4 @@
-"""A session of training: from a config and a folder to a trained, evaluated and exported network."""
+"""A session of training: from a config and a folder to an evaluated and exported network."""
 
 import dataclasses
 import platform
