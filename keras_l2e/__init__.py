@@ -8,4 +8,4 @@ prints.
 Importing this package imports neither TensorFlow nor Keras.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.1.0"
