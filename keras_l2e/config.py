@@ -36,7 +36,7 @@ class Config:
     """
 
     data_dir: str = path(
-        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared."
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", remote=True
     )
     initial_model: str = path(
         "",

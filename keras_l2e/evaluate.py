@@ -33,7 +33,7 @@ class Arguments:
         "File for the result, as JSON; by default evaluation.json in the workdir, with its plots, "
         "or nowhere with --pretrained.",
     )
-    data_dir: str = path("", "Folder of prepared data; the run's own by default.")
+    data_dir: str = path("", "Folder of prepared data; the run's own by default.", remote=True)
 
 
 def main(arguments: Arguments) -> None:
