@@ -74,7 +74,8 @@ def measure(config: configs.Config, workdir: Path) -> dict:
     from keras_l2e.training import evaluation
 
     stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
-    return evaluation.evaluate(config, models.load(workdir / "model.keras"))
+    with devices.own_keras_settings():
+        return evaluation.evaluate(config, models.load(workdir / "model.keras"))
 
 
 def check_published(result: dict, published: dict) -> None:
