@@ -215,7 +215,8 @@ class Config:
         longest_program = max(TASKS[self.task].longest(level)[0] for level in self.levels)
         names = Interface._fields[:5]
         values = (getattr(self, name) for name in names)
-        return Interface(*values, longest_program, self.longest_written())
+        white_space = TASKS[self.task].white_space
+        return Interface(*values, longest_program, self.longest_written(), white_space)
 
     def longest_written(self, *beyond: Difficulty) -> int:
         """Characters of the longest possible text to write at the levels, and beyond them."""
