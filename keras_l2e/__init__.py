@@ -89,7 +89,7 @@ def execute(program):
         An `api.Answer`.
 
     Raises:
-        errors.UsageError: no network was trained on such a text.
+        errors.UsageError: no network was trained on such a text; says what does not fit.
     """
     from keras_l2e import pretrained
 
