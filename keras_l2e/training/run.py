@@ -136,17 +136,16 @@ class Run:
 
     def train(self) -> None:
         """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
-        progress = Progress(self.config, self.workdir) if workers.is_chief() else None
+        progress = Progress(self.config, self.workdir, self.num_examples())
         while not schedules.is_over(self.config, self.history, self.learning_rate):
-            before = self.num_examples()
             line = self.train_epoch()
             line, decisions = workers.share(self.strategy, [line, self.decisions()])
             self.decide(decisions)
             self.history.append(line)
-            if progress:
+            if workers.is_chief():
                 self.save()
                 files.write_json_lines(self.workdir / "history.jsonl", self.history)
-                progress.report(line, line["num_examples"] - before)
+                progress.report(line)
 
     def num_examples(self) -> int:
         """Training examples of all finished epochs."""
