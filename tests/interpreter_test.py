@@ -343,7 +343,21 @@ def assert_equals_cpython_if_accepted(program):
         assert printed == what_cpython_prints(program)
 
 
-TOKENS = ["for", " in ", "range", " if ", " else ", "print", "+=", "-=", "\n  ", "1", "20", "a", "x"]
+TOKENS = [
+    "for",
+    " in ",
+    "range",
+    " if ",
+    " else ",
+    "print",
+    "+=",
+    "-=",
+    "\n  ",
+    "1",
+    "20",
+    "a",
+    "x",
+]
 
 
 @settings(max_examples=200)
