@@ -8,4 +8,14 @@ prints.
 Importing this package imports neither TensorFlow nor Keras.
 """
 
+import importlib.util
+import os
+
 __version__ = "0.1.0"
+
+# What a notebook starts inherits the name of its backend, and where that is not installed the mere
+# import of matplotlib fails. Figures here are written to files and need no backend. It is settled
+# before any module imports matplotlib; a backend that is there stays, for the user's own figures.
+_, _, _backend = os.environ.get("MPLBACKEND", "").partition("module://")
+if _backend and importlib.util.find_spec(_backend.partition(".")[0]) is None:
+    os.environ["MPLBACKEND"] = "agg"

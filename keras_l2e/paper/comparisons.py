@@ -28,7 +28,7 @@ from scipy import stats
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import STRATEGIES, Cell, cells, check_flags
 from keras_l2e.paper.rates import read_rates
-from keras_l2e.tables import BREAKDOWNS, read_evaluation, read_history
+from keras_l2e.tables import kinds, read_evaluation, read_history
 
 METRICS = {
     "token_accuracy": "token_accuracy (teacher-forced, the paper's)",
@@ -148,9 +148,9 @@ def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
     """How each kind of program fares at the target, where an evaluation tells kinds apart."""
     target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
     return [
-        {"kind": str(entry[name]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for breakdown, (name, _) in BREAKDOWNS.items()
-        for entry in evaluation.get(breakdown, [])
+        {"kind": str(entry[kind]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
+        for kind in kinds(evaluation)
+        for entry in evaluation[f"by_{kind}"]
         if (entry["length"], entry["nesting"]) == target
     ]
 
