@@ -162,7 +162,9 @@ def test_heat_maps_show_means_and_differences(results, drawn):
     for axes, ((strategy, reference), metric) in zip(drawn["programs"].axes, panels, strict=False):
         sets = comparisons.seed_sets(rows, metric)
         expected = np.empty([3, 3])
-        for (y, nesting), (x, length) in itertools.product(enumerate((1, 2, 3)), enumerate((2, 4, 6))):
+        for (y, nesting), (x, length) in itertools.product(
+            enumerate((1, 2, 3)), enumerate((2, 4, 6))
+        ):
             place = f"length {length}, nesting {nesting}"
             expected[y, x] = sets[place, strategy].rates.mean()
             if reference:
