@@ -138,7 +138,7 @@ def test_runs_that_failed_are_tried_again_and_named(benchmark, tmp_path, monkeyp
 
     monkeypatch.setattr(variations.runner, "CHILD", "import sys; sys.exit('no space left')")
     for _ in range(2):
-        with pytest.raises(SystemExit, match=r"error: 2 of 2 cells failed; lever_\w+: no space left"):
+        with pytest.raises(SystemExit, match=r"2 of 2 cells failed; lever_\w+: no space left"):
             variations.run(cells, tmp_path, "data")
     (tmp_path / "lever_00").mkdir()
     (tmp_path / "lever_00/flags.cfg").write_text("--seed=7\n")

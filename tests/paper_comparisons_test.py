@@ -54,12 +54,12 @@ def test_one_equal_pair_in_twenty_is_called_different_at_most():
     rng = np.random.default_rng(1)
     for seeds, others in ((1, 4), (2, 8)):
         called = 0
-        for _ in range(1_000):
+        for _ in range(500):
             sets = [rates(*pair) for pair in rng.normal(0.5, 0.02, [2 + others, 2])]
             first, second = (rates(*measured.rates[:seeds]) for measured in sets[:2])
             among = sets[2:] if seeds == 1 else sets
             called += difference(first, second, seeds_spread(among)).significant
-        assert called / 1_000 < 0.05 + 4 * (0.05 * 0.95 / 1_000) ** 0.5
+        assert called / 500 < 0.05 + 4 * (0.05 * 0.95 / 500) ** 0.5
 
 
 def test_mastered_is_the_first_time_above_the_threshold():

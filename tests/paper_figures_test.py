@@ -17,6 +17,7 @@ from keras_l2e.paper import comparisons, figures, tables
 from keras_l2e.paper.cells import FIGURES, cells
 
 RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
+SLOW = pytest.mark.slow
 SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9}
 
 
@@ -111,7 +112,14 @@ def test_figures_are_drawn_whole(tmp_path, results, drawn, figure):
     assert set(rows["chance_token_accuracy"]) == {0.0909}
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize(
+    "figure",
+    [
+        "addition",
+        "optimizers",
+        *(pytest.param(f, marks=SLOW) for f in ("programs", "memorization")),
+    ],
+)
 def test_figures_are_drawn_of_what_is_there(tmp_path, figure):
     result = make_result(
         tmp_path / "cells",
@@ -127,6 +135,7 @@ def test_figures_are_drawn_of_what_is_there(tmp_path, figure):
     assert f"{len(expected) - len(result['cells'])} cells are missing" in paths[3].read_text()
 
 
+@SLOW
 def test_the_paper_s_budget_is_drawn_too(tmp_path):
     result = make_result(tmp_path, "programs", "paper")
     assert "at most 10,000,000 training examples" in figures.draw(result).get_suptitle()
