@@ -36,7 +36,7 @@ def run(main: Callable, arguments: type) -> None:
         stream.reconfigure(errors="backslashreplace")  # Not every terminal shows every path.
     try:
         if HELP & set(sys.argv[1:]):
-            print(format_help(sys.modules[main.__module__].__doc__, arguments))
+            print(format_help(arguments, sys.modules[main.__module__].__doc__))
         else:
             main(parse(arguments, sys.argv))
         print(end="", flush=True)  # Else a full disk is noticed after the end, where nobody looks.
@@ -145,8 +145,8 @@ def find_flagfile(path: str) -> Path:
     raise UsageError(f"no flagfile {path!r}; installed are {installed}")
 
 
-def format_help(description: str, arguments: type) -> str:
-    """What an entry point does and its flags."""
+def format_help(arguments: type, description: str = "") -> str:
+    """What an entry point does, and its flags."""
     lines = [description]
     flagfile = "File of flags, one a line, as if given here; those given here win."
     lines.append(_format_flag("flagfile", flagfile))
