@@ -33,7 +33,9 @@ def test_every_setting_is_written_once_and_is_a_flagfile(write):
     config = Config(learning_rate=1e-05, tie_encoder_decoder=True, data_dir="a b", seed=7)
     folder = write(config)
     lines = (folder / "flags.cfg").read_text().splitlines()
-    assert [line.partition("=")[0] for line in lines] == [f"--{n}" for n in sorted(settings.of(Run))]
+    assert [line.partition("=")[0] for line in lines] == [
+        f"--{n}" for n in sorted(settings.of(Run))
+    ]
     assert configs.read(folder) == config
     run = command_line.parse(Run, ["train", f"--flagfile={folder / 'flags.cfg'}"])
     assert run == Run(workdir=str(folder), **dataclasses.asdict(config))
@@ -64,7 +66,7 @@ def test_networks_that_come_along_are_finished_runs():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"--no_such_flag=1\n", "{}/flags.cfg: Unknown command line flag 'no_such_flag'"),
+        (b"--no_such_flag=1\n", "{}/flags.cfg: unknown flag --no_such_flag"),
         (b"--workdir=run\n--seed=x\n", "{}/flags.cfg: flag --seed=x: a whole number from 0 to "),
         (b"--seed=1\n", "{}/flags.cfg: --workdir is required"),
         (b"--workdir=\xff\n", "{}/flags.cfg: 'utf-8' codec"),
