@@ -195,8 +195,6 @@ LARGER = {
     "networks.lstm.lstm",
     "networks.lstm.lstm.run",
     "networks.lstm._backward",
-    # The whole network on one page.
-    "networks.models.lstm",
     # Its state is what an epoch is a pure function of.
     "training.run.Run",
 }
