@@ -121,8 +121,9 @@ def test_a_program_is_a_chain_of_statements():
     assert rng.bounds == [6, 10_000, 10_000, 10, 2, 6, 4, 10_000, 10_000, 10_000, 2]
 
 
-def check_three_ways(count):
-    """Generator, interpreter and CPython, `count` programs of each difficulty."""
+@pytest.mark.parametrize("count", [100, pytest.param(650, marks=pytest.mark.slow)])
+def test_what_is_drawn_is_what_the_interpreter_and_cpython_print(count):
+    """Thousands of programs, so many of each difficulty."""
     drawn = [e for d in DIFFICULTIES for e in draw_many(*d, count)]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
@@ -131,15 +132,6 @@ def check_three_ways(count):
     targets = [target for _, target in drawn]
     assert output.getvalue().splitlines() == targets
     assert [interpreter.run(program) for program, _ in drawn] == targets
-
-
-def test_what_is_drawn_is_what_the_interpreter_and_cpython_print():
-    check_three_ways(100)
-
-
-@pytest.mark.slow
-def test_the_same_of_20_000_programs():
-    check_three_ways(650)
 
 
 def test_programs_follow_from_the_rng_alone():

@@ -108,6 +108,11 @@ def test_digits_are_uniform(digits):
     assert all(abs(count - n * 0.1) <= 4 * math.sqrt(n * 0.1 * 0.9) for count in counts.values())
 
 
+def test_chance_is_one_of_the_characters_of_an_answer_or_its_end():
+    chances = [TASKS[name].chance() for name in ("program", "addition", "copy")]
+    assert chances == [1 / 12, 1 / 11, 1 / 11]
+
+
 def test_answers_to_other_texts():
     assert TASKS["program"].answer("print(2*3)") == "6"
     assert TASKS["addition"].answer("print(12+34)") == "46"
