@@ -11,7 +11,7 @@ token_accuracy above 0.95), and accuracies on the test split.
 
 import variations
 
-from keras_l2e import plots as report
+from keras_l2e import tables as report
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "addition_9.cfg"

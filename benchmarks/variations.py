@@ -15,7 +15,7 @@ from absl import flags
 from keras_l2e import command_line, reproduce
 from keras_l2e import config as run_flags
 from keras_l2e import devices as runtime
-from keras_l2e import plots as report
+from keras_l2e import tables as report
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_text
 from keras_l2e.paper import comparisons

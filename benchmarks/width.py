@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_l2e import plots as report
+from keras_l2e import tables
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "addition_9.cfg"
@@ -61,7 +62,7 @@ def format_table(runs: list[dict]) -> str:
         ]
         for run in runs
     ]
-    return report.format_markdown(header, rows)
+    return tables.format_markdown(header, rows)
 
 
 def draw(runs: list[dict]) -> Figure:

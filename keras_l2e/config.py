@@ -1,269 +1,251 @@
-"""The flags of a training run: defined once, written to flags.cfg, read back and compared."""
+"""The settings of a training run: said once, kept in flags.cfg, read back and compared.
 
-import math
+>>> Config(task="addition", target_length=3).learning_rate
+0.004
+"""
+
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-
-from absl import flags
 
 from keras_l2e import command_line
 from keras_l2e.errors import UsageError
 from keras_l2e.files import write_text
-from keras_l2e.language.programs import OPERATIONS
-from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, INPUT_FORMS, TASKS
-from keras_l2e.teaching.teachers import STRATEGIES
+from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface
+from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
+from keras_l2e.networks import MODELS, OPTIMIZERS
+from keras_l2e.settings import boolean, check, choice, integer, number, path
+from keras_l2e.teaching.teachers import TEACHERS
 
 NAME = "flags.cfg"
-# The names in models.MODELS and optimizers.OPTIMIZERS, which cannot be read without TensorFlow.
-MODELS = ("lstm",)
-OPTIMIZERS = ("adam", "muon", "sgd")
 # Where a run lies and where its data lie do not change what it computes.
 PLACES = frozenset({"workdir", "data_dir"})
-# What makes two networks ones of the same shape.
-SHAPE = ("model", "num_layers", "hidden_dim", "embedding_dim", "tie_encoder_decoder")
+# Of release 0.1.0, whose runs can still be evaluated, exported and executed.
+REMOVED = ("carry_share", "first_operations", "sort_window")
 
 
-def define(flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines every flag of a training run."""
+def _ranges(bound: str) -> str:
+    return ", ".join(f"{getattr(task, bound)} ({name})" for name, task in TASKS.items())
 
-    def integer(name, default, text, lower=1, upper=None):
-        flags.DEFINE_integer(
-            name, default, text, lower_bound=lower, upper_bound=upper, flag_values=flag_values
-        )
 
-    def number(name, default, text, upper=None, zero=True):
-        lower = 0.0 if zero else None
-        flags.DEFINE_float(
-            name, default, text, lower_bound=lower, upper_bound=upper, flag_values=flag_values
-        )
-        flags.register_validator(
-            name,
-            lambda value: math.isfinite(value) and (zero or value > 0),
-            f"a finite {'' if zero else 'positive '}number is needed",
-            flag_values=flag_values,
-        )
+@dataclass(frozen=True)
+class Config:
+    """What a training run does. A value that is not allowed raises UsageError.
 
-    def choice(name, default, allowed, text):
-        flags.DEFINE_enum(name, default, sorted(allowed), text, flag_values=flag_values)
+    Each field is also a flag of `python -m keras_l2e.train`, whose --help explains it.
+    """
 
-    def boolean(name, default, text):
-        flags.DEFINE_bool(name, default, text, flag_values=flag_values)
-
-    def path(name, default, text):
-        command_line.define_path(name, default, text, flag_values=flag_values)
-
-    path("workdir", None, "Folder of the run: everything it leaves is written there. Required.")
-    command_line.define_path(
-        "initial_model",
+    data_dir: str = path(
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared."
+    )
+    initial_model: str = path(
         "",
         "Start from the weights of this network of the same shape: the folder of a finished run, "
         "or the name of a network that comes with the package. Empty: from new ones.",
-        optional=True,
-        flag_values=flag_values,
     )
-    path("data_dir", "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.")
-    integer(
-        "seed",
+    seed: int = integer(
         1,
         "Seed of the first weights, of the order of stored examples, and of freshly drawn ones.",
         lower=0,
         upper=2**32 - 1,  # Of NumPy, which Keras seeds too.
     )
 
-    choice("task", "addition", TASKS, "What is learnt.")
-    lengths, nestings = (
-        ", ".join(f"{getattr(task, bound)} ({name})" for name, task in TASKS.items())
-        for bound in ("max_length", "max_nesting")
+    task: str = choice("addition", TASKS, "What is learnt.")
+    target_length: int = integer(
+        5, f"Digits of the numbers at the target difficulty: 1 to {_ranges('max_length')}."
     )
-    integer("target_length", 5, f"Digits of the numbers at the target difficulty: 1 to {lengths}.")
-    integer(
-        "target_nesting",
-        1,
-        f"Operations of the programs at the target difficulty: 1 to {nestings}.",
+    target_nesting: int = integer(
+        1, f"Operations of the programs at the target difficulty: 1 to {_ranges('max_nesting')}."
     )
-    choice(
-        "input_form",
+    input_form: str = choice(
         "none",
         INPUT_FORMS,
         "How the network reads the program: none, as it stands; reverse, backwards; double, twice; "
         "reverse_double, backwards and twice.",
     )
-    choice(
-        "train_source",
+    target_form: str = choice(
+        "answer", TARGET_FORMS, "What the network writes: answer, what the program prints."
+    )
+    train_source: str = choice(
         "prepared",
-        ["prepared", "generated"],
+        ("prepared", "generated"),
         "Training examples: stored ones, or freshly drawn ones every epoch.",
     )
-    integer(
-        "examples_per_difficulty",
+    examples_per_difficulty: int = integer(
         EXAMPLES_PER_DIFFICULTY,
         "Stored training examples of each difficulty. Whatever the --train_source, at most so many "
         "are held out for validation (never more than 2,000) and for test (10,000).",
     )
-    integer(
-        "validation_examples",
-        1_000,
-        "Validation examples read at a difficulty, at most (2,000 are stored).",
+    validation_examples: int = integer(
+        1_000, "Validation examples read at a difficulty, at most (2,000 are stored)."
     )
-    integer(
-        "test_examples",
-        10_000,
-        "Test examples read at a difficulty, at most (10,000 are stored).",
+    test_examples: int = integer(
+        10_000, "Test examples read at a difficulty, at most (10,000 are stored)."
     )
-    boolean(
-        "validate_all_levels",
+    validate_all_levels: bool = boolean(
         False,
         "Look at the validation examples of every difficulty after every epoch, not only at the "
         "current and the target one; history.jsonl then tells when each was mastered.",
     )
 
-    choice(
-        "strategy",
+    strategy: str = choice(
         "combined",
-        STRATEGIES,
+        TEACHERS,
         "The curriculum. The paper's: baseline, the target difficulty only; naive, one after the "
         "other; mix, all of them all the time; combined, naive with a share of mix. Ours: review, "
         "naive with a share of the difficulties so far; frontier, those around the current one.",
     )
-    number(
-        "mix_share",
+    mix_share: float = number(
         0.2,
         "Share of mix in the strategy combined, and of the difficulties so far in review (half of "
         "the examples there once the target is reached). The others have no use for it.",
         upper=1.0,
     )
-    number(
-        "advance_threshold",
+    advance_threshold: float = number(
         0.95,
         "A difficulty is left when its validation token accuracy is above this, or when learning "
         "stands still (--patience). Difficulties with too few examples to hold out are judged by "
         "training ones.",
         upper=1.0,
     )
-    integer(
-        "patience",
+    patience: int = integer(
         5,
         "Epochs which, when they have not raised a difficulty's validation token accuracy by 0.02, "
         "end it although it is not mastered, so that none holds the run up for ever.",
     )
-    flags.DEFINE_string(
-        "first_operations",
-        "",
-        "With --task=program and a strategy that climbs: operations, with commas between them, to "
-        "be learnt first. All difficulties come twice, at first with programs of these operations "
-        f"only; empty: once. Operations are {', '.join(OPERATIONS)}.",
-        flag_values=flag_values,
+
+    model: str = choice("lstm", MODELS, "The network.")
+    num_layers: int = integer(1, "LSTM layers of the encoder and of the decoder.")
+    hidden_dim: int = integer(256, "Cells of each LSTM layer.")
+    embedding_dim: int = integer(64, "Width of the character embedding.")
+    tie_encoder_decoder: bool = boolean(
+        False, "One LSTM stack reads and writes (the paper's network)."
     )
-    flags.register_validator("first_operations", _check_operations, flag_values=flag_values)
-    number(
-        "carry_share",
-        0.0,
-        "With --task=addition: on the way to the target, share of the training sums that are drawn "
-        "from those alone in which a carry runs through at least half of the digits.",
-        upper=1.0,
+    uniform_init: float = number(
+        0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way."
     )
 
-    choice("model", "lstm", MODELS, "The network.")
-    integer("num_layers", 1, "LSTM layers of the encoder and of the decoder.")
-    integer("hidden_dim", 256, "Cells of each LSTM layer.")
-    integer("embedding_dim", 64, "Width of the character embedding.")
-    boolean("tie_encoder_decoder", False, "One LSTM stack reads and writes (the paper's network).")
-    number("uniform_init", 0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way.")
-
-    choice("optimizer", "muon", OPTIMIZERS, "The rule that changes the weights.")
-    number("learning_rate", 4e-3, "Learning rate at the start.", zero=False)
-    choice(
-        "learning_rate_schedule",
+    optimizer: str = choice("muon", OPTIMIZERS, "The rule that changes the weights.")
+    learning_rate: float = number(4e-3, "Learning rate at the start.", positive=True)
+    learning_rate_schedule: str = choice(
         "constant",
-        ["constant", "plateau", "cosine", "target_cosine"],
+        ("constant", "plateau", "cosine", "target_cosine"),
         "Plateau (the paper's): at the target difficulty x0.8 whenever training is less accurate "
         "than five epochs before, end below --min_learning_rate. Cosine: down to 0 over the run. "
         "Target_cosine: from the target difficulty on down to 0 over the epochs left.",
     )
-    number("min_learning_rate", 1e-3, "Learning rate below which plateau ends the run.")
-    choice(
-        "loss_scale",
+    min_learning_rate: float = number(1e-3, "Learning rate below which plateau ends the run.")
+    loss_scale: str = choice(
         "character",
-        ["character", "example"],
+        ("character", "example"),
         "character: the mean loss of a target character. example: the sum over an answer's "
         "characters, averaged over the examples (the paper's, for its learning rate of 0.5).",
     )
-    number("clip_norm", 1.0, "Largest norm of the whole batch's gradient; 0: no clipping.")
-    number(
-        "average_decay",
+    clip_norm: float = number(1.0, "Largest norm of the whole batch's gradient; 0: no clipping.")
+    average_decay: float = number(
         0.99,
         "Decay of the weights' average per step, less in the first steps; the averaged weights are "
         "validated, evaluated and exported. 0: no average.",
         upper=0.9999,
     )
-    integer("global_batch_size", 128, "Examples of a step, over all replicas.")
-    integer(
-        "first_batch_size",
+    global_batch_size: int = integer(128, "Examples of a step, over all replicas.")
+    first_batch_size: int = integer(
         0,
         "Examples of a step at the first difficulty, growing evenly with the difficulties to "
         "--global_batch_size at the target; 0: as many at every one.",
         lower=0,
     )
-    integer(
-        "sort_window",
-        32,
-        "Batches are cut from so many batches' worth of examples sorted by length; with 1 examples "
-        "of all lengths stand in a batch, and the short ones are padded.",
-    )
-    integer("batches_per_epoch", 200, "Steps between two looks at the validation examples.")
-    integer("num_epochs", 40, "Epochs, at most.")
-    number(
-        "stop_at_exact_match",
+    batches_per_epoch: int = integer(200, "Steps between two looks at the validation examples.")
+    num_epochs: int = integer(40, "Epochs, at most.")
+    stop_at_exact_match: float = number(
         0.0,
         "Stop once the validation exact match at the target difficulty has reached this in two "
         "epochs running; 0: never.",
         upper=1.0,
     )
 
-    integer(
-        "num_replicas",
+    num_replicas: int = integer(
         0,
         "Copies of the model that share each batch; 0: one on each GPU, or two on a CPU of two "
         "cores or more.",
         lower=0,
     )
-    integer(
-        "threads_per_replica",
+    threads_per_replica: int = integer(
         0,
         "Threads within an operation on CPU; 0: the cores, shared evenly among the replicas.",
         lower=0,
     )
-    choice(
-        "onednn",
+    onednn: str = choice(
         "auto",
-        ["auto", "on", "off"],
+        ("auto", "on", "off"),
         "TensorFlow's oneDNN kernels on CPU; auto: where the processor makes them the faster ones.",
     )
 
+    def __post_init__(self):
+        check(self)
+        try:
+            TASKS[self.task].check(self.target)
+        except ValueError as error:
+            raise UsageError(f"--task={self.task}: target {error}") from None
+        if self.first_batch_size > self.global_batch_size:
+            raise UsageError(
+                f"--first_batch_size={self.first_batch_size}; allowed 0 to --global_batch_size="
+                f"{self.global_batch_size}"
+            )
+        falls = self.learning_rate_schedule == "plateau"
+        if falls and self.learning_rate < self.min_learning_rate:
+            raise UsageError(
+                f"--learning_rate={self.learning_rate}; allowed is --min_learning_rate="
+                f"{self.min_learning_rate} or more, where plateau ends the run"
+            )
 
-def names(value: str) -> list[str]:
-    """What a flag names, with commas between."""
-    return value.split(",") if value else []
+    @property
+    def target(self) -> Difficulty:
+        """The difficulty that is to be learnt."""
+        return Difficulty(self.target_length, self.target_nesting)
+
+    @property
+    def levels(self) -> list[Difficulty]:
+        """The difficulties of the curriculum, easiest first, the target last."""
+        return grid(self.target)
+
+    @property
+    def interface(self) -> Interface:
+        """What must be known to use the trained network."""
+        longest_program = max(TASKS[self.task].longest(level)[0] for level in self.levels)
+        names = Interface._fields[:5]
+        values = (getattr(self, name) for name in names)
+        return Interface(*values, longest_program, self.longest_written())
+
+    def longest_written(self, *beyond: Difficulty) -> int:
+        """Characters of the longest possible text to write at the levels, and beyond them."""
+        task, form = TASKS[self.task], TARGET_FORMS[self.target_form]
+        return max(form.longest(task, level) for level in [*self.levels, *beyond])
 
 
-def _check_operations(value: str) -> bool:
-    if unknown := [name for name in names(value) if name not in OPERATIONS]:
-        raise flags.ValidationError(
-            f"{unknown[0]!r} is no operation; allowed are {', '.join(OPERATIONS)}"
-        )
-    if set(names(value)) == set(OPERATIONS):
-        raise flags.ValidationError("these are all operations; some must be left for later")
-    return True
+@dataclass(frozen=True)
+class Run(Config):
+    """A config and the folder of its run: what flags.cfg holds."""
+
+    workdir: str = path(
+        "", "Folder of the run: everything it leaves is written there.", required=True
+    )
+
+    @property
+    def config(self) -> Config:
+        """What the run does, wherever it lies."""
+        names = (field.name for field in dataclasses.fields(Config))
+        return Config(**{name: getattr(self, name) for name in names})
 
 
-def write(workdir: Path, config: SimpleNamespace) -> None:
-    """Writes every flag in force to flags.cfg, which is a flagfile itself."""
-    text = "".join(f"--{name}={value}\n" for name, value in _values(config).items())
-    write_text(workdir / NAME, text)
+def write(workdir: Path, config: Config) -> None:
+    """Writes every setting in force to flags.cfg, which is a flagfile itself."""
+    values = sorted((dataclasses.asdict(config) | {"workdir": workdir}).items())
+    write_text(workdir / NAME, "".join(f"--{name}={value}\n" for name, value in values))
 
 
-def read(workdir: Path) -> SimpleNamespace:
-    """The flags a run was started with.
+def read(workdir: Path) -> Config:
+    """The config of the run in a folder.
 
     Raises:
         UsageError: there is no run in this folder, or its flags.cfg cannot be read.
@@ -271,17 +253,16 @@ def read(workdir: Path) -> SimpleNamespace:
     path = workdir / NAME
     if not path.is_file():
         raise UsageError(f"no training run in {workdir}: {path} is missing")
-    flag_values = flags.FlagValues()
-    define(flag_values)
     try:
-        flag_values([NAME, *command_line.read_flagfile(path)])
-    except flags.Error as error:
+        lines = path.read_text("utf-8").splitlines()
+        known = [line for line in lines if line.split("=")[0].lstrip("-") not in REMOVED]
+        return command_line.parse(Run, [NAME, *known]).config
+    except (UsageError, UnicodeError) as error:
         raise UsageError(f"{path}: {error}") from None
-    return SimpleNamespace(**flag_values.flag_values_dict())
 
 
-def read_finished(workdir: Path) -> SimpleNamespace:
-    """The flags of a run whose network is trained.
+def read_finished(workdir: Path) -> Config:
+    """The config of a run whose network is trained.
 
     Raises:
         UsageError: there is no such run in this folder.
@@ -292,18 +273,12 @@ def read_finished(workdir: Path) -> SimpleNamespace:
     return config
 
 
-def check_same(config: SimpleNamespace, earlier: SimpleNamespace) -> None:
-    """Raises UsageError if a run would go on with other flags than it was started with."""
-    for name, value in _values(config).items():
+def check_same(workdir: Path, config: Config, earlier: Config) -> None:
+    """Raises UsageError if a run would go on with other settings than it was started with."""
+    for name, value in dataclasses.asdict(config).items():
         before = getattr(earlier, name)
         if name not in PLACES and value != before:
             raise UsageError(
-                f"{config.workdir} was started with --{name}={before}, not --{name}={value}; "
+                f"{workdir} was started with --{name}={before}, not --{name}={value}; "
                 "take another --workdir"
             )
-
-
-def _values(config: SimpleNamespace) -> dict:
-    flag_values = flags.FlagValues()
-    define(flag_values)
-    return {name: getattr(config, name) for name in sorted(flag_values)}

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_l2e.errors import UsageError
+
 
 def num_cores() -> int:
     """The CPU cores this process may use."""
@@ -18,8 +20,10 @@ def default_onednn() -> str:
     """`on` where oneDNN's kernels are the faster ones (AVX-512 VNNI or AMX), else `off`.
 
     Measured on small LSTMs: with AVX2 alone its small products take twice as long as Eigen's, with
-    AVX-512 a third.
+    AVX-512 a third. Where TensorFlow is imported already it is what is in force.
     """
+    if "tensorflow" in sys.modules:
+        return onednn_in_force()
     try:
         cpu = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -30,20 +34,31 @@ def default_onednn() -> str:
 def load_tensorflow(onednn: str = "") -> None:
     """Imports TensorFlow with its chatter, and that of TFDS, off the terminal.
 
-    Must run before anything else imports TensorFlow.
-
     Args:
         onednn: `on` or `off`; by default TensorFlow decides.
+
+    Raises:
+        UsageError: TensorFlow was imported before with the other setting.
     """
+    loaded = "tensorflow" in sys.modules
+    if loaded and onednn and onednn != onednn_in_force():
+        raise UsageError(
+            f"--onednn={onednn}; TensorFlow was imported before with it {onednn_in_force()}"
+        )
     if onednn:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn == "on"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _without_import_notes():
+    with contextlib.nullcontext() if loaded else _without_import_notes():
         tensorflow = importlib.import_module("tensorflow")
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
     tensorflow.get_logger().setLevel("ERROR")
+
+
+def onednn_in_force() -> str:
+    """`on` or `off`, as TensorFlow took it from the environment; on is its default."""
+    return "off" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") in ("0", "false") else "on"
 
 
 @contextlib.contextmanager
@@ -114,6 +129,13 @@ def start(num_replicas: int, threads_per_replica: int = 1):
         return tf.distribute.MirroredStrategy(
             [f"GPU:{i}" for i in range(num_replicas)], tf.distribute.HierarchicalCopyAllReduce()
         )
+    if (found := _logical_cpus()) is not None:
+        if len(found) < num_replicas:
+            raise UsageError(
+                f"--num_replicas={num_replicas}; TensorFlow was used before in this process, with "
+                f"{len(found)} device: train first, or with num_replicas={len(found)}"
+            )
+        return _mirrored(num_replicas)
     tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
     # One thread for each replica's chain of operations: with two more, for the input pipeline, a
     # step at 1 x 128 took a fifth longer.
@@ -122,6 +144,27 @@ def start(num_replicas: int, threads_per_replica: int = 1):
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * num_replicas,
     )
+    return _mirrored(num_replicas)
+
+
+def _logical_cpus() -> list | None:
+    """The CPU devices of a TensorFlow that has started; they cannot be changed any more."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    wanted = tf.config.get_logical_device_configuration(cpu) or [
+        tf.config.LogicalDeviceConfiguration()
+    ]
+    try:
+        tf.config.set_logical_device_configuration(cpu, wanted)
+    except RuntimeError:
+        return tf.config.list_logical_devices("CPU")
+    return None
+
+
+def _mirrored(num_replicas: int):
+    import tensorflow as tf
+
     return tf.distribute.MirroredStrategy(
         [f"CPU:{i}" for i in range(num_replicas)], tf.distribute.ReductionToOneDevice()
     )

@@ -6,45 +6,53 @@ Above each id stands its character; BOS starts what is written, EOS ends every t
 """
 
 import random
-from types import SimpleNamespace
-
-from absl import flags
+from dataclasses import dataclass
 
 from keras_l2e import command_line
 from keras_l2e.errors import UsageError
-from keras_l2e.language import vocabulary
-from keras_l2e.language.tasks import INPUT_FORMS, TASKS, Difficulty
+from keras_l2e.language import forms, vocabulary
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.settings import choice, integer
 
-if __name__ == "__main__":
-    flags.DEFINE_enum("task", "program", sorted(TASKS), "Whose examples are shown.")
-    flags.DEFINE_integer("length", 4, "Digits of the numbers.", lower_bound=1)
-    flags.DEFINE_integer("nesting", 1, "Operations of the programs.", lower_bound=1)
-    flags.DEFINE_enum("input_form", "none", sorted(INPUT_FORMS), "How the network reads them.")
-    flags.DEFINE_integer("count", 3, "Examples shown.", lower_bound=1)
-    flags.DEFINE_integer("seed", 1, "Seed of the examples.", lower_bound=0)
+
+@dataclass(frozen=True)
+class Arguments:
+    """See `settings`."""
+
+    task: str = choice("program", TASKS, "Whose examples are shown.")
+    length: int = integer(4, "Digits of the numbers.")
+    nesting: int = integer(1, "Operations of the programs.")
+    input_form: str = choice("none", forms.INPUT_FORMS, "How the network reads them.")
+    target_form: str = choice("answer", forms.TARGET_FORMS, "What the network writes of them.")
+    count: int = integer(3, "Examples shown.")
+    seed: int = integer(1, "Seed of the examples.", lower=0)
+
 
 SPECIAL = {vocabulary.BOS: "BOS", vocabulary.EOS: "EOS"}
 POSITIONS_A_LINE = 20
 NAME_WIDTH = len("encoder_token_ids")
 
 
-def show(
-    task: str, difficulty: Difficulty, input_form: str = "none", count: int = 3, seed: int = 1
-) -> str:
+def show(arguments: Arguments) -> str:
     """Examples of a task as lines to show.
 
     Raises:
         ValueError: the task has no such difficulty.
     """
-    TASKS[task].check(difficulty)
-    rng = random.Random(f"show/{task}/{difficulty}/{seed}")
+    task, difficulty = TASKS[arguments.task], Difficulty(arguments.length, arguments.nesting)
+    task.check(difficulty)
+    rng = random.Random(f"show/{arguments.task}/{difficulty}/{arguments.seed}")
     parts = []
-    for _ in range(count):
-        program, target = TASKS[task].generate(rng, difficulty)
-        read, written = encoder_ids(program, input_form), vocabulary.encode(target)
-        first, *others = program.split("\n")
+    for _ in range(arguments.count):
+        example = task.generate(rng, difficulty)
+        read = encoder_ids(example.program, arguments.input_form)
+        text = forms.TARGET_FORMS[arguments.target_form].write(example)
+        written = vocabulary.encode(text)
+        first, *others = example.program.split("\n")
         lines = [f"program  {first}", *(f"         {line}" for line in others)]
-        lines.append(f"target   {target}")
+        lines.append(f"target   {example.target}")
+        if text != example.target:
+            lines.append(f"written  {text}")
         lines += _positions("encoder_token_ids", read)
         lines += _positions("decoder_token_ids", [vocabulary.BOS, *written])
         lines += _positions("labels", [*written, vocabulary.EOS])
@@ -53,16 +61,15 @@ def show(
 
 
 def encoder_ids(program: str, input_form: str) -> list[int]:
-    """The ids that the encoder reads; `input_pipeline.encode_programs` for one text.
+    """The ids that the encoder reads; `networks.text.encode_programs` for one text.
 
     >>> encoder_ids("12", "none"), encoder_ids("12", "reverse")
     ([9, 10, 42], [10, 9, 42])
     >>> encoder_ids("12", "reverse_double")
     [10, 9, 42, 10, 9, 42]
     """
-    text = program[::-1] if input_form.startswith("reverse") else program
-    ids = [*vocabulary.encode(text), vocabulary.EOS]
-    return ids * 2 if input_form.endswith("double") else ids
+    texts = forms.read(program, input_form)
+    return [i for text in texts for i in [*vocabulary.encode(text), vocabulary.EOS]]
 
 
 def _positions(name: str, ids: list[int]) -> list[str]:
@@ -76,13 +83,12 @@ def _positions(name: str, ids: list[int]) -> list[str]:
     return lines
 
 
-def main(config: SimpleNamespace) -> None:
-    difficulty = Difficulty(config.length, config.nesting)
+def main(arguments: Arguments) -> None:
     try:
-        print(show(config.task, difficulty, config.input_form, config.count, config.seed))
+        print(show(arguments))
     except ValueError as error:
-        raise UsageError(f"--task={config.task}: {error}") from None
+        raise UsageError(f"--task={arguments.task}: {error}") from None
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, Arguments)

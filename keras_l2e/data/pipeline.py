@@ -1,4 +1,4 @@
-"""From difficulties to batches: sources, the mixture, length-sorted batches, encoding.
+"""From examples to batches: sources, the mixture, length-sorted batches, encoding.
 
 A batch is `(inputs, labels, weights)`; for the one example `print(1+2)` -> `3`, read as it stands:
 
@@ -6,6 +6,9 @@ A batch is `(inputs, labels, weights)`; for the one example `print(1+2)` -> `3`,
     decoder_token_ids  [[41, 11]]                                   BOS 3
     labels             [[11, 42]]                                   3 EOS
     weights            [[0.5, 0.5]]                                 with --loss_scale=character
+
+Sources give the numbers of examples, which cost next to nothing to mix; a window of them at a time
+becomes texts, and its texts become batches.
 """
 
 import itertools
@@ -16,15 +19,20 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e.language import vocabulary
-from keras_l2e.language.programs import Example, split_of
-from keras_l2e.language.tasks import TASKS, Difficulty, Task
+from keras_l2e.language.forms import TARGET_FORMS
+from keras_l2e.language.programs import split_of
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.language.vocabulary import BOS, PAD
+from keras_l2e.networks import text
 
 # A stream of fresh examples goes on with a new seed after so many draws; kept as it is so that
 # published runs repeat.
 DRAWS_PER_SEED = 512
 # More examples than any stream is asked for: the numbers of the next one start there.
 STREAM = 2**40
+# Batches in a window that is sorted by length. The examples of a batch then differ so little in
+# length that padding is a few per cent.
+WINDOW = 32
 
 
 def seed_of(*names) -> int:
@@ -37,113 +45,96 @@ def seed_of(*names) -> int:
 
 
 class Stored:
-    """Stored examples of several difficulties, in one table.
+    """Stored examples of several difficulties, in one table whose rows are their numbers.
 
-    Its sources give row numbers: the texts of a batch are looked up at once, when its rows are
-    known, which takes a third less time than carrying each example through the pipeline.
-
-        stored = Stored({difficulty: (programs, targets), ...})
-        training_batches([stored.source(difficulty, seed) ...], ..., look_up=stored.look_up)
+    stored = Stored({difficulty: (programs, written), ...})
+    training_batches(stored, {difficulty: (weight, seed), ...}, ...)
     """
 
     def __init__(self, examples: dict):
         """Makes the table.
 
         Args:
-            examples: for each difficulty, its programs and targets, string arrays of shape [n].
+            examples: for each difficulty, its programs and the texts to be written, arrays of
+                bytes of shape [n].
         """
-        self._programs = {difficulty: programs for difficulty, (programs, _) in examples.items()}
-        starts = np.cumsum([0, *map(len, self._programs.values())])
-        self._starts = dict(zip(self._programs, starts[:-1].tolist(), strict=True))
+        sizes = [len(programs) for programs, _ in examples.values()]
+        starts = np.cumsum([0, *sizes])
+        self._rows = {
+            difficulty: np.arange(start, end)
+            for difficulty, (start, end) in zip(examples, itertools.pairwise(starts), strict=True)
+        }
         self._columns = tuple(
             tf.concat([tf.constant(column, tf.string) for column in columns], axis=0)
             for columns in zip(*examples.values(), strict=True)
         )
-        self._kept = {}
 
-    def source(self, difficulty, seed: int, keep=None):
-        """An endless dataset of a difficulty's rows, int64, in the order of the seed.
+    def numbers(self, difficulty: Difficulty, seed: int):
+        """An endless dataset of a difficulty's rows, int64, in the order of the seed."""
+        rows = np.random.default_rng(seed).permutation(self._rows[difficulty])
+        return tf.data.Dataset.from_tensor_slices(rows).repeat()
 
-        With `keep`, only of those whose program (`str`) this function is true for.
-        """
-        programs = self._programs[difficulty]
-        order = np.random.default_rng(seed).permutation(len(programs))
-        if keep:
-            if (difficulty, keep) not in self._kept:
-                kept = np.array([keep(program.decode()) for program in programs], bool)
-                self._kept[difficulty, keep] = kept
-            order = order[self._kept[difficulty, keep][order]]
-        return tf.data.Dataset.from_tensor_slices(self._starts[difficulty] + order).repeat()
-
-    def look_up(self, rows):
-        """The programs and targets, string tensors, of rows, int64 [n]."""
-        return tuple(tf.gather(column, rows) for column in self._columns)
+    def texts(self, numbers):
+        """The programs and the texts to be written, string tensors, of numbers, int64 [n]."""
+        return tuple(tf.gather(column, numbers) for column in self._columns)
 
 
 class Generated:
     """Freshly drawn examples of one epoch, used as `Stored` is.
 
-    Its sources give the numbers of examples, which are drawn when a batch needs them, and only
-    once for all replicas that read the epoch. An epoch of 18 difficulties is set up in a quarter
-    of the time that sources with functions of their own take.
+    They are drawn when they are asked for, once for all replicas that read the epoch. An epoch of
+    18 difficulties is set up in a quarter of the time that a function for each of them takes.
     """
 
-    def __init__(self, task: str):
+    def __init__(self, task: str, target_form: str):
         """Draws examples of a task.
 
         Args:
             task: a name in `TASKS`.
+            target_form: a name in `TARGET_FORMS`.
         """
-        self._task = task
-        self._streams: dict[tuple, _Stream] = {}
+        self._task, self._target_form = task, target_form
+        self._streams: dict[tuple, Iterator] = {}
+        self._drawn: dict[tuple, list[tuple[str, str]]] = {}
         self._drawing = threading.Lock()
 
-    def source(self, difficulty: Difficulty, seed: int, keep=None):
-        """A dataset of numbers, int64, without end in sight, of examples whose split is train.
-
-        With `keep`, only of those whose program (`str`) this function is true for.
-        """
-        key = difficulty, seed, keep
+    def numbers(self, difficulty: Difficulty, seed: int):
+        """A dataset of numbers, int64, without end in sight, of examples whose split is train."""
+        key = difficulty, seed
         with self._drawing:
             if key not in self._streams:
-                self._streams[key] = _Stream(TASKS[self._task], difficulty, seed, keep)
+                self._streams[key] = _draw(self._task, self._target_form, *key)
+                self._drawn[key] = []
             start = list(self._streams).index(key) * STREAM
         return tf.data.Dataset.range(start, start + STREAM)
 
-    def look_up(self, numbers):
-        """The programs and targets, string tensors, of examples by number, int64 [n]."""
+    def texts(self, numbers):
+        """The programs and the texts to be written, string tensors, of numbers, int64 [n]."""
 
         def draw(numbers):
             with self._drawing:
-                streams = list(self._streams.values())
-                places = (divmod(number, STREAM) for number in numbers.tolist())
-                examples = [streams[stream][index] for stream, index in places]
-            return tuple(np.array(column, object) for column in zip(*examples, strict=True))
+                keys = list(self._streams)
+                found = [self._text(keys[n // STREAM], n % STREAM) for n in numbers.tolist()]
+            return tuple(np.array(column, object) for column in zip(*found, strict=True))
 
-        programs, targets = tf.numpy_function(draw, [numbers], (tf.string, tf.string))
-        return tf.ensure_shape(programs, [None]), tf.ensure_shape(targets, [None])
+        programs, written = tf.numpy_function(draw, [numbers], (tf.string, tf.string))
+        return tf.ensure_shape(programs, [None]), tf.ensure_shape(written, [None])
+
+    def _text(self, key: tuple, index: int) -> tuple[str, str]:
+        drawn = self._drawn[key]
+        drawn.extend(itertools.islice(self._streams[key], max(0, index + 1 - len(drawn))))
+        return drawn[index]
 
 
-class _Stream:
-    """An endless list of fresh training examples, drawn as far as it is read."""
-
-    def __init__(self, task: Task, difficulty: Difficulty, seed: int, keep):
-        self._drawn: list[Example] = []
-        self._examples = self._draw(task, difficulty, seed, keep)
-
-    def __getitem__(self, index: int) -> Example:
-        missing = index + 1 - len(self._drawn)
-        self._drawn.extend(itertools.islice(self._examples, max(0, missing)))
-        return self._drawn[index]
-
-    @staticmethod
-    def _draw(task: Task, difficulty: Difficulty, seed: int, keep) -> Iterator[Example]:
-        for block in itertools.count():
-            rng = random.Random(f"{seed}/{block}")
-            for _ in range(DRAWS_PER_SEED):
-                example = task.generate(rng, difficulty)
-                if split_of(example.program) == "train" and (not keep or keep(example.program)):
-                    yield example
+def _draw(task: str, target_form: str, difficulty: Difficulty, seed: int):
+    """Yields the programs of an endless row of training examples, and what is to be written."""
+    write = TARGET_FORMS[target_form].write
+    for block in itertools.count():
+        rng = random.Random(f"{seed}/{block}")
+        for _ in range(DRAWS_PER_SEED):
+            example = TASKS[task].generate(rng, difficulty)
+            if split_of(example.program) == "train":
+                yield example.program, write(example)
 
 
 def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: int):
@@ -167,94 +158,82 @@ def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: 
     )
 
 
-def sorted_batches(
-    dataset: tf.data.Dataset,
-    batch_size: int,
-    num_batches: int,
-    seed: int,
-    window: int,
-    look_up: Callable,
-):
-    """Cuts examples into `num_batches` full batches of similar program length.
+def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int):
+    """Windows of texts as full batches of similar program length, in a random order.
 
-    Each window of so many batches is sorted by length, cut, and its batches put in a random order:
-    at 32 the examples of a batch differ so little in length that padding is a few per cent, and no
-    example is dropped or delayed past its window (buckets that fill at their own pace would starve
-    rare lengths in a short epoch). `look_up` makes programs and targets of what the dataset gives.
+    No example is dropped or delayed past its window; buckets that fill at their own pace would
+    starve rare lengths in a short epoch.
     """
 
     @tf.autograph.experimental.do_not_convert
-    def cut(number, examples):
-        programs, targets = look_up(examples)
+    def cut(number, texts):
+        programs, _ = texts
         order = tf.argsort(tf.strings.length(programs), stable=True)
         rows = tf.reshape(order, [-1, batch_size])
         rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, number])
-        return tf.gather(programs, rows), tf.gather(targets, rows)
+        return tuple(tf.gather(column, rows) for column in texts)
 
-    window = min(window, num_batches)
-    return (
-        dataset.take(batch_size * num_batches)
-        .batch(batch_size * window)
-        .enumerate()
-        .map(cut)
-        .unbatch()
-    )
-
-
-def encode_programs(programs, input_form: str):
-    """Program texts as the encoder reads them.
-
-    Args:
-        programs: string tensor, shape [n].
-        input_form: `none` gives text EOS; `reverse` the text read backwards, EOS; `double` text EOS
-            text EOS; `reverse_double` both.
-
-    Returns:
-        Int32 tensor, shape [n, t], padded on the right with PAD to the longest.
-    """
-    ids = vocabulary.encode_batch(programs)
-    lengths = tf.cast(ids.row_lengths(), tf.int32)
-    dense = ids.to_tensor(vocabulary.PAD)
-    if input_form.startswith("reverse"):
-        dense = tf.reverse_sequence(dense, lengths, seq_axis=1)
-    copies = [append_eos(tf.RaggedTensor.from_tensor(dense, lengths))]
-    if input_form.endswith("double"):
-        copies *= 2
-    return tf.concat(copies, axis=1).to_tensor(vocabulary.PAD)
-
-
-def append_eos(ids: tf.RaggedTensor) -> tf.RaggedTensor:
-    """Each row with EOS after its last id."""
-    return tf.concat([ids, tf.fill([ids.nrows(), 1], vocabulary.EOS)], axis=1)
+    return dataset.enumerate().map(cut).unbatch()
 
 
 # Traced once: every epoch has new pipelines, and tf.data would trace it anew in each of them.
 @tf.function(autograph=False)
-def encode_examples(programs, targets, input_form: str, loss_scale: str):
+def encode_examples(programs, written, input_form: str, loss_scale: str):
     """A batch of texts as what `fit` takes: (inputs, labels, weights), padded to the longest.
 
     Args:
-        programs, targets: string tensors, shape [n].
-        input_form: see `encode_programs`.
+        programs, written: string tensors, shape [n].
+        input_form: see `text.encode_programs`.
         loss_scale: the weights of a batch's real target positions (EOS included) sum to 1 for
             `character`, to the mean target length for `example` (the paper's scale: the sum over
             time, the mean over the batch). Padding weighs nothing. The loss is their weighted SUM,
             which stays right when a strategy splits the batch over replicas.
     """
-    labels = append_eos(vocabulary.encode_batch(targets)).to_tensor(vocabulary.PAD)
-    decoder_token_ids = tf.concat(
-        [tf.fill([tf.shape(labels)[0], 1], vocabulary.BOS), labels[:, :-1]], axis=1
-    )
-    weights = tf.cast(tf.not_equal(labels, vocabulary.PAD), tf.float32)
+    labels = text.append_eos(text.encode(written)).to_tensor(PAD)
+    decoder_token_ids = tf.concat([tf.fill([tf.shape(labels)[0], 1], BOS), labels[:, :-1]], axis=1)
+    weights = tf.cast(tf.not_equal(labels, PAD), tf.float32)
     if loss_scale == "character":
         weights /= tf.reduce_sum(weights)
     else:
         weights /= tf.cast(tf.shape(labels)[0], tf.float32)
     inputs = {
-        "encoder_token_ids": encode_programs(programs, input_form),
+        "encoder_token_ids": text.encode_programs(programs, input_form),
         "decoder_token_ids": decoder_token_ids,
     }
     return inputs, labels, weights
+
+
+def training_batches(
+    examples: Stored | Generated,
+    shares: dict[Difficulty, tuple[float, int]],
+    *,
+    seed: int,
+    input_form: str,
+    loss_scale: str,
+    batch_size: int,
+    num_batches: int,
+):
+    """The batches of one epoch: a pure function of its arguments.
+
+    `fit` must be told their number (`steps_per_epoch`): if the dataset knew it, `fit` would set up
+    an iterator for an epoch that never comes.
+
+    Args:
+        examples: what is drawn from.
+        shares: the weight of each difficulty, see `mixture`, and the seed of its examples.
+        seed: of the mixture and of the order of batches.
+        input_form, loss_scale: see `encode_examples`.
+        batch_size, num_batches: every batch is full, and there are exactly so many.
+    """
+    sources = [examples.numbers(difficulty, seed) for difficulty, (_, seed) in shares.items()]
+    numbers = mixture(sources, [weight for weight, _ in shares.values()], seed)
+    window = batch_size * min(WINDOW, num_batches)
+    windows = numbers.take(batch_size * num_batches).batch(window).map(examples.texts)
+    batches = cut_by_length(windows, batch_size, seed)
+    encoded = batches.map(
+        lambda programs, written: encode_examples(programs, written, input_form, loss_scale)
+    )
+    return _without_autotuning(encoded.prefetch(8))
 
 
 def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -265,41 +244,7 @@ def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def training_batches(
-    sources: Sequence[tf.data.Dataset],
-    weights: Sequence[float],
-    *,
-    seed: int,
-    input_form: str,
-    loss_scale: str,
-    batch_size: int,
-    num_batches: int,
-    look_up: Callable,
-    window: int = 32,
-):
-    """The batches of one epoch: a pure function of its arguments.
-
-    `fit` must be told their number (`steps_per_epoch`): if the dataset knew it, `fit` would set up
-    an iterator for an epoch that never comes.
-
-    Args:
-        sources: one endless dataset for each difficulty, `Stored.source` or `Generated.source`.
-        weights: the share of each source; see `mixture`.
-        seed: of the mixture and of the order of batches; the sources have their own.
-        input_form, loss_scale: see `encode_examples`.
-        batch_size, num_batches: every batch is full, and there are exactly so many.
-        look_up: gives the programs and targets of what the sources give.
-        window: see `sorted_batches`.
-    """
-    dataset = mixture(sources, weights, seed)
-    dataset = sorted_batches(dataset, batch_size, num_batches, seed, window, look_up)
-    dataset = dataset.map(
-        lambda programs, targets: encode_examples(programs, targets, input_form, loss_scale)
-    )
-    return _without_autotuning(dataset.prefetch(8))
-
-
-def distribute(make_dataset, strategy: tf.distribute.Strategy):
+def distribute(make_dataset: Callable, strategy: tf.distribute.Strategy):
     """What `fit` reads under a strategy: each replica has the pipeline, and keeps its share.
 
     With several workers each worker has it, and its replicas take their shares in turns.

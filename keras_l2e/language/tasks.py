@@ -1,23 +1,24 @@
-"""The paper's three tasks as one table: each draws an `Example` at a `Difficulty`.
+"""The tasks as one table: each draws an `Example` at a `Difficulty` and says all about itself.
 
 >>> TASKS["addition"].generate(random.Random(0), Difficulty(length=5))
 Example(program='print(60494+65125)', target='125619')
 """
 
+import functools
 import itertools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_l2e.language import interpreter, programs
 from keras_l2e.language.programs import Example
 
-# How a task's input may be modified; the target never changes (paper, section 4.2).
-INPUT_FORMS = ("none", "reverse", "double", "reverse_double")
 # Training examples that are prepared for a difficulty, unless another number is asked for.
 EXAMPLES_PER_DIFFICULTY = 50_000
+_DIGITS = "0123456789"
+WITHOUT_HARDEST = "without product or loop"
 
 
 class Difficulty(NamedTuple):
@@ -26,10 +27,41 @@ class Difficulty(NamedTuple):
     length: int
     nesting: int = 1
 
+    @property
+    def label(self) -> str:
+        """For the eye: the length, and the nesting if there is more than one.
+
+        >>> Difficulty(3).label, Difficulty(3, nesting=2).label
+        ('length 3', 'length 3, nesting 2')
+        """
+        return f"length {self.length}" + (f", nesting {self.nesting}" if self.nesting > 1 else "")
+
+
+class Untrained(NamedTuple):
+    """Texts like a task's own that it never draws, to see how a network fares on them.
+
+    Attributes:
+        name: of the set of such texts, as "unequal_digits".
+        label: what tells these from the others of the set, as {"shorter": 3}.
+        draw: draws one `Example` from a `random.Random`.
+    """
+
+    name: str
+    label: dict
+    draw: Callable[[random.Random], Example]
+
+
+def _no_kinds(text: str, difficulty: Difficulty) -> list:
+    return []
+
+
+def _none_untrained(target: Difficulty) -> Iterable[Untrained]:
+    return ()
+
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the paper.
+    """One task.
 
     Attributes:
         generate: draws one `Example(program, target)` from a `random.Random` at a `Difficulty`.
@@ -39,6 +71,10 @@ class Task:
             text is none of the task.
         max_length: difficulties go from length 1 to this.
         max_nesting: difficulties go from nesting 1 to this.
+        output_characters: those that an answer may have.
+        kind: what examples are told apart by, as "operation"; "" if by nothing.
+        kinds_of: the kinds that a text of a difficulty belongs to.
+        untrained: beside a target difficulty, texts that it never draws.
     """
 
     generate: Callable[[random.Random, Difficulty], Example]
@@ -47,6 +83,14 @@ class Task:
     difficulty_of: Callable[[str], Difficulty | None]
     max_length: int
     max_nesting: int = 1
+    output_characters: str = _DIGITS
+    kind: str = ""
+    kinds_of: Callable[[str, Difficulty], list] = _no_kinds
+    untrained: Callable[[Difficulty], Iterable[Untrained]] = _none_untrained
+
+    def chance(self) -> float:
+        """The token accuracy of guessing: one of the output characters or EOS."""
+        return 1 / (len(self.output_characters) + 1)
 
     def difficulties(self) -> list[Difficulty]:
         """Every difficulty of the task: lengths in order, nesting by nesting."""
@@ -92,6 +136,16 @@ def _difficulty_of_program(text: str) -> Difficulty | None:
     return found and Difficulty(*found)
 
 
+def _operations(text: str, difficulty: Difficulty) -> list[str]:
+    """The operations of a program; one without products and loops, the hardest, says so as well.
+
+    >>> _operations("print((52-7))", Difficulty(2, nesting=2))
+    ['pair', 'equality', 'without product or loop']
+    """
+    found = list(programs.count_operations(text, difficulty.nesting))
+    return found if {"smallmul", "small_loop"} & set(found) else [*found, WITHOUT_HARDEST]
+
+
 def _draw_addition(rng: random.Random, difficulty: Difficulty) -> Example:
     return _sum(_draw_number(rng, difficulty.length), _draw_number(rng, difficulty.length))
 
@@ -104,8 +158,14 @@ def _sum(a: int, b: int) -> Example:
     return Example(f"print({a}+{b})", str(a + b))
 
 
-def draw_unequal_sum(rng: random.Random, digits: int, shorter: int) -> Example:
-    """A sum of two numbers with so many digits, either one first; no task has such sums."""
+def _unequal_digits(target: Difficulty) -> Iterable[Untrained]:
+    """Sums of two numbers, one of the target's digits and one with fewer, either one first."""
+    for shorter in range(1, target.length):
+        draw = functools.partial(_draw_unequal_sum, digits=target.length, shorter=shorter)
+        yield Untrained("unequal_digits", {"shorter": shorter}, draw)
+
+
+def _draw_unequal_sum(rng: random.Random, digits: int, shorter: int) -> Example:
     numbers = [_draw_number(rng, digits), _draw_number(rng, shorter)]
     return _sum(*(numbers if rng.randrange(2) else numbers[::-1]))
 
@@ -142,27 +202,6 @@ def _copy_answer(text: str) -> str:
     return text
 
 
-TASKS = {
-    "program": Task(
-        _draw_program,
-        interpreter.run,
-        _longest_program,
-        _difficulty_of_program,
-        max_length=12,
-        max_nesting=10,
-    ),
-    "addition": Task(
-        _draw_addition, interpreter.run, _longest_addition, difficulty_of_addition, max_length=64
-    ),
-    "copy": Task(_draw_copy, _copy_answer, _longest_copy, _difficulty_of_copy, max_length=65),
-}
-
-
-def has_long_carry(program: str) -> bool:
-    """Whether a carry runs through at least half of the digits of the sum `print(a+b)`."""
-    return 2 * carry_chain(program) >= difficulty_of_addition(program).length
-
-
 def carry_chain(program: str) -> int:
     """The longest run of neighbouring carries in the sum `print(a+b)`.
 
@@ -176,3 +215,33 @@ def carry_chain(program: str) -> int:
         run = run + 1 if carry else 0
         longest = max(longest, run)
     return longest
+
+
+def _carry_chains(text: str, difficulty: Difficulty) -> list[int]:
+    return [carry_chain(text)]
+
+
+TASKS = {
+    "program": Task(
+        _draw_program,
+        interpreter.run,
+        _longest_program,
+        _difficulty_of_program,
+        max_length=12,
+        max_nesting=10,
+        output_characters="-" + _DIGITS,
+        kind="operation",
+        kinds_of=_operations,
+    ),
+    "addition": Task(
+        _draw_addition,
+        interpreter.run,
+        _longest_addition,
+        difficulty_of_addition,
+        max_length=64,
+        kind="carry_chain",
+        kinds_of=_carry_chains,
+        untrained=_unequal_digits,
+    ),
+    "copy": Task(_draw_copy, _copy_answer, _longest_copy, _difficulty_of_copy, max_length=65),
+}

@@ -1,4 +1,4 @@
-"""The 40 characters of the program class and three special ids, in Python and in TensorFlow.
+"""The 40 characters of the program class and three special ids.
 
     >>> encode("print(3)")
     [36, 37, 31, 34, 39, 3, 11, 4]
@@ -6,8 +6,8 @@
     'print(3)'
 
 Ids: PAD 0 fills up a batch, 1..40 are the characters in the order of CHARACTERS, BOS 41 starts the
-decoder, EOS 42 ends every text that is read or written. TensorFlow is imported inside the functions
-that need it, so that texts and ids can be shown without it.
+decoder, EOS 42 ends every text that is read or written. `networks.text` does the same for batches,
+in TensorFlow.
 """
 
 import string
@@ -47,46 +47,3 @@ def decode(ids) -> str:
         if not 1 <= i <= len(CHARACTERS):
             raise ValueError(f"id {i} at position {position} is no character")
     return "".join(CHARACTERS[i - 1] for i in ids)
-
-
-def encode_batch(texts):
-    """Encodes a batch of texts by TensorFlow ops.
-
-    Args:
-        texts: string tensor, shape [n].
-
-    Returns:
-        Ragged int32 tensor, shape [n, (characters)]; PAD stands for a byte that is no character.
-    """
-    import tensorflow as tf
-
-    table = [PAD] * 256
-    for character, i in _ID_OF.items():
-        table[ord(character)] = i
-    # One flat lookup for the whole batch: splitting each text into one-character strings first
-    # costs a memory allocation a character.
-    text_bytes = tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8)
-    ids = tf.gather(tf.constant(table, tf.int32), tf.cast(text_bytes, tf.int32))
-    return tf.RaggedTensor.from_row_lengths(ids, tf.strings.length(texts), validate=False)
-
-
-def decode_batch(ids):
-    """The texts of a batch of ids, each up to its first EOS; other special ids are left out.
-
-    Args:
-        ids: int tensor, shape [n, steps].
-
-    Returns:
-        String tensor, shape [n].
-    """
-    import tensorflow as tf
-
-    ended = tf.cumsum(tf.cast(tf.equal(ids, EOS), tf.int32), axis=1) > 0
-    return tf.strings.reduce_join(characters(tf.where(ended, PAD, ids)), axis=1)
-
-
-def characters(ids):
-    """One string per id: its character, or nothing for PAD, BOS and EOS; same shape as `ids`."""
-    import tensorflow as tf
-
-    return tf.gather(tf.constant(["", *CHARACTERS, "", ""]), ids)

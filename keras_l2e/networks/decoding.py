@@ -1,35 +1,31 @@
-"""Greedy decoding in graph: from the encoder's states, one id at a time, until every row has ended.
+"""Greedy decoding in graph: from a decoder's first state, one id at a time, until all rows ended.
 
-    states = model.get_layer("encoder")(encoder_token_ids)
-    ids, logits = greedy_decode(model, states, max_steps=7, bos=41, eos=42)
+    state = model.get_layer("encoder")(encoder_token_ids)
+    ids, logits = greedy_decode(model.get_layer("decoder"), state, max_steps=7, bos=41, eos=42)
 
 `ids` are what the model writes, `logits` what it thought at each step.
 """
 
-from collections.abc import Sequence
-
-import keras
 import tensorflow as tf
 
 
-def greedy_decode(
-    model: keras.Model, states: Sequence[tf.Tensor], *, max_steps: int, bos: int, eos: int
-) -> tuple[tf.Tensor, tf.Tensor]:
+def greedy_decode(decoder, state, *, max_steps: int, bos: int, eos: int):
     """The most probable id at each step, given the ids written before it.
 
     Args:
-        model: a model of `models.MODELS`.
-        states: what its encoder gives, float32 [n, hidden_dim] each.
+        decoder: ([ids int32 [n, steps], state]) -> [logits float32 [n, steps, v], state], a
+            functional `keras.Model` of `models.MODELS`.
+        state: what its encoder gives, any nest of tensors whose first axis is the batch; later
+            axes may grow from step to step where the decoder's own output says so (None).
         max_steps: the most ids to write, EOS included; decoding stops as soon as every row has
             written EOS.
         bos, eos: ids that start the decoder and that end an answer.
 
     Returns:
         ids: int32 [n, steps]; what stands after a row's first EOS is 0.
-        logits: float32 [n, steps, vocabulary_size] of each step.
+        logits: float32 [n, steps, v] of each step.
     """
-    decoder = model.get_layer("decoder")
-    n = tf.shape(states[0])[0]
+    n = tf.shape(tf.nest.flatten(state)[0])[0]
     ids = tf.TensorArray(tf.int32, max_steps, element_shape=[None])
     logits = tf.TensorArray(tf.float32, max_steps, element_shape=[None, None])
 
@@ -37,8 +33,8 @@ def greedy_decode(
         # The first step is always made, so that an empty batch has a shape.
         return (step == 0) | ((step < max_steps) & ~tf.reduce_all(finished))
 
-    def write_one(step, finished, last, states, ids, logits):
-        step_logits, *states = decoder([last[:, None], *states])
+    def write_one(step, finished, last, state, ids, logits):
+        step_logits, state = decoder([last[:, None], state])
         step_logits = step_logits[:, 0]
         picked = tf.argmax(step_logits, axis=-1, output_type=tf.int32)
         picked = tf.where(finished, 0, picked)
@@ -46,14 +42,19 @@ def greedy_decode(
             step + 1,
             finished | (picked == eos),
             picked,
-            states,
+            state,
             ids.write(step, picked),
             logits.write(step, step_logits),
         )
 
+    start = (0, tf.zeros([n], tf.bool), tf.fill([n], bos), state, ids, logits)
+    rows, unknown = tf.TensorShape([None]), tf.TensorShape(None)
+    _, state_outputs = decoder.output
+    shapes = tf.nest.map_structure(lambda x: tf.TensorShape(x.shape), state_outputs)
     steps, _, _, _, ids, logits = tf.while_loop(
         some_unfinished,
         write_one,
-        (0, tf.zeros([n], tf.bool), tf.fill([n], bos), list(states), ids, logits),
+        start,
+        (tf.TensorShape([]), rows, rows, shapes, unknown, unknown),
     )
     return tf.transpose(ids.stack()[:steps]), tf.transpose(logits.stack()[:steps], [1, 0, 2])

@@ -104,41 +104,6 @@ class LSTM(keras.layers.LSTM):
         )
 
 
-@keras.saving.register_keras_serializable("keras_l2e")
-class Network(keras.Model):
-    """A functional model that is saved as the call of `models.MODELS` that builds it.
-
-    Keras saves the graph, but a layer that stands in two models within it (the embedding; with one
-    stack for reading and writing, the LSTMs) comes back as two layers, one of them untrained.
-
-    Args:
-        inputs, outputs: see `keras.Model`.
-        name: its name in `models.MODELS`.
-        arguments: what that function was called with.
-    """
-
-    def __init__(self, inputs, outputs, *, name: str, arguments: dict):
-        super().__init__(inputs, outputs, name=name)
-        self.arguments = arguments
-
-    def get_config(self):
-        return {"name": self.name, "arguments": dict(self.arguments)}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        from keras_l2e.networks import models
-
-        return models.MODELS[config["name"]](**config["arguments"])
-
-    # Keras' hook by which `fit` learns what batches look like. Under a strategy it would make an
-    # iterator and read a batch for this at every call; and for several workers it fails (Keras
-    # 3.15, github.com/keras-team/keras/issues/20585).
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        ids = keras.ops.zeros([1, 1], "int32")
-        inputs = {x.name: ids for x in self.inputs}
-        super()._maybe_symbolic_build(data_batch=(inputs, ids, keras.ops.zeros([1, 1])))
-
-
 def lstm(
     x,
     h,

@@ -1,17 +1,24 @@
-"""The networks: MODELS maps a name to a function that builds a functional `keras.Model`.
+"""The networks: what `networks.MODELS` names is built, saved and loaded here.
 
-A model reads `encoder_token_ids` (int32 [batch, t], padded on the right with 0) and
-`decoder_token_ids` (int32 [batch, s]: BOS and the target so far) and gives logits (float32
-[batch, s, vocabulary_size]). Its layers `encoder` (ids -> states) and `decoder` ([ids, *states] ->
-logits, *states) are models themselves, so decoding can carry the states step by step.
+A model is a pair of functional `keras.Model`s:
+
+    encoder: ids int32 [n, t], padded on the right with 0  ->  state
+    decoder: [ids int32 [n, s], state]  ->  [logits float32 [n, s, vocabulary_size], state]
+
+The ids that the decoder is given are BOS and what was written so far. The state is any nest of
+tensors with the batch as their first axis: LSTM states, the encoder's outputs with their mask, a
+growing past. `build` makes one network of the two, which maps `encoder_token_ids` and
+`decoder_token_ids` to logits.
 """
 
+import inspect
 import zipfile
 
 import keras
 
 from keras_l2e.errors import WorkError
-from keras_l2e.networks import lstm as layers
+from keras_l2e.networks import MODELS, resolve
+from keras_l2e.networks.lstm import LSTM, EmbeddingTable
 
 
 def lstm(
@@ -21,7 +28,7 @@ def lstm(
     embedding_dim: int | None = None,
     tie_encoder_decoder: bool = False,
     uniform_init: float = 0.0,
-) -> keras.Model:
+) -> tuple[keras.Model, keras.Model]:
     """A stacked LSTM that reads the program and one that writes the output from its last states.
 
     Args:
@@ -35,90 +42,138 @@ def lstm(
             uniform_init] (the paper's 0.08), else as in Keras (forget-gate bias 1).
 
     Returns:
-        The model, inputs named `encoder_token_ids` and `decoder_token_ids`, output logits.
+        encoder, decoder; the state is a list, h and c of each layer, float32 [n, hidden_dim].
     """
-
-    def initializers(*names: str) -> dict[str, keras.initializers.Initializer]:
-        # A new object for each weight: one object gives equal shapes equal values.
-        return {
-            f"{name}_initializer": keras.initializers.RandomUniform(-uniform_init, uniform_init)
-            for name in names
-            if uniform_init
-        }
-
-    def stack(name: str, outputs_wanted: bool = True) -> list[keras.layers.Layer]:
-        return [
-            layers.LSTM(
-                hidden_dim,
-                unit_forget_bias=not uniform_init,
-                return_sequences=outputs_wanted or i < num_layers - 1,
-                return_state=True,
-                name=f"{name}_lstm_{i}",
-                **initializers("kernel", "recurrent", "bias"),
-            )
-            for i in range(num_layers)
-        ]
-
     # Layers.
-    embedding = layers.EmbeddingTable(
-        vocabulary_size, embedding_dim or hidden_dim, name="embedding", **initializers("embeddings")
-    )
+    width, initializers = embedding_dim or hidden_dim, _uniform(uniform_init, "embeddings")
+    embedding = EmbeddingTable(vocabulary_size, width, name="embedding", **initializers)
+    arguments = hidden_dim, num_layers, uniform_init
     if tie_encoder_decoder:
-        reader = writer = stack("shared")
+        reader = writer = _stack("shared", *arguments)
     else:
-        reader, writer = stack("encoder", outputs_wanted=False), stack("decoder")
-    logits = keras.layers.Dense(vocabulary_size, name="logits", **initializers("kernel", "bias"))
+        reader = _stack("encoder", *arguments, outputs_wanted=False)
+        writer = _stack("decoder", *arguments)
+    logits = keras.layers.Dense(
+        vocabulary_size, name="logits", **_uniform(uniform_init, "kernel", "bias")
+    )
 
     # Encoder.
-    encoder_token_ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
-    mask = keras.ops.not_equal(encoder_token_ids, 0)
-    x, embeddings = encoder_token_ids, {"embeddings": embedding(encoder_token_ids)}
-    encoder_states = []
+    ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
+    mask = keras.ops.not_equal(ids, 0)
+    x, embeddings = ids, {"embeddings": embedding(ids)}
+    states = []
     for layer in reader:
-        x, *states = layer(x, mask=mask, **embeddings)
+        x, *layer_states = layer(x, mask=mask, **embeddings)
         embeddings = {}  # Only the first layer reads token ids.
-        encoder_states += states
-    encoder = keras.Model(encoder_token_ids, encoder_states, name="encoder")
+        states += layer_states
+    encoder = keras.Model(ids, states, name="encoder")
 
     # Decoder. It needs no mask: targets are padded on the right, behind every position that counts.
-    step_token_ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
-    state_inputs = [keras.Input([hidden_dim]) for _ in encoder_states]
-    x, embeddings = step_token_ids, {"embeddings": embedding(step_token_ids)}
-    decoder_states = []
+    ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    state_inputs = [keras.Input([hidden_dim]) for _ in states]
+    x, embeddings = ids, {"embeddings": embedding(ids)}
+    states = []
     for i, layer in enumerate(writer):
-        x, *states = layer(x, initial_state=state_inputs[2 * i : 2 * i + 2], **embeddings)
+        x, *layer_states = layer(x, initial_state=state_inputs[2 * i : 2 * i + 2], **embeddings)
         embeddings = {}
-        decoder_states += states
-    decoder = keras.Model(
-        [step_token_ids, *state_inputs], [logits(x), *decoder_states], name="decoder"
-    )
+        states += layer_states
+    return encoder, keras.Model([ids, state_inputs], [logits(x), states], name="decoder")
 
-    # The training model.
+
+def _stack(
+    name: str, hidden_dim: int, num_layers: int, uniform_init: float, outputs_wanted: bool = True
+) -> list[keras.layers.Layer]:
+    return [
+        LSTM(
+            hidden_dim,
+            unit_forget_bias=not uniform_init,
+            return_sequences=outputs_wanted or i < num_layers - 1,
+            return_state=True,
+            name=f"{name}_lstm_{i}",
+            **_uniform(uniform_init, "kernel", "recurrent", "bias"),
+        )
+        for i in range(num_layers)
+    ]
+
+
+def _uniform(limit: float, *names: str) -> dict[str, keras.initializers.Initializer]:
+    # A new object for each weight: one object gives equal shapes equal values.
+    return {
+        f"{name}_initializer": keras.initializers.RandomUniform(-limit, limit)
+        for name in names
+        if limit
+    }
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class Network(keras.Model):
+    """A network that is saved as the call that builds it.
+
+    Keras saves the graph, but a layer that stands in two models within it (the embedding; with one
+    stack for reading and writing, the LSTMs) comes back as two layers, one of them untrained.
+
+    Args:
+        inputs, outputs: see `keras.Model`.
+        name: its name in `MODELS`.
+        arguments: what that function was called with.
+    """
+
+    def __init__(self, inputs, outputs, *, name: str, arguments: dict):
+        super().__init__(inputs, outputs, name=name)
+        self.arguments = arguments
+
+    def get_config(self):
+        return {"name": self.name, "arguments": dict(self.arguments)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return _assemble(config["name"], config["arguments"])
+
+    # Keras' hook by which `fit` learns what batches look like. Under a strategy it would make an
+    # iterator and read a batch for this at every call; and for several workers it fails (Keras
+    # 3.15, github.com/keras-team/keras/issues/20585).
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        ids = keras.ops.zeros([1, 1], "int32")
+        inputs = {x.name: ids for x in self.inputs}
+        super()._maybe_symbolic_build(data_batch=(inputs, ids, keras.ops.zeros([1, 1])))
+
+
+def arguments_of(name: str, settings) -> dict:
+    """What a model's function takes of the settings: those that it has parameters for.
+
+    Args:
+        name: a name in `MODELS`.
+        settings: an object with these as attributes, as a `Config`.
+    """
+    parameters = inspect.signature(resolve(MODELS, name)).parameters
+    return {key: getattr(settings, key) for key in parameters if hasattr(settings, key)}
+
+
+def build(name: str, vocabulary_size: int, settings) -> Network:
+    """A network with its first weights.
+
+    Args:
+        name: a name in `MODELS`.
+        vocabulary_size: number of token ids.
+        settings: see `arguments_of`.
+    """
+    return _assemble(name, {"vocabulary_size": vocabulary_size, **arguments_of(name, settings)})
+
+
+def _assemble(name: str, arguments: dict) -> Network:
+    encoder, decoder = resolve(MODELS, name)(**arguments)
+    encoder_token_ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
     decoder_token_ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
-    outputs, *_ = decoder([decoder_token_ids, *encoder(encoder_token_ids)])
-    return layers.Network(
-        {"encoder_token_ids": encoder_token_ids, "decoder_token_ids": decoder_token_ids},
-        outputs,
-        name="lstm",
-        arguments={
-            "vocabulary_size": vocabulary_size,
-            "hidden_dim": hidden_dim,
-            "num_layers": num_layers,
-            "embedding_dim": embedding_dim,
-            "tie_encoder_decoder": tie_encoder_decoder,
-            "uniform_init": uniform_init,
-        },
-    )
+    logits, _ = decoder([decoder_token_ids, encoder(encoder_token_ids)])
+    inputs = {"encoder_token_ids": encoder_token_ids, "decoder_token_ids": decoder_token_ids}
+    return Network(inputs, logits, name=name, arguments=arguments)
 
 
-MODELS = {"lstm": lstm}
-
-
-def load(path) -> keras.Model:
-    """The model in a .keras file, without an optimizer.
+def load(path) -> Network:
+    """The network in a .keras file, without an optimizer.
 
     Raises:
-        WorkError: the file is not a whole model.
+        WorkError: the file is not a whole network.
     """
     try:
         with zipfile.ZipFile(path) as archive:

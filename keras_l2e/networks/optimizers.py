@@ -7,6 +7,8 @@ depends on the number of replicas; here the sum is clipped.
 import keras
 import tensorflow as tf
 
+from keras_l2e.networks import OPTIMIZERS, resolve
+
 
 class _WholeBatch:
     """Clips after the replicas' gradients are summed; averages weights, and leaves it at that."""
@@ -133,4 +135,14 @@ def orthogonalize(matrix, coefficients: tuple[float, float, float], num_steps: i
     return tf.matmul(product, x) if wide else tf.matmul(x, product)
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "muon": Muon}
+def make(name: str, *args, **kwargs) -> keras.Optimizer:
+    """The optimizer of a name in `networks.OPTIMIZERS`."""
+    return resolve(OPTIMIZERS, name)(*args, **kwargs)
+
+
+def averages(model: keras.Model) -> dict[str, keras.Variable]:
+    """The averaged weights of a model by their weights' paths; none without averaging."""
+    if not model.optimizer.use_ema:
+        return {}
+    averaged = model.optimizer._model_variables_moving_average
+    return {v.path: average for v, average in zip(model.trainable_variables, averaged, strict=True)}

@@ -8,7 +8,7 @@ import io
 import itertools
 from collections.abc import Sequence
 
-from keras_l2e import plots as report
+from keras_l2e import tables as report
 from keras_l2e.paper.cells import BUDGETS, OPTIMIZERS
 from keras_l2e.paper.comparisons import (
     METRICS,

@@ -10,7 +10,8 @@ network's model card.
 import reprlib
 from pathlib import Path
 
-from keras_l2e import config as run_flags
+from keras_l2e import config as configs
+from keras_l2e import tables
 from keras_l2e.errors import UsageError
 from keras_l2e.language.tasks import TASKS
 
@@ -19,7 +20,7 @@ FOLDER = Path(__file__).parent
 
 def names() -> list[str]:
     """The networks' names, sorted."""
-    return sorted(path.parent.name for path in FOLDER.glob(f"*/{run_flags.NAME}"))
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{configs.NAME}"))
 
 
 def find(name: str) -> Path:
@@ -42,19 +43,19 @@ def find_run(place: str) -> Path:
     folder = Path(place).expanduser()
     if not folder.exists():
         folder = find(place)
-    run_flags.read_finished(folder)
+    configs.read_finished(folder)
     return folder
 
 
-def chosen(workdir: str | None, name: str | None) -> Path:
+def chosen(workdir: str, name: str) -> Path:
     """The folder of the run that `--workdir` or `--pretrained` means.
 
     Raises:
         UsageError: not exactly one of the two was given, or there is no such network.
     """
-    if (workdir is None) == (name is None):
+    if bool(workdir) == bool(name):
         raise UsageError("exactly one of --workdir and --pretrained is needed")
-    return Path(workdir).expanduser() if workdir is not None else find(name)
+    return Path(workdir).expanduser() if workdir else find(name)
 
 
 def suited(program: str) -> str:
@@ -65,12 +66,12 @@ def suited(program: str) -> str:
     """
     fitting, trained = {}, []
     for name in names():
-        config = run_flags.read(FOLDER / name)
-        target = (config.target_length, config.target_nesting)
+        config = configs.read(FOLDER / name)
         difficulty = TASKS[config.task].difficulty_of(program)
-        if difficulty and difficulty[0] <= target[0] and difficulty[1] <= target[1]:
-            fitting.setdefault(target, name)
-        trained.append(f"{name} (task {config.task}, length {target[0]}, nesting {target[1]})")
+        if difficulty in config.levels:
+            fitting.setdefault(config.target, name)
+        length, nesting = config.target
+        trained.append(f"{name} (task {config.task}, length {length}, nesting {nesting})")
     if not fitting:
         raise UsageError(
             f"program {reprlib.repr(program)}: no network that comes with the package was trained "
@@ -85,13 +86,9 @@ def measured(name: str, program: str) -> str:
     >>> measured("addition_9", "print(123456789+987654321)")
     'exact_match 0.9989 at length 9'
     """
-    from keras_l2e import report  # Brings matplotlib, which `--help` need not wait for.
-
-    config = run_flags.read(FOLDER / name)
+    config = configs.read(FOLDER / name)
     difficulty = TASKS[config.task].difficulty_of(program)
-    for row in report.read_evaluation(FOLDER / name / "evaluation.json")["rows"]:
+    for row in tables.read_evaluation(FOLDER / name / "evaluation.json")["rows"]:
         if (row["length"], row["nesting"]) == difficulty:
-            nesting = f", nesting {difficulty.nesting}" if config.task == "program" else ""
-            rate = report.format_rate(row["exact_match"], 4)
-            return f"exact_match {rate} at length {difficulty.length}{nesting}"
+            return f"exact_match {tables.format_rate(row['exact_match'], 4)} at {difficulty.label}"
     return ""

@@ -1,141 +1,208 @@
-"""Curricula: from the state of learning to weights over levels, and when to go on.
+"""Teachers: from what a network has learnt to the weights of the levels it is taught next.
 
-A level is a difficulty, or the part of it whose programs have only some of the operations. A
-strategy is a pure function of a `Curriculum` (what is taught) and a `State` (how far it has got);
-its weights are given over `Curriculum.levels`:
+A level is a difficulty; a run's levels go from the easiest to its target. A teacher is a start, a
+rule for the weights and a rule for going on, and its state is anything that JSON holds:
 
-    >>> curriculum = Curriculum("naive", levels_up_to(Difficulty(length=3)))
-    >>> curriculum.weights(State(level=1))
+    >>> teacher = naive(advance_threshold=0.95, patience=5)
+    >>> state = teacher.start([Difficulty(1), Difficulty(2), Difficulty(3)])
+    >>> teacher.weights(state)
+    [1.0, 0.0, 0.0]
+    >>> state = teacher.update(state, {0: Score(0.97, 0.9), 1: Score(0.4, 0.0)})
+    >>> teacher.weights(state)
     [0.0, 1.0, 0.0]
-    >>> curriculum.judge(State(level=1), accuracy=0.97)
-    State(level=2, accuracies=())
+
+A name in TEACHERS stands for a function of settings, those fields of a `Config` that it has
+parameters for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from keras_l2e.language import programs
-from keras_l2e.language.tasks import Difficulty, grid
+from keras_l2e.language.tasks import Difficulty
 
-# Of the strategy `review`.
+# Of the teacher `review`.
 REVIEW_AT_TARGET = 0.5
+# Token accuracy gained over `patience` evaluations that counts as progress.
+MIN_PROGRESS = 0.02
+
+# What a teacher remembers between epochs, as JSON holds it.
+State = dict
 
 
-@dataclass(frozen=True)
-class Level:
-    """What is taught at a time.
+class Score(NamedTuple):
+    """What was measured at a level after an epoch; None where it has no examples.
 
     Attributes:
-        difficulty: of every example.
-        operations: those of `programs.OPERATIONS` that its programs are made of; empty: no program
-            is left out.
+        token_accuracy: teacher-forced.
+        exact_match: free-running, of answers.
     """
 
-    difficulty: Difficulty
-    operations: frozenset[str] = frozenset()
+    token_accuracy: float | None
+    exact_match: float | None
 
-    def keeps(self, program: str) -> bool:
-        """Whether a program of the difficulty belongs to the level."""
-        if not self.operations:
-            return True
-        return self.operations.issuperset(
-            programs.count_operations(program, self.difficulty.nesting)
+
+def hardest_of_largest(weights: Sequence[float]) -> int:
+    """The last of the levels with the largest weight."""
+    return max(range(len(weights)), key=lambda level: (weights[level], level))
+
+
+class Teacher(NamedTuple):
+    """How a network is taught.
+
+    Attributes:
+        start: the state before any training, from the levels.
+        weights: the probability of each level in the training examples of an epoch; sums to 1.
+        update: the state after an epoch, from the state before it and the scores of the levels.
+            Scores are taken when they are asked for, so only levels looked at cost time.
+        current: the level to report, and to read schedules off; by default the hardest of those
+            with the largest weight.
+    """
+
+    start: Callable[[Sequence[Difficulty]], State]
+    weights: Callable[[State], list[float]]
+    update: Callable[[State, Mapping[int, Score]], State]
+    current_level: Callable[[State], int] | None = None
+
+    def current(self, state: State) -> int:
+        """The level to report, and to read schedules off."""
+        if self.current_level:
+            return self.current_level(state)
+        return hardest_of_largest(self.weights(state))
+
+
+def baseline() -> Teacher:
+    """Every example at the target difficulty (paper, section 4)."""
+    return _unmoved(lambda num_levels: _uniform(num_levels, [num_levels - 1]))
+
+
+def mix() -> Teacher:
+    """Every example at a difficulty of its own, uniform over all levels (paper, section 4)."""
+    return _unmoved(lambda num_levels: _uniform(num_levels, range(num_levels)))
+
+
+def naive(advance_threshold: float, patience: int) -> Teacher:
+    """Every example at the current difficulty, which rises level by level (paper, section 4)."""
+    return _climbing(_one, advance_threshold, patience)
+
+
+def combined(mix_share: float, advance_threshold: float, patience: int) -> Teacher:
+    """Every example from `naive`'s current difficulty or from `mix` (paper, section 4).
+
+    The paper gives no ratio; its released code draws one example in five from `mix`.
+    """
+
+    def weights(num_levels: int, level: int) -> list[float]:
+        everywhere = _uniform(num_levels, range(num_levels))
+        return _sum((1 - mix_share, _one(num_levels, level)), (mix_share, everywhere))
+
+    return _climbing(weights, advance_threshold, patience)
+
+
+def review(mix_share: float, advance_threshold: float, patience: int) -> Teacher:
+    """`naive` that does not forget: some examples come from any of the levels so far.
+
+    Ours, not the paper's. The share of these is `mix_share` on the way and half at the target,
+    where there is time to practise; each level is drawn in proportion to its number, for the last
+    ones were practised least.
+    """
+
+    def weights(num_levels: int, level: int) -> list[float]:
+        share = REVIEW_AT_TARGET if level == num_levels - 1 else mix_share
+        numbers = range(1, level + 2)
+        reviewed = [number / sum(numbers) for number in numbers]
+        harder = [0.0] * (num_levels - len(reviewed))
+        return _sum((1 - share, _one(num_levels, level)), (share, reviewed + harder))
+
+    return _climbing(weights, advance_threshold, patience)
+
+
+def frontier(advance_threshold: float, patience: int) -> Teacher:
+    """Most at the current difficulty, the rest just below, just above, and anywhere below.
+
+    Ours, not the paper's: 55% at the current level, 25% over the three levels below it, 10% one
+    above, 10% over all levels up to the current one. Shares without a level fall to the current.
+    """
+
+    def weights(num_levels: int, level: int) -> list[float]:
+        below = range(max(0, level - 3), level) or [level]
+        above = min(level + 1, num_levels - 1)
+        return _sum(
+            (0.55, _one(num_levels, level)),
+            (0.25, _uniform(num_levels, below)),
+            (0.10, _one(num_levels, above)),
+            (0.10, _uniform(num_levels, range(level + 1))),
         )
 
-    def as_dict(self) -> dict:
-        """The level as history.jsonl holds it."""
-        operations = {"operations": sorted(self.operations)} if self.operations else {}
-        return {**self.difficulty._asdict(), **operations}
+    return _climbing(weights, advance_threshold, patience)
 
 
-def levels_up_to(target: Difficulty, first_operations: Iterable[str] = ()) -> list[Level]:
-    """The difficulties in the order of the paper's naive curriculum, `target` last.
-
-    With `first_operations`, all of them come twice: first for programs of these operations only.
-    """
-    first = frozenset(first_operations)
-    rounds = [first, frozenset()] if first else [first]
-    return [Level(difficulty, operations) for operations in rounds for difficulty in grid(target)]
-
-
-class State(NamedTuple):
-    """How far the curriculum has got.
-
-    Attributes:
-        level: index of the current level among the curriculum's levels.
-        accuracies: token accuracies of the evaluations at this level so far, oldest first.
-    """
-
-    level: int = 0
-    accuracies: tuple[float, ...] = ()
+TEACHERS: dict[str, Callable[..., Teacher]] = {
+    "baseline": baseline,
+    "naive": naive,
+    "mix": mix,
+    "combined": combined,
+    "review": review,
+    "frontier": frontier,
+}
 
 
-@dataclass(frozen=True)
-class Curriculum:
-    """What is taught and how.
+def _unmoved(weights: Callable[[int], list[float]]) -> Teacher:
+    """A teacher that looks at nothing."""
+    return Teacher(
+        start=lambda levels: {"num_levels": len(levels)},
+        weights=lambda state: weights(state["num_levels"]),
+        update=lambda state, scores: state,
+    )
 
-    Attributes:
-        strategy: a name in STRATEGIES.
-        levels: easiest first, the target last.
-        mix_share: the share of examples that `combined` takes from `mix`, and `review` from the
-            levels so far. The paper gives no ratio; its released code draws one example in five.
-        advance_threshold: token accuracy above which a level counts as mastered (paper: 0.95).
-        patience: evaluations without progress after which a level is left although it is not
-            mastered (the released code of the paper compares with five evaluations earlier).
-        min_progress: token accuracy gained over so many evaluations that counts as progress.
+
+def _climbing(
+    weights: Callable[[int, int], list[float]], advance_threshold: float, patience: int
+) -> Teacher:
+    """A teacher that goes from level to level, and weighs them by the one it has come to.
+
+    A level is left when its token accuracy is above the threshold, or has not grown by MIN_PROGRESS
+    over the last `patience` evaluations, so that none holds the run up for ever (the released code
+    of the paper compares with five evaluations earlier). After a mastered level the next one is
+    looked at in the same epoch, so that easy levels do not cost an epoch each.
     """
 
-    strategy: str
-    levels: Sequence[Level]
-    mix_share: float = 0.2
-    advance_threshold: float = 0.95
-    patience: int = 5
-    min_progress: float = 0.02
+    def start(levels: Sequence[Difficulty]) -> State:
+        return {"num_levels": len(levels), "level": 0, "accuracies": []}
 
-    def start(self) -> State:
-        """The state before any training."""
-        return State(0 if self.strategy in CLIMBING else len(self.levels) - 1)
+    def update(state: State, scores: Mapping[int, Score]) -> State:
+        level, accuracies = state["level"], state["accuracies"]
+        while level < state["num_levels"] - 1:
+            accuracy = scores[level].token_accuracy
+            accuracies = [*accuracies, accuracy]
+            mastered = accuracy > advance_threshold
+            if not mastered and not _stands_still(accuracies, patience):
+                break
+            level, accuracies = level + 1, []
+            if not mastered:
+                break
+        return {**state, "level": level, "accuracies": accuracies}
 
-    def weights(self, state: State) -> list[float]:
-        """The probability of each level in the training examples; sums to 1."""
-        return STRATEGIES[self.strategy](self, state)
-
-    def current(self, state: State) -> Level:
-        """The level whose accuracy decides about going on."""
-        return self.levels[state.level]
-
-    def at_target(self, state: State) -> bool:
-        """Whether the current level is the target, where the curriculum stays."""
-        return state.level == len(self.levels) - 1
-
-    def judge(self, state: State, accuracy: float) -> State:
-        """The state after an evaluation with this token accuracy at the current level.
-
-        Goes one level on if the accuracy is above the threshold, or if it has not grown by
-        `min_progress` over the last `patience` evaluations, so that no level holds the run up for
-        ever.
-        """
-        accuracies = (*state.accuracies, accuracy)
-        if self.at_target(state):
-            return state
-        if accuracy > self.advance_threshold or self._stands_still(accuracies):
-            return State(state.level + 1)
-        return State(state.level, accuracies)
-
-    def _stands_still(self, accuracies: Sequence[float]) -> bool:
-        if len(accuracies) <= self.patience:
-            return False
-        recent, before = accuracies[-self.patience :], accuracies[: -self.patience]
-        return max(recent) < max(before) + self.min_progress
+    return Teacher(
+        start,
+        weights=lambda state: weights(state["num_levels"], state["level"]),
+        update=update,
+        current_level=lambda state: state["level"],
+    )
 
 
-def _one(curriculum: Curriculum, level: int) -> list[float]:
-    return _uniform(curriculum, [level])
+def _stands_still(accuracies: Sequence[float], patience: int) -> bool:
+    if len(accuracies) <= patience:
+        return False
+    recent, before = accuracies[-patience:], accuracies[:-patience]
+    return max(recent) < max(before) + MIN_PROGRESS
 
 
-def _uniform(curriculum: Curriculum, levels: Sequence[int]) -> list[float]:
-    weights = [0.0] * len(curriculum.levels)
+def _one(num_levels: int, level: int) -> list[float]:
+    return _uniform(num_levels, [level])
+
+
+def _uniform(num_levels: int, levels: Sequence[int]) -> list[float]:
+    weights = [0.0] * num_levels
     for level in levels:
         weights[level] = 1 / len(levels)
     return weights
@@ -146,70 +213,3 @@ def _sum(*parts: tuple[float, list[float]]) -> list[float]:
         sum(share * weight for (share, _), weight in zip(parts, weights, strict=True))
         for weights in zip(*(weights for _, weights in parts), strict=True)
     ]
-
-
-def baseline(curriculum: Curriculum, state: State) -> list[float]:
-    """Every example at the target difficulty (paper, section 4)."""
-    return _one(curriculum, len(curriculum.levels) - 1)
-
-
-def naive(curriculum: Curriculum, state: State) -> list[float]:
-    """Every example at the current difficulty, which rises level by level (paper, section 4)."""
-    return _one(curriculum, state.level)
-
-
-def mix(curriculum: Curriculum, state: State) -> list[float]:
-    """Every example at a difficulty of its own, uniform over all levels (paper, section 4)."""
-    return _uniform(curriculum, range(len(curriculum.levels)))
-
-
-def combined(curriculum: Curriculum, state: State) -> list[float]:
-    """Every example from `naive`'s current difficulty or from `mix` (paper, section 4)."""
-    return _sum(
-        (1 - curriculum.mix_share, naive(curriculum, state)),
-        (curriculum.mix_share, mix(curriculum, state)),
-    )
-
-
-def review(curriculum: Curriculum, state: State) -> list[float]:
-    """`naive` that does not forget: some examples come from any of the levels so far.
-
-    Ours, not the paper's. The share of these is `mix_share` on the way and half at the target,
-    where there is time to practise; each level is drawn in proportion to its number, for the last
-    ones were practised least.
-    """
-    share = REVIEW_AT_TARGET if curriculum.at_target(state) else curriculum.mix_share
-    numbers = range(1, state.level + 2)
-    reviewed = [level / sum(numbers) for level in numbers]
-    harder = [0.0] * (len(curriculum.levels) - len(reviewed))
-    return _sum((1 - share, naive(curriculum, state)), (share, reviewed + harder))
-
-
-def frontier(curriculum: Curriculum, state: State) -> list[float]:
-    """Most at the current difficulty, the rest just below, just above, and anywhere below.
-
-    Ours, not the paper's: 55% at the current level, 25% over the three levels below it, 10% one
-    above, 10% over all levels up to the current one. Shares without a level fall to the current.
-    """
-    level = state.level
-    below = range(max(0, level - 3), level) or [level]
-    above = min(level + 1, len(curriculum.levels) - 1)
-    return _sum(
-        (0.55, _one(curriculum, level)),
-        (0.25, _uniform(curriculum, below)),
-        (0.10, _one(curriculum, above)),
-        (0.10, _uniform(curriculum, range(level + 1))),
-    )
-
-
-Strategy = Callable[[Curriculum, State], list[float]]
-STRATEGIES: dict[str, Strategy] = {
-    "baseline": baseline,
-    "naive": naive,
-    "mix": mix,
-    "combined": combined,
-    "review": review,
-    "frontier": frontier,
-}
-# Strategies whose weights follow the current level; the others are at the target from the start.
-CLIMBING = frozenset({"naive", "combined", "review", "frontier"})

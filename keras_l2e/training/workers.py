@@ -11,9 +11,9 @@ worker.
 import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterator
 
-from keras_l2e import command_line
 from keras_l2e.errors import UsageError, WorkError
 
 
@@ -54,7 +54,7 @@ def start(num_replicas: int, threads_per_replica: int):
 
     Args:
         num_replicas: of all workers together: one on each GPU, or else one a worker.
-        threads_per_replica: see `runtime.start`.
+        threads_per_replica: see `devices.start`.
     """
     import tensorflow as tf
 
@@ -62,15 +62,23 @@ def start(num_replicas: int, threads_per_replica: int):
     tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
     tf.config.threading.set_inter_op_parallelism_threads(max(2, num_replicas // count))
     print(f"worker {index} of {count}: waiting for the others", flush=True)
-    with command_line.killed_by_ctrl_c():
+    # TensorFlow waits in its own code, where Python would not see Ctrl-C: so the system ends the
+    # process, which leaves nothing half done here. (TensorFlow takes SIGTERM meanwhile, as a notice
+    # that the machine goes; afterwards it gets its handler back.)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
         return tf.distribute.MultiWorkerMirroredStrategy()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def let_fit_run() -> None:
     """Lets `fit` run under the strategy of several workers.
 
     Keras 3.15 fails there in two places (github.com/keras-team/keras/issues/20585): it takes the
-    mean of a batch over workers to learn its shapes, which `layers.Network` does without, and that
+    mean of a batch over workers to learn its shapes, which `models.Network` does without, and that
     of scalars along their first axis: a replica's own logs, which nobody reads, are left alone.
     """
     from keras.src.backend.tensorflow import trainer

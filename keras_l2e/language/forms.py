@@ -1,0 +1,90 @@
+"""What the network reads of an example, and what it writes.
+
+    >>> example = Example("print(12+34)", "46")
+    >>> read("print(12+34)", "reverse")
+    [')43+21(tnirp']
+    >>> TARGET_FORMS["answer"].write(example)
+    '46'
+
+An input form changes the program's text alone. A target form says what is written of an example,
+and finds the answer in a text that a network wrote; what is judged is the answer.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import Difficulty, Task
+
+# How a task's input may be modified; the target never changes (paper, section 4.2).
+INPUT_FORMS = ("none", "reverse", "double", "reverse_double")
+
+
+def read(program: str, input_form: str) -> list[str]:
+    """The texts that the network reads, one after the other, EOS behind each of them.
+
+    >>> read("12", "none"), read("12", "reverse_double")
+    (['12'], ['21', '21'])
+    """
+    text = program[::-1] if input_form.startswith("reverse") else program
+    return [text] * (2 if input_form.endswith("double") else 1)
+
+
+class TargetForm(NamedTuple):
+    """What a network writes.
+
+    Attributes:
+        write: the text to be written of an example.
+        answer: the answer in a written text, as the program prints it; "" where there is none.
+        longest: the longest text that may have to be written at a difficulty, in characters.
+    """
+
+    write: Callable[[Example], str]
+    answer: Callable[[str], str]
+    longest: Callable[[Task, Difficulty], int]
+
+
+def _target(example: Example) -> str:
+    return example.target
+
+
+def _all(written: str) -> str:
+    return written
+
+
+def _longest_target(task: Task, difficulty: Difficulty) -> int:
+    return task.longest(difficulty)[1]
+
+
+TARGET_FORMS = {"answer": TargetForm(_target, _all, _longest_target)}
+
+
+class Interface(NamedTuple):
+    """What must be known of a trained network to give it texts and to read what it writes.
+
+    Attributes:
+        task, input_form, target_form: names in `tasks.TASKS`, INPUT_FORMS and TARGET_FORMS.
+        target_length, target_nesting: the hardest difficulty that it was trained on.
+        longest_program, longest_written: the longest texts of the trained difficulties, in
+            characters.
+    """
+
+    task: str
+    input_form: str
+    target_form: str
+    target_length: int
+    target_nesting: int
+    longest_program: int
+    longest_written: int
+
+
+def write_all(examples: Example, target_form: str) -> list[bytes]:
+    """The texts to be written of many examples.
+
+    Args:
+        examples: columns of UTF-8 `bytes`, as they are stored.
+        target_form: a name in TARGET_FORMS.
+    """
+    write = TARGET_FORMS[target_form].write
+    rows = zip(*examples, strict=True)
+    return [write(Example(*(text.decode() for text in row))).encode() for row in rows]

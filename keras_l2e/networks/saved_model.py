@@ -1,0 +1,171 @@
+"""A network as a SavedModel that reads program text and writes what the program prints.
+
+    serving_default(program: string[n]) -> {output: string[n], probability: float32[n]}
+
+It needs TensorFlow only. `decode_steps(program)` gives each step's characters and top candidates.
+Text it cannot read (empty, unknown characters, longer than any program of the trained difficulties)
+gives output "" and probability 0, and touches no other row.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from keras_l2e.errors import WorkError
+from keras_l2e.language import vocabulary
+from keras_l2e.language.forms import Interface
+from keras_l2e.networks import text
+from keras_l2e.networks.decoding import greedy_decode
+
+# Beside the SavedModel: its `Interface`.
+DESCRIPTION = "assets.extra/keras_l2e.json"
+# The digest of every other file, as `sha256sum -c` reads it: TensorFlow does not notice an altered
+# bit in a graph, which may give other answers.
+SUMS = "assets.extra/SHA256SUMS"
+NUM_CANDIDATES = 5
+PROGRAMS = [tf.TensorSpec([None], tf.string, name="program")]
+
+
+class Module(tf.Module):
+    """The functions of the SavedModel, `serve` and `decode_steps`."""
+
+    def __init__(self, network, interface: Interface):
+        """Args: a network of `models.build` and what it reads and writes."""
+        super().__init__(name="learning_to_execute")
+        self.model = network
+        self._interface = interface
+
+    @tf.function(input_signature=PROGRAMS)
+    def serve(self, program):
+        """The answers to n programs, and their probabilities."""
+        ids, probabilities, _, ended, readable = self._decode(program)
+        answered = readable & ended
+        return {
+            "output": tf.where(readable, text.decode(ids), ""),
+            "probability": tf.where(answered, tf.reduce_prod(probabilities, axis=1), 0.0),
+        }
+
+    @tf.function(input_signature=PROGRAMS)
+    def decode_steps(self, program):
+        """Each step of decoding; steps after an answer's end hold "" and probability 0.
+
+        Returns:
+            characters: string [n, steps], the character written, "EOS" for the end.
+            probabilities: float32 [n, steps], of that character.
+            candidates: string [n, steps, 5], the most probable characters, best first.
+            candidate_probabilities: float32 [n, steps, 5].
+        """
+        ids, _, step_probabilities, _, readable = self._decode(program)
+        written = (ids != vocabulary.PAD) & readable[:, None]
+        top = tf.math.top_k(step_probabilities, NUM_CANDIDATES)
+        picked = tf.gather(step_probabilities, ids, batch_dims=2)
+        return {
+            "characters": tf.where(written, _names(ids), ""),
+            "probabilities": tf.where(written, picked, 0.0),
+            "candidates": tf.where(written[:, :, None], _names(top.indices), ""),
+            "candidate_probabilities": tf.where(written[:, :, None], top.values, 0.0),
+        }
+
+    def _decode(self, program):
+        lengths = tf.strings.length(program)
+        possible = (lengths > 0) & (lengths <= self._interface.longest_program)
+        # Of a text of any length no more than that is looked at: ids take four bytes each.
+        ids = text.encode(tf.where(possible, program, ""))
+        readable = possible & tf.reduce_all(ids != vocabulary.PAD, axis=1)
+        # A row that cannot be read is replaced, so that it has no say in the batch's shape; a row
+        # of our own is added, so that no batch is empty.
+        texts = tf.concat([tf.where(readable, program, "0"), ["0"]], axis=0)
+        state = self.model.get_layer("encoder")(
+            text.encode_programs(texts, self._interface.input_form)
+        )
+        ids, logits = greedy_decode(
+            self.model.get_layer("decoder"),
+            tf.nest.map_structure(lambda x: x[:-1], state),
+            max_steps=self._interface.longest_written + 1,
+            bos=vocabulary.BOS,
+            eos=vocabulary.EOS,
+        )
+        step_probabilities = tf.nn.softmax(logits)
+        picked = tf.gather(step_probabilities, ids, batch_dims=2)
+        probabilities = tf.where(ids == vocabulary.PAD, 1.0, picked)
+        ended = tf.reduce_any(ids == vocabulary.EOS, axis=1)
+        return ids, probabilities, step_probabilities, ended, readable
+
+
+def _names(ids):
+    return tf.where(ids == vocabulary.EOS, "EOS", text.characters(ids))
+
+
+def save(network, interface: Interface, output: Path) -> None:
+    """Writes a network as a SavedModel, whole or not at all.
+
+    Args:
+        network: of `models.build`.
+        interface: what it reads and writes.
+        output: the folder to write; what stands there is replaced.
+
+    Raises:
+        WorkError: it cannot be written.
+    """
+    module = Module(network, interface)
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with _without_cudnn(network):
+            signatures = {"serving_default": module.serve}
+            tf.saved_model.save(module, str(temporary), signatures=signatures)
+    except tf.errors.OpError as error:  # TensorFlow's word for a full disk, say.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise WorkError(f"{output} cannot be written: {error.message}") from None
+    (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
+    (temporary / DESCRIPTION).write_text(json.dumps(interface._asdict(), indent=1) + "\n")
+    names = sorted(
+        path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()
+    )
+    lines = [f"{_digest(temporary / name)}  {name}\n" for name in names]
+    (temporary / SUMS).write_text("".join(lines))
+    if output.exists():
+        shutil.rmtree(output)
+    os.replace(temporary, output)
+
+
+@contextlib.contextmanager
+def _without_cudnn(network) -> Iterator[None]:
+    """With a GPU, Keras would put an operation of cuDNN's into the graph, which no CPU has."""
+    layers = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.LSTM)]
+    settings = [layer.use_cudnn for layer in layers]
+    for layer in layers:
+        layer.use_cudnn = False
+    try:
+        yield
+    finally:
+        for layer, setting in zip(layers, settings, strict=True):
+            layer.use_cudnn = setting
+
+
+def load(folder: Path) -> tuple:
+    """The functions of an exported SavedModel, and its `Interface`.
+
+    Raises:
+        WorkError: a file is missing, or not as it was written.
+    """
+    try:
+        for line in (folder / SUMS).read_text("utf-8").splitlines():
+            digest, name = line.split("  ")
+            if _digest(folder / name) != digest:
+                raise ValueError(f"{name} was altered")
+        interface = Interface(**json.loads((folder / DESCRIPTION).read_text("utf-8")))
+        return tf.saved_model.load(str(folder)), interface
+    except (OSError, ValueError, TypeError, tf.errors.OpError) as error:
+        raise WorkError(f"{folder} is not a whole SavedModel: {error}") from None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

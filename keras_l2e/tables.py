@@ -1,0 +1,210 @@
+"""Tables and samples as text, from the JSON files that a run leaves.
+
+    >>> sample = {"length": 5, "nesting": 1, "program": "print(60494+65125)", "target": "125619"}
+    >>> sample |= {"output": "125619", "correct": True}
+    >>> print(format_samples({"samples": [sample]}))
+    length 5
+      program  print(60494+65125)
+      target   125619
+      output   125619  CORRECT
+
+`token_accuracy` is teacher-forced and `exact_match` free-running. No rate is rounded to 1 or 0
+unless it is exactly that.
+"""
+
+import json
+from pathlib import Path
+
+METRICS = {
+    "exact_match": "exact_match (free-running)",
+    "token_accuracy": "token_accuracy (teacher-forced)",
+}
+# Those that a row has are shown; `written_match` is there where a network writes its work.
+RATES = (
+    "token_accuracy",
+    "exact_match",
+    "written_match",
+    "free_token_accuracy",
+    "answer_in_program",
+)
+# Rates over examples can be pooled; those over characters cannot, for these are not counted.
+POOLED = ("exact_match", "written_match", "answer_in_program")
+
+
+def format_table(evaluation: dict) -> str:
+    """The evaluation as aligned plain text: a row per difficulty, chance, then the breakdowns."""
+    return _join_tables(evaluation, _format_plain, "{}")
+
+
+def format_markdown_table(evaluation: dict) -> str:
+    """The tables of `format_table` as Markdown."""
+    return _join_tables(evaluation, format_markdown, "**{}**")
+
+
+def format_samples(evaluation: dict, count: int = 10) -> str:
+    """Decoded samples: the program, its target, the output and CORRECT or WRONG.
+
+    Args:
+        evaluation: the content of `evaluation.json`.
+        count: at most so many, spread evenly over the samples so that all difficulties show.
+    """
+    samples = evaluation["samples"]
+    if 1 < count < len(samples):
+        samples = [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
+    return "\n\n".join(_format_sample(sample) for sample in samples[:count])
+
+
+def read_history(path) -> list[dict]:
+    """The lines of a `history.jsonl`.
+
+    Raises:
+        ValueError: names the file and the line that is broken.
+    """
+    lines = Path(path).read_text("utf-8").splitlines()
+    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def read_evaluation(path) -> dict:
+    """The content of an `evaluation.json`.
+
+    Raises:
+        ValueError: names the file that is broken.
+    """
+    return _parse(Path(path).read_text("utf-8"), path)
+
+
+def _parse(text: str, where) -> dict:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: no JSON ({error})") from None
+
+
+def kinds(evaluation: dict) -> list[str]:
+    """What the evaluation tells apart: for each of these there is an entry `by_<kind>`.
+
+    >>> kinds({"rows": [], "by_carry_chain": [{"carry_chain": 3, "exact_match": 0.5}]})
+    ['carry_chain']
+    """
+    keys = [key for key in evaluation if key.startswith("by_") and evaluation[key]]
+    return [key.removeprefix("by_") for key in keys]
+
+
+def breakdowns(evaluation: dict) -> list[tuple[str, str, list[dict]]]:
+    """Each kind at the hardest trained difficulty and, if there are several, at all together.
+
+    Returns:
+        (kind, title, entries): one entry for each value of the kind, in order, with that value
+        under the kind's name, `num_examples`, and the rates that can be pooled.
+    """
+    groups = []
+    for kind in kinds(evaluation):
+        entries = evaluation[f"by_{kind}"]
+        hardest = max((entry["nesting"], entry["length"]) for entry in entries)
+        chosen = [e for e in entries if (e["nesting"], e["length"]) == hardest]
+        title = f"hardest trained difficulty: {_format_difficulty(*hardest[::-1])}"
+        groups.append((kind, title, _pool(chosen, kind)))
+        if len(evaluation["rows"]) > 1:
+            groups.append((kind, "all trained difficulties", _pool(entries, kind)))
+    return groups
+
+
+def _pool(entries: list[dict], kind: str) -> list[dict]:
+    """Rates are averaged with the numbers of examples as weights."""
+    import pandas as pd
+
+    table = pd.DataFrame(entries)
+    rates = [rate for rate in POOLED if rate in table]
+    table[rates] = table[rates].mul(table["num_examples"], axis="index")
+    pooled = table.groupby(kind)[["num_examples", *rates]].sum()
+    pooled[rates] = pooled[rates].div(pooled["num_examples"], axis="index")
+    return pooled.reset_index().to_dict("records")
+
+
+def describe(evaluation: dict) -> str:
+    """What was evaluated, in one line."""
+    return "{task}, {split} split, input form {input_form}, seed {seed}".format_map(evaluation)
+
+
+def format_rate(value: float, decimals: int) -> str:
+    """A rate in fixed decimals that reads 1 or 0 only if it is.
+
+    >>> [format_rate(value, 2) for value in (0.0, 0.004, 0.5, 0.999, 1.0)]
+    ['0.00', '<0.01', '0.50', '>0.99', '1.00']
+    """
+    text = f"{value:.{decimals}f}"
+    if float(text) == 1 and value < 1:
+        return f">{1 - 10**-decimals:.{decimals}f}"
+    if float(text) == 0 and value > 0:
+        return f"<{10**-decimals:.{decimals}f}"
+    return text
+
+
+def format_short_rate(value: float, decimals: int) -> str:
+    """`format_rate` for narrow places: 0.5 is .500, and exactly 1 and 0 are written so."""
+    return str(int(value)) if value in (0, 1) else format_rate(value, decimals).replace("0.", ".")
+
+
+def format_markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table of cells that are text already; columns of numbers are set to the right."""
+    names = [name.replace("\n", " ") for name in header]
+    sides = ["---" if _is_text(column) else "---:" for column in zip(*rows, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (names, sides, *rows))
+
+
+def _format_plain(header: list[str], rows: list[list[str]]) -> str:
+    names = [["", *name.split("\n")][-2:] for name in header]
+    columns = []
+    for column in zip(*zip(*names, strict=True), *rows, strict=True):
+        width = max(map(len, column))
+        pad = str.ljust if _is_text(column[2:]) else str.rjust
+        columns.append([pad(cell, width) for cell in column])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _is_text(column) -> bool:
+    return any(cell[:1].isalpha() for cell in column)
+
+
+def _join_tables(evaluation: dict, render, heading: str) -> str:
+    beyond = [row | {"": "beyond training"} for row in evaluation["beyond_training"]]
+    columns = ["length", "nesting", "num_examples", *RATES, ""]
+    tables = [(describe(evaluation), evaluation["rows"] + beyond, columns)]
+    for kind, title, entries in breakdowns(evaluation):
+        tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *POOLED]))
+    if unequal := evaluation.get("unequal_digits"):
+        title = f"unequal_digits (not trained): {unequal[0]['length']} digits and fewer"
+        tables.append((title, unequal, ["shorter", "num_examples", *RATES[:3]]))
+    parts = []
+    for title, rows, columns in tables:
+        parts += [heading.format(title), render(*_cells(rows, columns))]
+    chance = format_rate(evaluation["chance_token_accuracy"], 4)
+    parts.insert(2, f"chance token_accuracy: {chance}")
+    return "\n\n".join(parts)
+
+
+def _cells(rows: list[dict], columns: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The header and the cells of the columns that any row has, rates in four decimals."""
+    columns = [name for name in columns if any(name in row for row in rows)]
+    header = [METRICS.get(name, name).replace(" ", "\n") for name in columns]
+    return header, [[_format_cell(row.get(name, "")) for name in columns] for row in rows]
+
+
+def _format_cell(value) -> str:
+    return format_rate(value, 4) if isinstance(value, float) else str(value)
+
+
+def _format_sample(sample: dict) -> str:
+    # A model may write any character, newlines among them.
+    output = sample["output"].replace("\n", "\\n")
+    program = sample["program"].replace("\n", "\n           ")
+    return (
+        f"{_format_difficulty(sample['length'], sample['nesting'])}\n"
+        f"  program  {program}\n"
+        f"  target   {sample['target']}\n"
+        f"  output   {output}  {'CORRECT' if sample['correct'] else 'WRONG'}"
+    )
+
+
+def _format_difficulty(length: int, nesting: int) -> str:
+    return f"length {length}" + (f", nesting {nesting}" if nesting > 1 else "")

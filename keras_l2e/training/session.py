@@ -1,0 +1,162 @@
+"""A session of training: from a config and a folder to an evaluated and exported network."""
+
+import dataclasses
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from keras_l2e import __version__, command_line, devices, files, pretrained
+from keras_l2e import config as configs
+from keras_l2e.config import Config
+from keras_l2e.errors import UsageError
+from keras_l2e.training import workers
+
+
+def train(config: Config, workdir: str | Path) -> Path:
+    """Runs a whole training, or what is left of it, and leaves its results in `workdir`.
+
+    Args:
+        config: what to do.
+        workdir: the folder of the run; new, or that of the same run stopped.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: a value is wrong, or the folder is that of another run.
+        WorkError: data or checkpoints are not what they should be, or training diverged.
+    """
+    workdir = command_line.check_folder("workdir", str(workdir))
+    config = settle(config, workdir)
+    if (workdir / "evaluation.json").exists():
+        print(f"{workdir} holds a finished run; nothing to do")
+        return workdir
+    devices.load_tensorflow(config.onednn)
+    config = share_among_replicas(config)
+    start = workers.start if workers.num_workers() > 1 else devices.start
+    strategy = start(config.num_replicas, config.threads_per_replica)
+    from keras_l2e.data import stored
+    from keras_l2e.training.run import Run
+
+    check_shape(config, workdir)
+    if workers.is_chief():
+        workdir.mkdir(parents=True, exist_ok=True)
+        for folder in (workdir, workdir / "checkpoints"):
+            files.remove_unfinished(folder)
+        configs.write(workdir, config)
+    describe(config, workdir)
+    stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
+    run = Run(config, workdir, strategy)
+    run.train()
+    if workers.is_chief():
+        finish(run)
+    workers.share(strategy, None)  # To go while the chief still works would look like a loss.
+    return workdir
+
+
+def settle(config: Config, workdir: Path) -> Config:
+    """The config in force, as far as TensorFlow is not needed to know it.
+
+    What is left open (`auto`, 0 replicas) is taken over from the run to be resumed.
+
+    Raises:
+        UsageError: the run in `workdir` was started with another value, or other files are there.
+    """
+    if (workdir / configs.NAME).exists():
+        earlier = configs.read(workdir)
+        config = dataclasses.replace(
+            config,
+            num_replicas=config.num_replicas or earlier.num_replicas,
+            threads_per_replica=config.threads_per_replica or earlier.threads_per_replica,
+            onednn=earlier.onednn if config.onednn == "auto" else config.onednn,
+        )
+        configs.check_same(workdir, config, earlier)
+        return config
+    if workdir.exists() and any(
+        not path.name.startswith(files.UNFINISHED) for path in workdir.iterdir()
+    ):
+        raise UsageError(f"--workdir={workdir} holds other files; name a new or empty folder")
+    if config.initial_model:
+        pretrained.find_run(config.initial_model)
+    onednn = devices.default_onednn() if config.onednn == "auto" else config.onednn
+    return dataclasses.replace(config, onednn=onednn)
+
+
+def share_among_replicas(config: Config) -> Config:
+    """Decides num_replicas and threads_per_replica where they were left open.
+
+    Raises:
+        UsageError: there are not so many devices, or the batch cannot be shared evenly.
+    """
+    num_workers, num_replicas = workers.num_workers(), config.num_replicas
+    if num_workers > 1:
+        num_devices = num_workers * (devices.num_gpus() or 1)
+        if num_replicas not in (0, num_devices):
+            raise UsageError(
+                f"--num_replicas={num_replicas}; TF_CONFIG names {num_workers} workers, which hold "
+                f"{num_devices}"
+            )
+        num_replicas = num_devices
+    num_replicas = num_replicas or devices.default_num_replicas()
+    if num_workers == 1 and num_replicas > devices.num_devices():
+        raise UsageError(f"--num_replicas={num_replicas}; allowed 0 to {devices.num_devices()}")
+    if config.global_batch_size % num_replicas:
+        raise UsageError(
+            f"--global_batch_size={config.global_batch_size}; allowed multiples of the "
+            f"{num_replicas} replicas"
+        )
+    threads = max(1, devices.num_cores() * num_workers // num_replicas)
+    return dataclasses.replace(
+        config,
+        num_replicas=num_replicas,
+        threads_per_replica=config.threads_per_replica or threads,
+    )
+
+
+def check_shape(config: Config, workdir: Path) -> None:
+    """Raises UsageError if a new run's network is not of the shape of its initial model's."""
+    if not config.initial_model or (workdir / configs.NAME).exists():
+        return
+    from keras_l2e.networks import models
+
+    initial = configs.read(pretrained.find_run(config.initial_model))
+    names = ["model", *models.arguments_of(config.model, config)]
+    for name in names:
+        value, found = getattr(config, name), getattr(initial, name)
+        if name != "uniform_init" and value != found:
+            raise UsageError(
+                f"--{name}={value}; --initial_model={config.initial_model} has {found}"
+            )
+
+
+def describe(config: Config, workdir: Path) -> None:
+    """Shows what the run's numbers depend on."""
+    print(f"workdir: {workdir}")
+    packages = (f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras", "numpy"))
+    print(f"keras_l2e {__version__}, {', '.join(packages)}, Python {platform.python_version()}")
+    print(
+        f"replicas: {config.num_replicas}, threads in each: {config.threads_per_replica}, "
+        f"cores: {devices.num_cores()}, oneDNN: {config.onednn}"
+    )
+
+
+def finish(run) -> None:
+    """Saves, evaluates and exports the averaged network; evaluation.json comes last.
+
+    Args:
+        run: a `training.run.Run` that is over.
+    """
+    from keras_l2e import plots, tables
+    from keras_l2e.networks import saved_model
+    from keras_l2e.training import evaluation
+
+    saved_model.save(run.averaged, run.config.interface, run.workdir / "saved_model")
+    plots.plot_learning_curve(run.history, run.workdir / "learning_curve.png")
+    # After them: from here on the evaluation may also be made by `evaluate`.
+    files.write_atomically(run.workdir / "model.keras", lambda path: run.averaged.save(path))
+    print("evaluating on the test split")
+    result = evaluation.evaluate(run.config, run.averaged)
+    evaluation.write(run.workdir, result)
+    print(tables.format_table(result))
+    print(tables.format_samples(result))
+    print(f"results, plots and SavedModel: {run.workdir}")

@@ -1,0 +1,279 @@
+"""Tests of `plots`: figures that are really drawn, and what they say."""
+
+import itertools
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy
+import pytest
+from tables_test import make_evaluation, make_row
+
+from keras_l2e import plots, tables
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def make_history(difficulties, epochs_each=2, examples_each=1000):
+    """A run of `epochs_each` epochs at each difficulty, the last of which is the target."""
+    history = []
+    for i, (length, nesting) in enumerate(d for d in difficulties for _ in range(epochs_each)):
+        rates = {"token_accuracy": 0.5 + i / 1000, "exact_match": i / 1000}
+        lower = {"token_accuracy": 0.4 + i / 1000, "exact_match": i / 2000}
+        history.append(
+            {
+                "num_examples": (i + 1) * examples_each,
+                "difficulty": {"length": length, "nesting": nesting},
+                "loss": 2 / (i + 1),
+                "validation": rates,
+                "target_validation": rates if (length, nesting) == difficulties[-1] else lower,
+            }
+        )
+    return history
+
+
+def step_labels(figure):
+    """The texts above the learning curve, as far as they are drawn."""
+    figure.draw_without_rendering()
+    above = figure.axes[0].child_axes
+    return [label for axis in above for label in axis.get_xticklabels() if label.get_text()]
+
+
+def words(artists):
+    return [artist.get_text() for artist in artists]
+
+
+def overlap(artists):
+    boxes = [artist.get_window_extent() for artist in artists]
+    return any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def assert_png(path):
+    height, width, _ = matplotlib.image.imread(path).shape
+    assert width == round(plots.WIDTH * plots.DPI)
+    assert 300 <= height <= 2400
+    assert 5_000 < path.stat().st_size < 1_000_000
+
+
+# Every figure, drawn
+
+
+@pytest.mark.parametrize("run", ["addition_32_seed_1", "programs_5_2_seed_1"])
+def test_published_runs_are_drawn(tmp_path, run):
+    evaluation = tables.read_evaluation(RESULTS / run / "evaluation.json")
+    history = tables.read_history(RESULTS / run / "history.jsonl")
+    plots.plot_learning_curve(history, tmp_path / "curve.png")
+    plots.plot_evaluation(evaluation, tmp_path / "evaluation.png")
+    plots.plot_breakdown(evaluation, str(tmp_path / "breakdown.png"))
+    assert len(list(tmp_path.iterdir())) == 3
+    for path in tmp_path.iterdir():
+        assert_png(path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[make_row(5)], [make_row(2, nesting) for nesting in (1, 2)]],
+    ids=["one bar", "two cells"],
+)
+def test_the_smallest_is_drawn_and_equal_data_give_equal_bytes(tmp_path, rows):
+    for name in ("a.png", "b.png"):
+        plots.plot_evaluation(make_evaluation(rows), tmp_path / name)
+    assert_png(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_no_kinds_no_breakdown(tmp_path):
+    plots.plot_breakdown(make_evaluation([make_row(1)]), tmp_path / "breakdown.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "kept"),
+    [
+        # What JupyterLab's widgets set; the package is not among those that the tests need.
+        ("module://ipympl.backend_nbagg", "agg"),
+        ("module://matplotlib.backends.backend_svg", "module://matplotlib.backends.backend_svg"),
+    ],
+)
+def test_figures_need_no_backend(tmp_path, backend, kept):
+    code = (
+        "import sys; from keras_l2e import plots;"
+        f"plots.save_figure(plots.new_figure(1.0), {str(tmp_path / 'empty.png')!r});"
+        "print(plots.matplotlib.get_backend(auto_select=False),"
+        " [m for m in ('matplotlib.pyplot', 'tensorflow', 'pandas') if m in sys.modules])"
+    )
+    environment = os.environ | {"MPLBACKEND": backend}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{kept} []\n"
+    assert (tmp_path / "empty.png").exists()
+
+
+# Learning curve
+
+
+def test_learning_curve_says_what_it_shows():
+    figure = plots._learning_curve(make_history([(1, 1), (2, 1), (3, 1)]))
+    upper, lower = figure.axes
+    assert words(figure.legends[0].get_texts()) == [
+        "exact_match (free-running), current difficulty",
+        "exact_match (free-running), target difficulty",
+        "token_accuracy (teacher-forced), current difficulty",
+        "token_accuracy (teacher-forced), target difficulty",
+    ]
+    assert upper.get_ylabel() == "share right, validation"
+    assert upper.get_title(loc="left") == "current difficulty: length (digits)"
+    assert lower.get_xlabel() == "training examples seen"
+    assert lower.get_ylabel() == "training loss (nats)"
+    assert lower.get_yscale() == "log"
+
+
+def test_learning_curve_without_curriculum_draws_the_target_alone():
+    figure = plots._learning_curve(make_history([(5, 2)], epochs_each=1))
+    figure.draw_without_rendering()
+    assert len(figure.axes[0].lines) == 2
+    assert figure.axes[0].get_title(loc="left") == "difficulty: length 5, nesting 2"
+
+
+def test_steps_begin_where_the_difficulty_before_ended():
+    history = make_history([(1, 1), (2, 1), (1, 1), (1, 2)], epochs_each=3, examples_each=100)
+    for line in history[:6]:
+        line["difficulty"]["operations"] = ["pair"]  # As early runs have it.
+    lengths, nestings = ("1", "2", "1", "1"), ("nesting 1*", "nesting 1", "nesting 2")
+    steps = plots._steps(history)
+    assert steps == list(
+        zip((0, 300, 600, 900), (1, 2, 1, 1), ("nesting 1*", *nestings), strict=True)
+    )
+    figure = plots._learning_curve(history)
+    assert words(step_labels(figure)) == [*lengths, *nestings]
+    assert figure.axes[0].get_title(loc="left").endswith("; *: some operations only")
+
+
+def test_no_line_joins_rates_of_unlike_difficulties_or_unknown_ones():
+    history = make_history([(1, 1), (2, 1)], examples_each=10)
+    history[2]["validation"]["exact_match"] = None
+    current, target = plots._learning_curve(history).axes[0].lines[:2]
+    nan = math.nan
+    numpy.testing.assert_equal(current.get_xydata()[:, 0], [10, 20, nan, 30, 40, nan])
+    numpy.testing.assert_equal(current.get_xydata()[:, 1], [0, 0.001, nan, nan, 0.003, nan])
+    numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, nan, 0.003])
+
+
+@pytest.mark.parametrize(
+    ("difficulties", "epochs_each"),
+    [
+        ([(length, 1) for length in range(1, 65)], 1),
+        ([(1 + i % 12, 1 + i % 10) for i in range(300)], 1),
+        ([(length, 1) for length in range(1, 10)] + [(9, 1)] * 200, 1),
+    ],
+)
+def test_step_labels_do_not_touch(difficulties, epochs_each):
+    figure = plots._learning_curve(make_history(difficulties, epochs_each))
+    labels = step_labels(figure)
+    assert len(labels) >= 2
+    assert str(difficulties[-1][0]) in words(labels), "the last step is always labelled"
+    assert not overlap([*labels, figure.axes[0]._left_title])
+    # Nothing reaches beyond the figure either.
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(figure.bbox.x0 <= b.x0 and b.x1 <= figure.bbox.x1 for b in boxes)
+
+
+# Evaluation
+
+
+def test_bars_show_every_row_and_name_every_mark():
+    evaluation = make_evaluation(
+        [make_row(1), make_row(2, exact_match=0.99996)], beyond_training=[make_row(3)]
+    )
+    figure = plots._length_bars(evaluation)
+    (axes,) = figure.axes
+    bars = sorted((bar.get_height(), bool(bar.get_hatch())) for bar in axes.patches)
+    assert bars == [(0.9, 0), (0.9, 1), (0.98, 0), (0.98, 0), (0.98, 1), (0.99996, 0)]
+    assert sorted(words(axes.texts)) == [".900", ".900", ".980", ".980", ".980", ">.999"]
+    assert words(figure.legends[0].get_texts()) == [
+        "exact_match (free-running)",
+        "token_accuracy (teacher-forced)",
+        "answer_in_program (the text holds the answer)",
+        "chance token_accuracy: 0.091",
+        "beyond training",
+    ]
+    assert axes.get_ylabel() == "share right (1,000 examples each)"
+    assert axes.get_xlabel() == "length (digits)"
+    assert figure.get_suptitle() == "addition, test split, input form reverse, seed 1"
+
+
+def test_many_bars_have_few_legible_ticks():
+    figure = plots._length_bars(make_evaluation([make_row(x) for x in range(1, 65)]))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_xticklabels()
+    assert words(labels)[:3] == ["5", "10", "15"]
+    assert not overlap(labels)
+    names = words(figure.legends[0].get_texts())
+    assert names[1] == "token_accuracy (teacher-forced), behind"
+
+
+def test_numbers_above_the_bars_do_not_touch():
+    figure = plots._length_bars(
+        make_evaluation([make_row(x, 1, 0.9999, 0.9998) for x in range(11)])
+    )
+    figure.draw_without_rendering()
+    assert words(figure.axes[0].texts) == [">.999"] * 22
+    assert not overlap(figure.axes[0].texts)
+
+
+def test_heat_maps_have_a_fixed_scale_and_blank_missing_cells():
+    rows = [make_row(1, 1), make_row(2, 1), make_row(1, 2)]
+    figure = plots._heat_maps(make_evaluation(rows, beyond_training=[make_row(3, 1)]))
+    for axes, value in zip(figure.axes[:2], (".900", ".980"), strict=True):
+        (mesh,) = axes.collections
+        assert mesh.get_clim() == (0, 1)
+        assert mesh.get_array().mask.tolist() == [[False] * 3, [False, True, True]]
+        assert words(axes.texts) == [value, ".12"] * 4
+        assert len(axes.patches) == 1
+    assert figure.axes[0].get_title(loc="left") == "exact_match (free-running)"
+    assert figure.axes[1].get_title(loc="left") == "token_accuracy (teacher-forced), chance 0.091"
+    assert figure.get_supxlabel().endswith("dashed: beyond training")
+
+
+def test_heat_map_numbers_fit_their_cells():
+    # All but two of the greatest table that a task has.
+    rows = [make_row(x, y, 0.99999, 0.00001) for x in range(1, 13) for y in range(1, 11)][:-2]
+    figure = plots._heat_maps(make_evaluation(rows))
+    figure.draw_without_rendering()
+    texts = figure.axes[0].texts
+    assert len(texts) == 2 * 118
+    assert not overlap(texts)
+    assert max(text.get_window_extent().width for text in texts) < figure.axes[0].bbox.width / 12
+
+
+# Breakdown
+
+
+def test_breakdowns_have_a_panel_each_and_a_name():
+    evaluation = make_evaluation(
+        [make_row(9)],
+        by_carry_chain=[make_row(9, carry_chain=c) for c in range(30)],
+        by_first_sign=[make_row(9, first_sign=s) for s in ("minus", "without any sign")],
+    )
+    figure = plots._breakdown(evaluation, tables.breakdowns(evaluation))
+    figure.draw_without_rendering()
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels == ["longest carry chain (digits)", "first sign"]
+    assert words(figure.axes[0].get_xticklabels()) == ["0", "5", "10", "15", "20", "25"]
+    assert words(figure.axes[1].get_xticklabels()) == ["minus", "without any sign"]
+    for axes in figure.axes:
+        assert axes.get_title(loc="left") == "hardest trained difficulty: length 9"
+        assert not overlap(axes.get_xticklabels())
+    assert words(figure.legends[0].get_texts()) == [
+        "exact_match (free-running) and its 95% interval",
+        "answer_in_program (the text holds the answer)",
+    ]
+
+
+def test_interval_is_wilsons():
+    # Nine of ten: (0.9 + 0.19208 -+ 1.96 sqrt(0.009 + 0.009604)) / 1.38416.
+    assert plots.wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=5e-5)
+    assert plots.wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=5e-5)
