@@ -91,7 +91,7 @@ def build_here(monkeypatch):
     """Has missing data built in this process, where TensorFlow is there already."""
 
     def build_all(names, data_dir, num_workers):
-        return ({"name": name} | prepared_data._build(name, data_dir) for name in names)
+        return ((name, prepared_data._build(name, data_dir)) for name in names)
 
     monkeypatch.setattr(prepared_data, "_build_all", build_all)
 
