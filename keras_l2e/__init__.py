@@ -41,7 +41,7 @@ def load(place):
     >>> [answer.right for answer in network.execute(["print(5+6)", "print(12+34)"])]
     [True, True]
     >>> network.model.count_params()
-    379051
+    405803
 
     Args:
         place: the folder of a finished run or of an exported SavedModel, or the name of a network
