@@ -42,14 +42,13 @@ TRAIN = [
     "--test_examples=50",
     "--workdir=run",
 ]
-# A dead claim is taken over after four seconds, so that kills do not take minutes.
-REPRODUCE = ["--figure=addition", "--budget=smoke", "--dead_after=4", "--workdir=run"]
+REPRODUCE = ["--figure=addition", "--budget=smoke", "--workdir=run"]
 COMMANDS = {"train": TRAIN, "reproduce": REPRODUCE}
 # The first that is there says what is going on; else the last line printed does.
 GOING_ON = {
     "data/learning_to_execute/*/incomplete.*": "data being prepared",
     "run/checkpoints/.tmp.*": "checkpoint being written",
-    "run/addition/*/run/checkpoints/.tmp.*": "checkpoint being written",
+    "run/addition/*/checkpoints/.tmp.*": "checkpoint being written",
     "run/.tmp.*.flags.cfg": "flags.cfg being written",
     "run/.tmp.*.history.jsonl": "history being written",
     "run/.tmp.*.model.keras": "model.keras being written",
@@ -142,13 +141,13 @@ KINDS = {
     "while data are prepared": at_sight("data/learning_to_execute/*/incomplete.*", delay=0.2),
     "soon after the kill before": soon,
     "while a checkpoint is written": at_sight(
-        "run/checkpoints/.tmp.*", "run/addition/*/run/checkpoints/.tmp.*", times=3
+        "run/checkpoints/.tmp.*", "run/addition/*/checkpoints/.tmp.*", times=3
     ),
     "while results are written": at_sight(
         "run/.tmp.*.model.keras",
         "run/.saved_model.tmp",
-        "run/addition/*/run/.tmp.*.model.keras",
-        "run/addition/*/run/.saved_model.tmp",
+        "run/addition/*/.tmp.*.model.keras",
+        "run/addition/*/.saved_model.tmp",
         delay=2,
     ),
     "at any moment": at_any_moment,

@@ -7,18 +7,16 @@ skipped.
 import argparse
 import statistics
 from pathlib import Path
-from types import SimpleNamespace
 
 import measuring
 from absl import flags
 
-from keras_l2e import command_line, reproduce
+from keras_l2e import command_line
 from keras_l2e import config as run_flags
-from keras_l2e import devices as runtime
 from keras_l2e import tables as report
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_text
-from keras_l2e.paper import comparisons
+from keras_l2e.paper import comparisons, runner
 from keras_l2e.paper.cells import Cell
 
 
@@ -44,14 +42,8 @@ def read_recipe(flagfile: str) -> dict:
 
 def run(wanted: list[Cell], folder: Path, data_dir: str) -> None:
     """Trains what is missing of the cells; exits with one line if some fail."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = SimpleNamespace(
-        data_dir=data_dir, dead_after=120.0, num_replicas=0, cells_at_once=runtime.num_cores()
-    )
     try:
-        reproduce.check_flags(folder, wanted)
-        reproduce.Runner(config, folder).run(reproduce.prepare(folder, wanted))
-        reproduce.refuse_failures(folder, wanted)
+        runner.run(wanted, folder, data_dir)
     except (UsageError, WorkError) as error:
         raise SystemExit(f"error: {error}") from None
 
@@ -84,7 +76,7 @@ def measure(folder: Path) -> dict | None:
     if not (folder / "evaluation.json").exists():
         return None
     history = report.read_history(folder / "history.jsonl")
-    timed = reproduce.read_seconds(folder)
+    timed = runner.read_seconds(folder)
     # A stop may have cost an epoch its line.
     usual = statistics.median(timed.values())
     spent, seconds = {}, 0.0

@@ -1,14 +1,42 @@
 """Files that are whole or not there."""
 
 import contextlib
+import fcntl
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from keras_l2e.errors import UsageError
+
 # How the names of files begin that are being written.
 UNFINISHED = ".tmp."
+# The file that `lock` leaves in a folder, empty; nobody removes it, or two could hold it.
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps a folder for this process while the block runs.
+
+    The system itself lets go of the lock when the process ends, however it ends.
+
+    Raises:
+        UsageError: another process has the folder.
+    """
+    with open(folder / LOCK, "a") as file:  # Commands that are started do not inherit it.
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{folder} is in use by another process") from None
+        except OSError:
+            # The file system knows no locks. Work goes on without: the lock is there only to stop
+            # a command given twice, and no reason to keep somebody from such a folder.
+            pass
+        # A fork would share it, and keep it when this process is gone.
+        os.register_at_fork(after_in_child=file.close)
+        yield
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,8 +1,12 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from keras_l2e import files
+from keras_l2e.errors import UsageError
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -57,3 +61,49 @@ def test_json_is_text_for_eyes_and_lines(tmp_path):
     lines = (tmp_path / "a.jsonl").read_text().split("\n")
     assert [json.loads(line) for line in lines[:-1]] == value
     assert lines[-1] == ""
+
+
+def test_a_locked_folder_is_its_holder_s_alone(tmp_path):
+    with files.lock(tmp_path):
+        said = pytest.raises(UsageError, match=f"{tmp_path} is in use by another process")
+        with said, files.lock(tmp_path):
+            pass
+        with files.lock(tmp_path.parent):
+            pass
+    with files.lock(tmp_path):
+        pass
+
+
+def test_a_lock_goes_with_its_holder_whatever_becomes_of_its_children(tmp_path):
+    script = """
+import os, pathlib, subprocess, sys, time
+from keras_l2e import files
+with files.lock(pathlib.Path(sys.argv[1])):
+    sleeper = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+    pid = os.fork()
+    if not pid:
+        os.close(1)
+        time.sleep(60)
+    print(pid, sleeper.pid, flush=True)
+    time.sleep(60)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        children = [int(pid) for pid in process.stdout.readline().split()]
+        with pytest.raises(UsageError, match="in use"), files.lock(tmp_path):
+            pass
+        process.kill()
+    with files.lock(tmp_path):
+        pass
+    for pid in children:
+        os.kill(pid, 9)
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with files.lock(tmp_path):
+        pass

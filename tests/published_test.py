@@ -31,10 +31,10 @@ def grid_of(result):
 
 
 def test_figures_show_what_their_cells_measured(result):
-    figure, budget, rates = grid_of(result)
-    assert comparisons.collect(figure, budget, PAPER / figure, rates) == result
-    assert (PAPER / f"{figure}.csv").read_text() == figure_tables.format_csv(result)
-    assert (PAPER / f"{figure}.md").read_text() == figure_tables.format_markdown(result)
+    figure, budget, _ = grid_of(result)
+    assert comparisons.collect(figure, budget, PAPER / figure) == result
+    assert (PAPER / f"{figure}.csv").read_text() == figure_tables.figure_csv(result)
+    assert (PAPER / f"{figure}.md").read_text() == figure_tables.figure_markdown(result)
 
 
 def test_cells_were_run_as_their_grid_says(result):

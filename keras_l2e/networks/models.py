@@ -44,14 +44,9 @@ def lstm(
     Returns:
         encoder, decoder; the state is a list, h and c of each layer, float32 [n, hidden_dim].
     """
-
     # Layers.
-    embedding = EmbeddingTable(
-        vocabulary_size,
-        embedding_dim or hidden_dim,
-        name="embedding",
-        **_uniform(uniform_init, "embeddings"),
-    )
+    width, initializers = embedding_dim or hidden_dim, _uniform(uniform_init, "embeddings")
+    embedding = EmbeddingTable(vocabulary_size, width, name="embedding", **initializers)
     arguments = hidden_dim, num_layers, uniform_init
     if tie_encoder_decoder:
         reader = writer = _stack("shared", *arguments)

@@ -10,12 +10,28 @@ A figure is a set of cells in which one thing is compared (the curriculum, the i
 optimizer) and all else is equal, the number of training examples included.
 """
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
-from keras_l2e.language.tasks import INPUT_FORMS
+from keras_l2e.errors import UsageError
+from keras_l2e.language.forms import INPUT_FORMS
 
-FIGURES = ("addition", "programs", "memorization", "optimizers")
+# Figure -> the names of its cells, and the flags that make it.
+FIGURES = {
+    "addition": ("length_{target_length}_{strategy}_seed_{seed}", {"task": "addition"}),
+    "programs": (
+        "length_{target_length}_nesting_{target_nesting}_{strategy}_seed_{seed}",
+        {"task": "program"},
+    ),
+    "memorization": ("{input_form}_{strategy}_seed_{seed}", {"task": "copy"}),
+    "optimizers": (
+        "{optimizer}_{strategy}_seed_{seed}",
+        {"task": "addition", "validate_all_levels": True},
+    ),
+}
 # The paper's; `review` and `frontier` are ours and no part of its figures.
 STRATEGIES = ("baseline", "naive", "mix", "combined")
 OPTIMIZERS = ("sgd", "adam", "muon")
@@ -29,7 +45,7 @@ OPTIMIZER_FLAGS = {
     "muon": {"learning_rate_schedule": "constant", "loss_scale": "character", "clip_norm": 1.0},
 }
 # Rates are chosen by runs of this strategy and seed, which no figure shows.
-CHOOSING_STRATEGY, CHOOSING_SEED = "mix", 0
+CHOOSING = {"strategy": "mix", "seed": 0}
 
 
 class Cell(NamedTuple):
@@ -63,33 +79,26 @@ class Budget:
 
     Attributes:
         flags: what all cells share.
-        figure_flags: what the cells of one figure share besides.
-        seeds: of addition and optimizers; the other figures take the first one.
-        addition_lengths, program_lengths, program_nestings: the targets.
-        memorization_length, optimizers_length: the one target of these figures.
-        repeated_programs, repeated_forms: targets and input forms that the other seeds are run for
-            as well, so that the seeds' spread is known in figures of one run a cell.
+        grids: for each figure, dicts of flags and the values they take: a cell for each
+            combination, the last flag changing first. Figures of one run a cell have a second,
+            smaller grid for another seed, so that the seeds' spread is known there too.
         learning_rates: for each optimizer, those to choose from.
+        figure_flags: what the cells of one figure share besides.
     """
 
     flags: dict
-    addition_lengths: tuple[int, ...]
-    program_lengths: tuple[int, ...]
-    program_nestings: tuple[int, ...]
-    memorization_length: int
-    optimizers_length: int
+    grids: dict[str, list[dict[str, tuple]]]
     learning_rates: dict[str, tuple[float, ...]]
     figure_flags: dict[str, dict] = field(default_factory=dict)
-    strategies: tuple[str, ...] = STRATEGIES
-    forms: tuple[str, ...] = INPUT_FORMS
-    seeds: tuple[int, ...] = (1, 2)
-    repeated_programs: tuple[tuple[int, int], ...] = ()
-    repeated_forms: tuple[str, ...] = ()
 
 
 # All training examples are drawn afresh, as in the paper: of stored ones, baseline would see each
 # a hundred times. What is stored serves to validate and to test.
 _FRESH = {"train_source": "generated", "examples_per_difficulty": 10_000}
+_OURS = {"optimizer": "muon", **OPTIMIZER_FLAGS["muon"], "learning_rate": 4e-3}
+_BOTH = (1, 2)  # seeds
+_ALL = {"strategy": STRATEGIES}
+_TWO = {"strategy": ("baseline", "combined")}
 
 BUDGETS = {
     # One figure in a minute or a few: shows that everything works, and nothing else.
@@ -104,17 +113,17 @@ BUDGETS = {
             "num_epochs": 8,
             "validation_examples": 50,
             "test_examples": 60,
-            "optimizer": "muon",
-            **OPTIMIZER_FLAGS["muon"],
-            "learning_rate": 4e-3,
+            **_OURS,
         },
-        strategies=("baseline", "combined"),
-        forms=("none", "reverse_double"),
-        addition_lengths=(2,),
-        program_lengths=(1, 2),
-        program_nestings=(1,),
-        memorization_length=3,
-        optimizers_length=2,
+        grids={
+            "addition": [{"seed": _BOTH, "target_length": (2,), **_TWO}],
+            "programs": [{"seed": (1,), "target_nesting": (1,), "target_length": (1, 2), **_TWO}],
+            "memorization": [
+                {"seed": (1,), "target_length": (3,), "input_form": ("none", "reverse_double")}
+                | _TWO
+            ],
+            "optimizers": [{"seed": _BOTH, "target_length": (2,), **_TWO, "optimizer": OPTIMIZERS}],
+        },
         learning_rates={"sgd": (0.2, 0.5, 1.0), "adam": (1e-3, 3e-3, 1e-2), "muon": (2e-3, 4e-3)},
     ),
     # Two cores with AVX-512, 8 hours for all four figures, two cells at once with a core each.
@@ -133,18 +142,21 @@ BUDGETS = {
             "num_epochs": 130,
             "validation_examples": 500,
             "test_examples": 5_000,
-            "optimizer": "muon",
-            **OPTIMIZER_FLAGS["muon"],
-            "learning_rate": 4e-3,
+            **_OURS,
         },
         figure_flags={"optimizers": {"min_learning_rate": 0.0}},
-        addition_lengths=(5, 7, 9),
-        program_lengths=(2, 4, 6),
-        program_nestings=(1, 2, 3),
-        memorization_length=20,
-        repeated_programs=((4, 2),),
-        repeated_forms=("none",),
-        optimizers_length=7,
+        grids={
+            "addition": [{"seed": _BOTH, "target_length": (5, 7, 9), **_ALL}],
+            "programs": [
+                {"seed": (1,), "target_nesting": (1, 2, 3), "target_length": (2, 4, 6), **_ALL},
+                {"seed": (2,), "target_nesting": (2,), "target_length": (4,), **_ALL},
+            ],
+            "memorization": [
+                {"seed": (1,), "target_length": (20,), "input_form": INPUT_FORMS, **_ALL},
+                {"seed": (2,), "target_length": (20,), "input_form": ("none",), **_ALL},
+            ],
+            "optimizers": [{"seed": _BOTH, "target_length": (7,), **_ALL, "optimizer": OPTIMIZERS}],
+        },
         learning_rates={
             "sgd": (0.2, 0.5, 1.2),
             "adam": (1e-3, 3e-3, 1e-2),
@@ -173,11 +185,17 @@ BUDGETS = {
             "learning_rate": 0.5,
             "min_learning_rate": 1e-3,
         },
-        addition_lengths=(4, 5, 6, 7, 8, 9),
-        program_lengths=tuple(range(1, 10)),
-        program_nestings=(1, 2, 3),
-        memorization_length=65,
-        optimizers_length=9,
+        grids={
+            "addition": [{"seed": _BOTH, "target_length": tuple(range(4, 10)), **_ALL}],
+            "programs": [
+                {"seed": (1,), "target_nesting": (1, 2, 3), "target_length": tuple(range(1, 10))}
+                | _ALL
+            ],
+            "memorization": [
+                {"seed": (1,), "target_length": (65,), "input_form": INPUT_FORMS, **_ALL}
+            ],
+            "optimizers": [{"seed": _BOTH, "target_length": (9,), **_ALL, "optimizer": OPTIMIZERS}],
+        },
         learning_rates={
             "sgd": (0.2, 0.5, 1.2),
             "adam": (3e-4, 1e-3, 3e-3),
@@ -197,98 +215,23 @@ def cells(figure: str, budget_name: str, rates: dict[str, float] | None = None) 
             cells are given that they are chosen by.
     """
     budget = BUDGETS[budget_name]
-    if figure == "optimizers":
-        return _optimizers(budget, rates)
-    return {"addition": _addition, "programs": _programs, "memorization": _memorization}[figure](
-        budget
-    )
-
-
-def _cell(budget: Budget, figure: str, name: str, choosing: bool = False, **flags) -> Cell:
-    return Cell(name, budget.flags | budget.figure_flags.get(figure, {}) | flags, choosing)
-
-
-def _addition(budget: Budget) -> list[Cell]:
-    return [
-        _cell(
-            budget,
-            "addition",
-            f"length_{length}_{strategy}_seed_{seed}",
-            task="addition",
-            target_length=length,
-            strategy=strategy,
-            seed=seed,
-        )
-        for seed in budget.seeds
-        for length in budget.addition_lengths
-        for strategy in budget.strategies
+    pattern, made_by = FIGURES[figure]
+    shared = budget.flags | budget.figure_flags.get(figure, {}) | made_by
+    combinations = [
+        dict(zip(grid, values, strict=True))
+        for grid in budget.grids[figure]
+        for values in itertools.product(*grid.values())
     ]
+    if figure != "optimizers":
+        return [Cell(pattern.format(**flags), shared | flags) for flags in combinations]
 
-
-def _programs(budget: Budget) -> list[Cell]:
-    return [
-        _cell(
-            budget,
-            "programs",
-            f"length_{length}_nesting_{nesting}_{strategy}_seed_{seed}",
-            task="program",
-            target_length=length,
-            target_nesting=nesting,
-            strategy=strategy,
-            seed=seed,
-        )
-        for i, seed in enumerate(budget.seeds)
-        for nesting in budget.program_nestings
-        for length in budget.program_lengths
-        if i == 0 or (length, nesting) in budget.repeated_programs
-        for strategy in budget.strategies
-    ]
-
-
-def _memorization(budget: Budget) -> list[Cell]:
-    return [
-        _cell(
-            budget,
-            "memorization",
-            f"{form}_{strategy}_seed_{seed}",
-            task="copy",
-            target_length=budget.memorization_length,
-            input_form=form,
-            strategy=strategy,
-            seed=seed,
-        )
-        for i, seed in enumerate(budget.seeds)
-        for form in budget.forms
-        if i == 0 or form in budget.repeated_forms
-        for strategy in budget.strategies
-    ]
-
-
-def _optimizers(budget: Budget, rates: dict[str, float] | None) -> list[Cell]:
-    def cell(name: str, optimizer: str, rate: float, strategy: str, seed: int, choosing=False):
-        return _cell(
-            budget,
-            "optimizers",
-            name,
-            choosing,
-            task="addition",
-            target_length=budget.optimizers_length,
-            validate_all_levels=True,
-            optimizer=optimizer,
-            **OPTIMIZER_FLAGS[optimizer],
-            learning_rate=rate,
-            strategy=strategy,
-            seed=seed,
-        )
+    def at_rate(optimizer: str, rate: float) -> dict:
+        return {"optimizer": optimizer, **OPTIMIZER_FLAGS[optimizer], "learning_rate": rate}
 
     trials = [
-        # No dots in names.
-        cell(
-            f"rate_{optimizer}_{rate:.1e}".replace(".", "_"),
-            optimizer,
-            rate,
-            CHOOSING_STRATEGY,
-            CHOOSING_SEED,
+        Cell(
+            f"rate_{optimizer}_{rate:.1e}".replace(".", "_"),  # No dots in names.
+            shared | combinations[0] | at_rate(optimizer, rate) | CHOOSING,
             choosing=True,
         )
         for optimizer in OPTIMIZERS
@@ -297,8 +240,19 @@ def _optimizers(budget: Budget, rates: dict[str, float] | None) -> list[Cell]:
     if rates is None:
         return trials
     return trials + [
-        cell(f"{optimizer}_{strategy}_seed_{seed}", optimizer, rates[optimizer], strategy, seed)
-        for seed in budget.seeds
-        for strategy in budget.strategies
-        for optimizer in OPTIMIZERS
+        Cell(pattern.format(**flags), shared | flags | at_rate(name, rates[name]))
+        for flags in combinations
+        for name in [flags["optimizer"]]
     ]
+
+
+def check_flags(wanted: Iterable[Cell], folder: Path) -> None:
+    """Raises UsageError if a cell that lies in a folder was run with other flags than these."""
+    for cell in wanted:
+        path = folder / cell.name / "flags.cfg"
+        # It holds the flags that were left at their defaults as well.
+        if path.exists() and not {*cell.flagfile().split()} <= {*path.read_text("utf-8").split()}:
+            raise UsageError(
+                f"{path} holds other flags than these: another --budget, or another version of the "
+                "package; take another --workdir"
+            )

@@ -1,43 +1,59 @@
 """What the cells of a figure have measured, and which of their differences are real.
 
     result = collect("addition", "cpu", Path("W/addition"))
-    compare(result, "exact_match", {"strategy": "combined"}, {"strategy": "naive"})
+    sets = seed_sets(at_targets(result), "exact_match")
+    compare(sets, ("length 9", "combined"), ("length 9", "naive"))
 
 Cells that are missing are left out. Two numbers are called different only where `difference` says
-so:
+so; here of two seeds and of one, each tested on 5,000 examples:
 
-    >>> a, b = [Measured(0.90, 5000), Measured(0.94, 5000)], [Measured(0.80, 5000)]
+    >>> import numpy as np
+    >>> a = Measured(np.array([0.90, 0.94]), np.array([5000, 5000]))
+    >>> b = Measured(np.array([0.80]), np.array([5000]))
     >>> difference(a, b, Spread(largest=0.04, deviation=0.02, degrees=4))
-    Difference(value=0.12, margin=0.069304, significant=True)
+    Difference(value=0.12, margin=0.069315, significant=True)
     >>> difference(a, b, Spread(largest=0.2, deviation=0.02, degrees=4)).significant
     False
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_l2e import tables as report
+import numpy as np
+import pandas as pd
+from scipy import stats
+
 from keras_l2e.errors import WorkError
-from keras_l2e.paper.cells import OPTIMIZERS, STRATEGIES, Cell, cells
+from keras_l2e.paper.cells import STRATEGIES, Cell, cells, check_flags
+from keras_l2e.paper.rates import read_rates
+from keras_l2e.tables import kinds, read_evaluation, read_history
 
 METRICS = {
     "token_accuracy": "token_accuracy (teacher-forced, the paper's)",
     "exact_match": "exact_match (free-running)",
 }
-RATES = ("token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program")
-# Token accuracy above which a difficulty counts as mastered (the paper's, see `curriculum`).
+RATES = ["token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program"]
+# What tells cells apart.
+SETTINGS = ["strategy", "seed", "input_form", "optimizer", "learning_rate"]
+SETTINGS += ["target_length", "target_nesting"]
+# Where strategies are compared: the name of the place in which a cell stands.
+PLACES = {
+    "addition": "length {target_length}",
+    "programs": "length {target_length}, nesting {target_nesting}",
+    "memorization": "{input_form}",
+    "optimizers": "{optimizer}",
+}
+# Token accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95
-# Student's t for 1, 2, 3... degrees of freedom, two-sided, 95%.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class Measured(NamedTuple):
-    """A rate of one cell, and the number of test examples that gave it."""
+    """Rates of cells that are equal but for their seeds, and the test examples behind each."""
 
-    rate: float
-    num_examples: int
+    rates: np.ndarray
+    counts: np.ndarray
 
 
 class Spread(NamedTuple):
@@ -68,94 +84,31 @@ class Difference(NamedTuple):
     significant: bool
 
 
-def difference(
-    first: Sequence[Measured], second: Sequence[Measured], spread: Spread | None = None
-) -> Difference:
-    """Compares two sets of cells that are equal but for their seeds.
-
-    The margin is the 95% margin of error, from the seeds (Student's t) and from the choice of test
-    examples (normal), and no less than the range of either set; a set of one cell has the largest
-    range seen.
-
-    Args:
-        first, second: one entry a seed, at least one.
-        spread: of all cells of their kind; by default of these two sets. Where neither has several
-            seeds, it is unknown and nothing is significant.
-    """
-    spread = spread or spread_of([first, second])
-    value = mean(first) - mean(second)
-    margin = 1.96 * math.sqrt(sum(_variance(measured) for measured in (first, second)))
-    if spread:
-        sets = math.sqrt(1 / len(first) + 1 / len(second))
-        margin = math.hypot(margin, _student(spread.degrees) * spread.deviation * sets)
-        for measured in (first, second):
-            margin = max(margin, _range(measured) if len(measured) > 1 else spread.largest)
-    significant = spread is not None and abs(value) > margin
-    return Difference(round(value, 6), round(margin, 6), significant)
-
-
-def spread_of(sets: Iterable[Sequence[Measured]]) -> Spread | None:
-    """The spread of seeds within sets of cells; None if no set has several."""
-    several = [measured for measured in sets if len(measured) > 1]
-    if not several:
-        return None
-    degrees = sum(len(measured) - 1 for measured in several)
-    squares = sum((m.rate - mean(measured)) ** 2 for measured in several for m in measured)
-    largest = max(_range(measured) for measured in several)
-    return Spread(largest, math.sqrt(squares / degrees), degrees)
-
-
-def _range(measured: Sequence[Measured]) -> float:
-    return max(m.rate for m in measured) - min(m.rate for m in measured)
-
-
-def _student(degrees: int) -> float:
-    """Student's t that 5% exceed in absolute value; from ten degrees on that of ten."""
-    return T_95[min(degrees, len(T_95)) - 1]
-
-
-def _variance(measured: Sequence[Measured]) -> float:
-    """The variance of the mean rate that the choice of the test examples alone makes.
-
-    All seeds are tested on the same examples, so more of them do not lower it. Positions of one
-    answer hang together, so token accuracies count examples, too; and rates of 0 and 1 are taken
-    for a little less sure than they seem (Agresti and Coull).
-    """
-    total = 0.0
-    for rate, count in measured:
-        rate = (rate * count + 2) / (count + 4)
-        total += rate * (1 - rate) / (count + 4)
-    return total / len(measured)
-
-
-def mean(measured: Sequence[Measured]) -> float:
-    """The mean rate of cells that are equal but for their seeds."""
-    return sum(m.rate for m in measured) / len(measured)
-
-
-def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | None = None) -> dict:
+def collect(figure: str, budget: str, folder: Path) -> dict:
     """What the finished cells of a figure have measured: the content of FIGURE.json.
 
     Args:
         figure, budget: names in `cells.FIGURES` and `cells.BUDGETS`.
         folder: the folder of the cells.
-        rates: the chosen learning rates, for `optimizers`; None as long as they are open.
 
     Raises:
-        WorkError: a finished cell's files are broken.
+        UsageError: a cell was run with other flags, for another budget.
+        WorkError: a finished cell's files are broken, or no cell that the figure shows is finished.
     """
+    rates = read_rates(folder)
     wanted = cells(figure, budget, rates)
+    check_flags(wanted, folder)
     found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
-    # Names do not depend on the rates: cells whose rates are still open are missing, too. A rate
-    # that was tried and is not there once rates are chosen has diverged, which is a result.
-    expected = cells(figure, budget, rates or dict.fromkeys(OPTIMIZERS, 0.0))
-    names = [cell.name for cell in expected if not (cell.choosing and rates)]
-    found_names = {cell.name for cell in found}
+    if all(cell.choosing for cell in found):
+        raise WorkError(f"no cell of the figure {figure} in {folder} is done")
+    # A rate that was tried and is not there once rates are chosen has diverged: a result.
+    names = {cell.name for cell in found}
+    missing = [cell.name for cell in wanted if not cell.choosing and cell.name not in names]
     return {
         "figure": figure,
         "budget": budget,
         "num_training_examples": wanted[0].num_examples,
-        "missing": [name for name in names if name not in found_names],
+        "missing": missing,
         "learning_rates": rates or {},
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }
@@ -164,8 +117,8 @@ def collect(figure: str, budget: str, folder: Path, rates: dict[str, float] | No
 def _read(cell: Cell, folder: Path) -> dict:
     """One cell's settings and what it measured."""
     try:
-        evaluation = report.read_evaluation(folder / "evaluation.json")
-        history = report.read_history(folder / "history.jsonl")
+        evaluation = read_evaluation(folder / "evaluation.json")
+        history = read_history(folder / "history.jsonl")
         last = history[-1]
         return {
             "name": cell.name,
@@ -196,7 +149,7 @@ def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
     target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
     return [
         {"kind": str(entry[kind]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for kind in report.kinds(evaluation)
+        for kind in kinds(evaluation)
         for entry in evaluation[f"by_{kind}"]
         if (entry["length"], entry["nesting"]) == target
     ]
@@ -207,7 +160,7 @@ def mastered(history: list[dict]) -> list[dict]:
 
     Mastered is a difficulty whose validation token accuracy is above 0.95 after an epoch, whatever
     the strategy trains on at that time; it need not stay so. Very small difficulties are judged by
-    training examples, as by the curriculum.
+    training examples, as by the teacher.
 
     Returns:
         One entry for each difficulty of a run with --validate_all_levels, `num_examples` None where
@@ -226,66 +179,95 @@ def mastered(history: list[dict]) -> list[dict]:
     ]
 
 
-def shown(result: dict) -> list[dict]:
-    """The cells that the figure shows: not those that a learning rate is chosen by."""
-    return [cell for cell in result["cells"] if not cell["choosing"]]
-
-
-def strategies(result: dict) -> list[str]:
-    """The strategies that occur, in the paper's order."""
-    return [s for s in STRATEGIES if any(cell["strategy"] == s for cell in shown(result))]
-
-
-def measured(
-    result: dict, metric: str, length: int | None = None, nesting: int | None = None, **settings
-) -> list[Measured]:
-    """The rates of the cells with these settings, one a seed.
+def entries(result: dict, name: str) -> pd.DataFrame:
+    """A row for each entry of one list of the cells that the figure shows.
 
     Args:
         result: of `collect`.
-        metric: a name in RATES.
-        length, nesting: the difficulty tested; by default each cell's target.
-        settings: values of cells, as strategy="mix".
+        name: `rows`, `kinds` or `samples`.
+
+    Returns:
+        The entries' columns, then those of SETTINGS, then `place`. Places and strategies are
+        categories in their order in the figure, of those alone that occur.
     """
-    found = []
-    for cell in shown(result):
-        if any(cell[name] != value for name, value in settings.items()):
-            continue
-        tested = (length or cell["target_length"], nesting or cell["target_nesting"])
-        for row in cell["rows"]:
-            if (row["length"], row["nesting"]) == tested:
-                found.append(Measured(row[metric], row["num_examples"]))
-    return found
+    shown = [cell for cell in result["cells"] if not cell["choosing"]]
+    found = pd.json_normalize(shown, name, SETTINGS).infer_objects()
+    places = [PLACES[result["figure"]].format_map(cell) for cell in shown]
+    found["place"] = np.repeat(places, [len(cell[name]) for cell in shown])
+    strategies = [name for name in STRATEGIES if any(c["strategy"] == name for c in shown)]
+    orders = {"place": list(dict.fromkeys(places)), "strategy": strategies}
+    return found.astype({key: pd.CategoricalDtype(order) for key, order in orders.items()})
 
 
-def places(result: dict) -> dict[str, dict]:
-    """Where strategies are compared: the name of each place -> the settings of its cells."""
-    keys = {
-        "addition": ("target_length",),
-        "programs": ("target_length", "target_nesting"),
-        "memorization": ("input_form",),
-        "optimizers": ("optimizer",),
-    }[result["figure"]]
-    names = {"target_length": "length ", "target_nesting": "nesting "}
-    found = {}
-    for cell in shown(result):
-        name = ", ".join(f"{names.get(key, '')}{cell[key]}" for key in keys)
-        found[name] = {key: cell[key] for key in keys}
-    return found
+def at_targets(result: dict) -> pd.DataFrame:
+    """The rows of `entries` in which each cell is tested at its target: what the figure shows."""
+    return entries(result, "rows").query("length == target_length and nesting == target_nesting")
 
 
-def seeds_spread(result: dict, metric: str) -> Spread | None:
-    """The spread of seeds in the figure; None if no cell was run for two."""
-    return spread_of(
-        measured(result, metric, strategy=strategy, **settings)
-        for settings in places(result).values()
-        for strategy in strategies(result)
-    )
+def by_place(rows: pd.DataFrame, *others: str):
+    """Rows grouped by place and strategy, cells of one group being equal but for their seeds."""
+    return rows.groupby(["place", "strategy", *others], observed=True)
 
 
-def compare(result: dict, metric: str, first: dict, second: dict) -> Difference | None:
-    """The difference of cells with two settings; None if either was not run."""
-    sets = [measured(result, metric, **settings) for settings in (first, second)]
-    if not all(sets):
+def seed_sets(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], Measured]:
+    """For each place and strategy what its cells have measured, one a seed.
+
+    Args:
+        rows: of `at_targets`.
+        metric: a name in RATES.
+    """
+    columns = [metric, "num_examples"]
+    return {key: Measured(*cells[columns].to_numpy().T) for key, cells in by_place(rows)}
+
+
+def seeds_spread(sets: Iterable[Measured]) -> Spread | None:
+    """The spread of seeds within sets of cells; None if no set has several."""
+    several = [rates for rates, _ in sets if len(rates) > 1]
+    if not several:
         return None
-    return difference(*sets, seeds_spread(result, metric))
+    degrees = sum(len(rates) - 1 for rates in several)
+    deviation = math.sqrt(sum(len(rates) * rates.var() for rates in several) / degrees)
+    return Spread(max(float(np.ptp(rates)) for rates in several), deviation, degrees)
+
+
+def compare(
+    sets: dict[tuple[str, str], Measured], first: tuple[str, str], second: tuple[str, str]
+) -> Difference | None:
+    """The difference between cells of two (place, strategy); None if either was not run."""
+    if not {first, second} <= sets.keys():
+        return None
+    return difference(sets[first], sets[second], seeds_spread(sets.values()))
+
+
+def difference(first: Measured, second: Measured, spread: Spread | None) -> Difference:
+    """Compares two sets of cells that are equal but for their seeds.
+
+    The margin is the 95% margin of error, from the seeds (Student's t) and from the choice of test
+    examples (normal), and no less than the range of either set; a set of one cell has the largest
+    range seen.
+
+    Args:
+        first, second: at least one cell each.
+        spread: of all cells of their kind; where it is unknown nothing is significant.
+    """
+    value = first.rates.mean() - second.rates.mean()
+    margin = stats.norm.ppf(0.975) * math.sqrt(_variance(first) + _variance(second))
+    if spread:
+        sets = math.sqrt(1 / len(first.rates) + 1 / len(second.rates))
+        seeds = stats.t.ppf(0.975, spread.degrees) * spread.deviation * sets
+        ranges = [np.ptp(x) if len(x) > 1 else spread.largest for x, _ in (first, second)]
+        margin = max(math.hypot(margin, seeds), *ranges)
+    significant = spread is not None and abs(value) > margin
+    return Difference(round(float(value), 6), round(float(margin), 6), bool(significant))
+
+
+def _variance(measured: Measured) -> float:
+    """The variance of the mean rate that the choice of the test examples alone makes.
+
+    All seeds are tested on the same examples, so more of them do not lower it. Positions of one
+    answer hang together, so token accuracies count examples, too; and rates of 0 and 1 are taken
+    for a little less sure than they seem (Agresti and Coull).
+    """
+    counts = measured.counts + 4
+    rates = (measured.rates * measured.counts + 2) / counts
+    return (rates * (1 - rates) / counts).mean()

@@ -6,23 +6,24 @@ leaves addition.json, addition.csv, addition.png and addition.md in W. Cells tha
 blank.
 """
 
-import itertools
-import math
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
-from keras_l2e import plots as report
 from keras_l2e.files import write_json, write_text
-from keras_l2e.paper import tables as figure_tables
-from keras_l2e.paper.cells import OPTIMIZERS, STRATEGIES
-from keras_l2e.paper.comparisons import METRICS, compare, mean, measured, shown, strategies
+from keras_l2e.paper.cells import OPTIMIZERS
+from keras_l2e.paper.comparisons import METRICS, at_targets, by_place, compare, entries, seed_sets
+from keras_l2e.paper.tables import figure_csv, figure_markdown
+from keras_l2e.plots import STYLE, new_figure, save_figure, share_axis, write_near, write_value
+from keras_l2e.tables import format_rate, format_short_rate
 
-# Of Okabe and Ito's colours those that `report` does not give to the metrics, and a mark each, so
+# Of Okabe and Ito's colours those that `plots` does not give to the metrics, and a mark each, so
 # that strategies can be told apart without colour.
 MARKS = {
     "baseline": ("0.45", "s"),
@@ -30,133 +31,111 @@ MARKS = {
     "mix": ("#56B4E9", "D"),
     "combined": ("#009E73", "o"),
 }
+CHANCE = {"color": "0.1", "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
 # Of the distance between two groups of bars; narrower bars have no room for their values.
 GROUP_WIDTH = 0.9
 # Rates of fewer test examples are drawn as uncertain.
 FEW_EXAMPLES = 200
 
 
-def paths(result: dict, folder: Path) -> list[Path]:
-    """Where `write` puts FIGURE.json, .csv, .png and .md."""
-    return [folder / f"{result['figure']}.{kind}" for kind in ("json", "csv", "png", "md")]
-
-
 def write(result: dict, folder: Path) -> list[Path]:
-    """Writes the figure as JSON, CSV, PNG and Markdown; gives the paths."""
+    """Writes the figure as FIGURE.json, .csv, .png and .md; gives the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    as_json, as_csv, as_png, as_markdown = paths(result, folder)
-    write_json(as_json, result)
-    write_text(as_csv, figure_tables.format_csv(result))
-    report.save_figure(draw(result), as_png)
-    write_text(as_markdown, figure_tables.format_markdown(result))
-    return paths(result, folder)
+    paths = [folder / f"{result['figure']}.{kind}" for kind in ("json", "csv", "png", "md")]
+    write_json(paths[0], result)
+    write_text(paths[1], figure_csv(result))
+    save_figure(draw(result), paths[2])
+    write_text(paths[3], figure_markdown(result))
+    return paths
 
 
 def draw(result: dict) -> Figure:
     """The figure, as far as its cells are there."""
-    with matplotlib.rc_context(report.STYLE):
-        return DRAWINGS[result["figure"]](result)
+    with matplotlib.rc_context(STYLE):
+        return DRAWINGS[result["figure"]](result, at_targets(result))
 
 
-def _addition(result: dict) -> Figure:
-    lengths = sorted({cell["target_length"] for cell in shown(result)})
-    names = [str(length) for length in lengths]
-    settings = [{"target_length": length} for length in lengths]
-    figure = report.new_figure(height=4.6)
-    panels = figure.subplots(2, sharex=True)
-    figure.suptitle(_title(result, "Addition"), x=0.01, ha="left")
-    for axes, metric in zip(panels, METRICS, strict=True):
-        _bars(axes, result, metric, settings, names)
-    panels[-1].set_xlabel("target: digits of both numbers")
-    _legend(figure, result)
+def _titled(result: dict, what: str, height: float) -> Figure:
+    """An empty figure with the title that all have."""
+    at_most = "at most " if result["budget"] == "paper" else ""
+    text = f"{what}: {at_most}{result['num_training_examples']:,} training examples a cell"
+    if result["missing"]:
+        text += f" ({len(result['missing'])} cells missing)"
+    figure = new_figure(height=height)
+    figure.suptitle(text, x=0.01, ha="left")
     return figure
 
 
-def _bars(axes, result: dict, metric: str, settings: list[dict], names: list[str]) -> None:
+def _addition(result: dict, rows: pd.DataFrame) -> Figure:
+    figure = _titled(result, "Addition", height=4.6)
+    panels = figure.subplots(2, sharex=True)
+    for axes, metric in zip(panels, METRICS, strict=True):
+        _bars(axes, result, rows, metric)
+    lengths = sorted(set(rows["target_length"]))
+    panels[-1].set_xticks(range(len(lengths)), map(str, lengths))
+    panels[-1].set_xlabel("target: digits of both numbers")
+    _legend(figure, result, rows)
+    return figure
+
+
+def _bars(axes, result: dict, rows: pd.DataFrame, metric: str) -> None:
     """A group of bars for each place, one bar a strategy: the mean, and each seed as a dot."""
-    drawn = strategies(result)
-    width = GROUP_WIDTH / max(1, len(drawn))
-    for i, place in enumerate(settings):
-        for j, strategy in enumerate(drawn):
-            found = measured(result, metric, strategy=strategy, **place)
-            if not found:
-                continue
-            x = i + (j - (len(drawn) - 1) / 2) * width
-            height = mean(found)
-            axes.bar(x, height, 0.92 * width, color=MARKS[strategy][0])
-            rates = [m.rate for m in found]
-            if len(rates) > 1:
-                axes.plot([x] * len(rates), rates, ".", color="0.1", markersize=3, zorder=3)
-            report.write_value(axes, x, height, max(rates))
-        copied = measured(result, "answer_in_program", **place)
-        if copied:
-            axes.hlines(
-                mean(copied),
-                i - GROUP_WIDTH / 2,
-                i + GROUP_WIDTH / 2,
-                "0.1",
-                linewidth=1.3,
-                zorder=3,
-            )
+    places, strategies = (list(rows[name].cat.categories) for name in ("place", "strategy"))
+    width = GROUP_WIDTH / len(strategies)
+    for (place, strategy), rates in by_place(rows)[metric]:
+        shift = strategies.index(strategy) - (len(strategies) - 1) / 2
+        x = places.index(place) + shift * width
+        axes.bar(x, rates.mean(), 0.92 * width, color=MARKS[strategy][0])
+        if len(rates) > 1:
+            axes.plot([x] * len(rates), rates, ".", color="0.1", markersize=3, zorder=3)
+        write_value(axes, x, rates.mean(), rates.max())
+    copied = rows.groupby("place", observed=True)["answer_in_program"].mean()
+    middles = np.arange(len(places))
+    sides = (middles - GROUP_WIDTH / 2, middles + GROUP_WIDTH / 2)
+    axes.hlines(copied, *sides, "0.1", linewidth=1.3, zorder=3)
     _chance(axes, result, metric)
-    report.share_axis(axes)
+    share_axis(axes)
     axes.set(ylabel="share right, test", title=METRICS[metric])
-    axes.set_xticks(range(len(names)), names)
-    axes.set_xlim(-0.55, max(0, len(names) - 1) + 0.55)
+    axes.set_xticks(middles, places)
+    axes.set_xlim(-0.55, len(places) - 0.45)
 
 
 def _chance(axes, result: dict, metric: str) -> None:
-    if metric == "token_accuracy" and result["cells"]:
-        chance = result["cells"][0]["chance_token_accuracy"]
-        axes.axhline(chance, color="0.1", linewidth=0.9, linestyle=(0, (1, 1.5)))
+    if metric == "token_accuracy":
+        axes.axhline(result["cells"][0]["chance_token_accuracy"], **CHANCE)
 
 
-def _legend(figure: Figure, result: dict, marks: bool = False) -> None:
+def _legend(figure: Figure, result: dict, rows: pd.DataFrame, marks: bool = False) -> None:
     """Strategies, chance and copying, below the panels; `marks` for lines instead of bars."""
-    handles = [
-        Line2D([], [], color=colour, marker=mark, markersize=4, label=strategy)
-        if marks
-        else Patch(color=colour, label=strategy)
-        for strategy, (colour, mark) in MARKS.items()
-        if strategy in strategies(result)
-    ]
-    if result["cells"]:
-        chance = report.format_rate(result["cells"][0]["chance_token_accuracy"], 3)
-        dotted = {"color": "0.1", "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
-        handles.append(Line2D([], [], label=f"chance token_accuracy: {chance}", **dotted))
+    handles = []
+    for strategy in rows["strategy"].cat.categories:
+        colour, mark = MARKS[strategy]
+        line = Line2D([], [], color=colour, marker=mark, markersize=4, label=strategy)
+        handles.append(line if marks else Patch(color=colour, label=strategy))
+    chance = format_rate(result["cells"][0]["chance_token_accuracy"], 3)
+    handles.append(Line2D([], [], label=f"chance token_accuracy: {chance}", **CHANCE))
     if marks:
         handles.append(Line2D([], [], linestyle="", label="copying the text: 1, by definition"))
         few = {"linestyle": "", "marker": "o", "color": "0.45", "mfc": "white", "markersize": 4}
         handles.append(Line2D([], [], label=f"hollow: below {FEW_EXAMPLES} test examples", **few))
     else:
         handles.append(Line2D([], [], color="0.1", linewidth=1.3, label="answer_in_program"))
-        handles.append(
-            Line2D([], [], color="0.1", marker=".", linestyle="", label="one seed (bar: the mean)")
-        )
+        dot = {"color": "0.1", "marker": ".", "linestyle": ""}
+        handles.append(Line2D([], [], label="one seed (bar: the mean)", **dot))
     # All in one row would be wider than the page.
-    columns = 3 if marks else 4
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if marks else 4)
 
 
-def _title(result: dict, what: str) -> str:
-    text = f"{what}: {result['num_training_examples']:,} training examples a cell"
-    if result["budget"] == "paper":
-        text = text.replace(":", ": at most", 1)
-    missing = sum(not name.startswith("rate_") for name in result["missing"])
-    return text + (f" ({missing} cells missing)" if missing else "")
-
-
-def _programs(result: dict) -> Figure:
-    lengths = sorted({cell["target_length"] for cell in shown(result)}) or [1]
-    nestings = sorted({cell["target_nesting"] for cell in shown(result)}) or [1]
-    others = [strategy for strategy in STRATEGIES if strategy != "baseline"]
-    kinds = [("baseline", None), ("combined", None), *((name, "baseline") for name in others)]
-    figure = report.new_figure(height=1.2 + len(kinds) * (0.42 + 0.27 * len(nestings)))
+def _programs(result: dict, rows: pd.DataFrame) -> Figure:
+    kinds = [("baseline", None), ("combined", None)]
+    kinds += [(strategy, "baseline") for strategy in ("naive", "mix", "combined")]
+    num_nestings = rows["target_nesting"].nunique()
+    height = 1.2 + len(kinds) * (0.42 + 0.27 * num_nestings)
+    figure = _titled(result, "Programs", height)
     panels = figure.subplots(len(kinds), 2, sharex=True, sharey=True, squeeze=False)
-    figure.suptitle(_title(result, "Programs"), x=0.01, ha="left")
     for row, (strategy, reference) in zip(panels, kinds, strict=True):
         for axes, metric in zip(row, METRICS, strict=True):
-            image = _heat_map(axes, result, metric, lengths, nestings, strategy, reference)
+            image = _heat_map(axes, rows, metric, strategy, reference)
             title = f"{strategy} - {reference}" if reference else f"{strategy}, absolute"
             axes.set_title(title, fontsize=7.5)
         row[0].set_ylabel("nesting")
@@ -169,7 +148,7 @@ def _programs(result: dict) -> Figure:
         axes.set_title(f"{label}\n{axes.get_title(loc='left')}", fontsize=7.5)
     for axes in panels[-1]:
         axes.set_xlabel("length (digits)")
-    chance = result["cells"][0]["chance_token_accuracy"] if result["cells"] else math.nan
+    chance = result["cells"][0]["chance_token_accuracy"]
     figure.supxlabel(
         f"small: answer_in_program, what copying could reach; chance token_accuracy {chance:.3f}; "
         "in brackets: differences within the noise",
@@ -179,38 +158,32 @@ def _programs(result: dict) -> Figure:
     return figure
 
 
-def _heat_map(axes, result, metric, lengths, nestings, strategy, reference):
+def _heat_map(axes, rows: pd.DataFrame, metric: str, strategy: str, reference: str | None):
     """One strategy over length x nesting, absolute or relative to another one; gives the mesh."""
-    grid = [[math.nan] * len(lengths) for _ in nestings]
+    lengths, nestings = (sorted(set(rows[f"target_{name}"])) for name in ("length", "nesting"))
+    sets = seed_sets(rows, metric)
+    grid = np.full([len(nestings), len(lengths)], np.nan)
     size = 7 if len(lengths) <= 4 else 5
-    for (x, length), (y, nesting) in itertools.product(enumerate(lengths), enumerate(nestings)):
-        place = {"target_length": length, "target_nesting": nesting}
+    for place, cells in rows[rows["strategy"] == strategy].groupby("place", observed=True):
+        x, y = lengths.index(cells["length"].iloc[0]), nestings.index(cells["nesting"].iloc[0])
+        value, texts = cells[metric].mean(), []
         if reference:
-            first, second = ({"strategy": name, **place} for name in (strategy, reference))
-            found = compare(result, metric, first, second)
+            found = compare(sets, (place, strategy), (place, reference))
             if found is None:
                 continue
-            grid[y][x] = found.value
-            text = f"{found.value:+.2f}".replace("0.", ".")
-            text = text if found.significant else f"({text})"
-            ink = "white" if abs(found.value) > 0.27 else "0.1"
-            report.write_near(axes, x + 0.5, y + 0.5, text, size, 0, va="center", color=ink)
-            continue
-        found = measured(result, metric, strategy=strategy, **place)
-        if not found:
-            continue
-        grid[y][x] = mean(found)
-        copied = mean(measured(result, "answer_in_program", strategy=strategy, **place))
-        ink = {"color": "white" if grid[y][x] > 0.6 else "0.1", "va": "center"}
-        text = report.format_short_rate(grid[y][x], 2)
-        report.write_near(axes, x + 0.5, y + 0.5, text, size, rise=3, **ink)
-        text = report.format_short_rate(copied, 2)
-        report.write_near(axes, x + 0.5, y + 0.5, text, max(4, size - 2), rise=-5, **ink)
-    limits = (
-        {"cmap": "PuOr", "vmin": -0.5, "vmax": 0.5}
-        if reference
-        else {"cmap": "YlGnBu", "vmin": 0, "vmax": 1}
-    )
+            value = found.value
+            text = f"{value:+.2f}".replace("0.", ".")
+            texts.append((text if found.significant else f"({text})", size, 0))
+        else:
+            texts.append((format_short_rate(value, 2), size, 3))
+            copied = cells["answer_in_program"].mean()
+            texts.append((format_short_rate(copied, 2), max(4, size - 2), -5))
+        grid[y, x] = value
+        ink = "white" if (abs(value) > 0.27 if reference else value > 0.6) else "0.1"
+        for text, points, rise in texts:
+            write_near(axes, x + 0.5, y + 0.5, text, points, rise, va="center", color=ink)
+    colours = {"cmap": "PuOr", "vmin": -0.5} if reference else {"cmap": "YlGnBu", "vmin": 0}
+    limits = colours | {"vmax": 0.5 if reference else 1}
     mesh = axes.pcolormesh(grid, edgecolor="white", linewidth=1.5, **limits)
     axes.set_xticks([i + 0.5 for i in range(len(lengths))], map(str, lengths))
     axes.set_yticks([i + 0.5 for i in range(len(nestings))], map(str, nestings))
@@ -219,16 +192,17 @@ def _heat_map(axes, result, metric, lengths, nestings, strategy, reference):
     return mesh
 
 
-def _memorization(result: dict) -> Figure:
-    forms = list(dict.fromkeys(cell["input_form"] for cell in shown(result))) or ["none"]
-    figure = report.new_figure(height=1.3 + 1.5 * len(forms))
+def _memorization(result: dict, rows: pd.DataFrame) -> Figure:
+    forms, target = rows["place"].cat.categories, rows["target_length"].max()
+    title = f"Memorization, target {target} digits"
+    figure = _titled(result, title, height=1.3 + 1.5 * len(forms))
     panels = figure.subplots(len(forms), 2, sharex=True, sharey=True, squeeze=False)
-    target = max((cell["target_length"] for cell in shown(result)), default=1)
-    figure.suptitle(_title(result, f"Memorization, target {target} digits"), x=0.01, ha="left")
+    tested = by_place(entries(result, "rows"))
     for row, form in zip(panels, forms, strict=True):
         for axes, metric in zip(row, METRICS, strict=True):
-            for strategy in strategies(result):
-                _lengths_line(axes, result, metric, strategy, form, target)
+            for (place, strategy), cells in tested:
+                if place == form:
+                    _lengths_line(axes, cells, metric, *MARKS[strategy])
             _chance(axes, result, metric)
             axes.set_title(f"input form {form}")
             axes.grid(axis="y")
@@ -240,48 +214,37 @@ def _memorization(result: dict) -> Figure:
     panels[0, 0].set(ylim=(-0.03, 1.03), xlim=(0.5, target + 0.5))
     panels[0, 0].yaxis.set_major_locator(MultipleLocator(0.25))
     panels[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, result, marks=True)
+    _legend(figure, result, rows, marks=True)
     return figure
 
 
-def _lengths_line(axes, result: dict, metric: str, strategy: str, form: str, target: int) -> None:
+def _lengths_line(axes, cells: pd.DataFrame, metric: str, colour: str, mark: str) -> None:
     """One strategy's line over the tested lengths, the seeds' range as a band.
 
     Lengths with few test examples (there are 2 of one digit) have hollow marks.
     """
-    settings = {"strategy": strategy, "input_form": form}
-    lengths = {
-        length: found
-        for length in range(1, target + 1)
-        if (found := measured(result, metric, length=length, **settings))
-    }
-    x, y = list(lengths), [mean(found) for found in lengths.values()]
-    low = [min(m.rate for m in found) for found in lengths.values()]
-    high = [max(m.rate for m in found) for found in lengths.values()]
-    few = [i for i in lengths if min(m.num_examples for m in lengths[i]) < FEW_EXAMPLES]
-    colour, mark = MARKS[strategy]
+    lengths = cells.groupby("length")
+    rates = lengths[metric].agg(["mean", "min", "max"])
+    few = rates["mean"][lengths["num_examples"].min() < FEW_EXAMPLES]
     shape = {"color": colour, "marker": mark, "markersize": 2.5}
-    axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(x, y, linewidth=1, **shape)
-    axes.plot(few, [mean(lengths[i]) for i in few], linestyle="", mfc="white", **shape)
+    axes.fill_between(rates.index, rates["min"], rates["max"], color=colour, alpha=0.25, lw=0)
+    axes.plot(rates.index, rates["mean"], linewidth=1, **shape)
+    axes.plot(few.index, few, linestyle="", mfc="white", **shape)
 
 
-def _optimizers(result: dict) -> Figure:
-    figure = report.new_figure(height=5.6)
+def _optimizers(result: dict, rows: pd.DataFrame) -> Figure:
+    target, total = rows["target_length"].max(), result["num_training_examples"]
+    figure = _titled(result, f"Optimizers, addition of {target} digits", height=5.6)
     layout = figure.add_gridspec(2, 6, height_ratios=[1.1, 1])
-    optimizers = [o for o in OPTIMIZERS if any(c["optimizer"] == o for c in shown(result))]
-    target = max((cell["target_length"] for cell in result["cells"]), default=1)
-    title = _title(result, f"Optimizers, addition of {target} digits")
-    figure.suptitle(title, x=0.01, ha="left")
-    total = result["num_training_examples"]
+    mastered = by_place(entries(result, "mastered"))
     first = None
     for i, optimizer in enumerate(OPTIMIZERS):
         axes = figure.add_subplot(layout[0, 2 * i : 2 * i + 2], sharex=first, sharey=first)
         first = first or axes
-        for strategy in strategies(result):
-            _mastery_line(axes, result, optimizer, strategy, total)
-        rate = result["learning_rates"].get(optimizer)
-        axes.set_title(optimizer + (f", learning rate {rate:g}" if rate else ""))
+        for (place, strategy), levels in mastered:
+            if place == optimizer:
+                _mastery_line(axes, levels, strategy, total)
+        axes.set_title(f"{optimizer}, learning rate {result['learning_rates'][optimizer]:g}")
         axes.set_xlabel("digits")
         axes.axhline(total, color="0.6", linewidth=0.7)
         axes.grid(axis="y")
@@ -296,38 +259,32 @@ def _optimizers(result: dict) -> Figure:
     first.annotate("never", (0, 1.08 * total), (-4.5, 0), ha="right", va="center", **beside)
     for i, metric in enumerate(METRICS):
         axes = figure.add_subplot(layout[1, 3 * i : 3 * i + 3])
-        _bars(axes, result, metric, [{"optimizer": o} for o in optimizers], optimizers)
+        _bars(axes, result, rows, metric)
         axes.set_title(axes.get_title(loc="left"), fontsize=7.5)
-    _legend(figure, result)
+    _legend(figure, result, rows)
     return figure
 
 
-def _mastery_line(axes, result: dict, optimizer: str, strategy: str, total: int) -> None:
+def _mastery_line(axes, levels: pd.DataFrame, strategy: str, total: int) -> None:
     """Examples until each number of digits is mastered, a mean where all seeds came to it.
 
     What a seed never mastered stands above the total.
     """
-    seen = {}
-    for cell in shown(result):
-        if (cell["optimizer"], cell["strategy"]) == (optimizer, strategy):
-            for level in cell["mastered"]:
-                seen.setdefault(level["length"], []).append(level["num_examples"])
     colour, mark = MARKS[strategy]
+    marks = {"color": colour, "marker": mark, "markersize": 3}
     # Side by side, or equal marks would hide one another.
     shift = 0.12 * (list(MARKS).index(strategy) - 1.5)
     line = []
-    for length, numbers in sorted(seen.items()):
-        reached = [number for number in numbers if number is not None]
-        x = length + shift
-        if len(reached) < len(numbers):
-            axes.plot(x, 1.08 * total, marker=mark, color=colour, markersize=3, mfc="white")
+    for length, numbers in levels.groupby("length")["num_examples"]:
+        x, reached = length + shift, numbers.dropna()
         axes.plot([x] * len(reached), reached, color=colour, linewidth=0.8)
         if len(reached) == len(numbers):
-            line.append((x, sum(reached) / len(reached)))
+            line.append((x, reached.mean()))
         else:  # No mean, and no part of the line.
-            axes.plot([x] * len(reached), reached, color=colour, marker=mark, markersize=3)
+            axes.plot(x, 1.08 * total, mfc="white", **marks)
+            axes.plot([x] * len(reached), reached, **marks)
     if line:
-        axes.plot(*zip(*line, strict=True), color=colour, marker=mark, markersize=3, linewidth=1)
+        axes.plot(*zip(*line, strict=True), linewidth=1, **marks)
 
 
 DRAWINGS = {

@@ -17,23 +17,19 @@ LONG_EPOCH = 60
 class Progress:
     """Reports finished epochs; what depends on the clock stays apart from the history."""
 
-    def __init__(self, config: Config, workdir: Path):
-        """Opens the run's TensorBoard log."""
-        self.config, self.workdir = config, workdir
-        self.summary_writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+    def __init__(self, config: Config, workdir: Path, num_examples: int):
+        """Args: the run's config and folder, and the training examples that it has seen."""
+        self.config, self.workdir, self.num_examples = config, workdir, num_examples
+        self.summary_writer = None  # Opened by the chief of several workers alone.
         self.is_first = True
         self.started = time.monotonic()
 
-    def report(self, line: dict, num_examples: int) -> None:
-        """Shows an epoch that has just finished.
-
-        Args:
-            line: the epoch's line of history.jsonl.
-            num_examples: training examples of this epoch.
-        """
+    def report(self, line: dict) -> None:
+        """Shows an epoch that has just finished; `line` is that of history.jsonl."""
         now = time.monotonic()
         seconds, self.started = now - self.started, now
-        rate = num_examples / seconds
+        rate = (line["num_examples"] - self.num_examples) / seconds
+        self.num_examples = line["num_examples"]
         self._print(line, rate, seconds)
         files.append_json_line(
             self.workdir / "timing.jsonl",
@@ -67,6 +63,8 @@ class Progress:
             )
 
     def _log_scalars(self, line: dict) -> None:
+        if self.summary_writer is None:
+            self.summary_writer = tf.summary.create_file_writer(str(self.workdir / "tensorboard"))
         scalars = {key: line[key] for key in ("loss", "token_accuracy", "learning_rate")}
         for split in ("validation", "target_validation"):
             for key in ("token_accuracy", "exact_match"):

@@ -21,16 +21,14 @@ from keras_l2e.data import pipeline
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import write_all
+from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers
 from keras_l2e.teaching.teachers import TEACHERS, Teacher
-from keras_l2e.training import checkpoints, workers
+from keras_l2e.training import checkpoints, schedules, workers
 from keras_l2e.training.progress import Progress
 from keras_l2e.training.scoring import Scorer
 from keras_l2e.training.validation import Validation, are_finite
 
-# "Each time training stops improving" (the paper, section 4): its released code sees that by an
-# accuracy below the one of five evaluations before, and counts anew after each time.
-PLATEAU_DECAY, PLATEAU_EPOCHS = 0.8, 5
 # Steps made in one call from Python: a call costs 2 ms beside them, and Ctrl-C waits for its end.
 STEPS_PER_EXECUTION = 16
 
@@ -63,15 +61,12 @@ class Run:
         self.validation = Validation(config, scorer)
         self.stored = None
         if config.train_source == "prepared":
+            examples = self.validation.stored("train").items()
             self.stored = pipeline.Stored(
-                {
-                    level: (examples.program, write_all(examples, config.target_form))
-                    for level, examples in self.validation.stored("train").items()
-                }
+                {level: (x.program, write_all(x, config.target_form)) for level, x in examples}
             )
         self.teacher = make_teacher(config)
         self.state = self.teacher.start(self.levels)
-        self.epoch = 0
         self.history: list[dict] = []
         self.learning_rate = config.learning_rate
         print(describe(self.averaged))
@@ -88,7 +83,12 @@ class Run:
         self.decide(workers.share(self.strategy, self.decisions()))
         print(f"starting from the weights of {folder}, at {self.current().label}")
 
-    def current(self):
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return len(self.history)
+
+    def current(self) -> Difficulty:
         """The difficulty that the teacher reports."""
         return self.levels[self.teacher.current(self.state)]
 
@@ -114,7 +114,7 @@ class Run:
             return
         if "teacher" not in saved:
             raise WorkError(f"{self.workdir} was begun by another release; it cannot go on in this")
-        self.epoch, self.history = found, saved["history"]
+        self.history = saved["history"]
         self.decide(saved)
         self.average_weights()
         if workers.is_chief():
@@ -136,33 +136,20 @@ class Run:
 
     def train(self) -> None:
         """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
-        progress = Progress(self.config, self.workdir) if workers.is_chief() else None
-        while not self.is_over():
-            before = self.num_examples()
+        progress = Progress(self.config, self.workdir, self.num_examples())
+        while not schedules.is_over(self.config, self.history, self.learning_rate):
             line = self.train_epoch()
             line, decisions = workers.share(self.strategy, [line, self.decisions()])
             self.decide(decisions)
             self.history.append(line)
-            if progress:
+            if workers.is_chief():
                 self.save()
                 files.write_json_lines(self.workdir / "history.jsonl", self.history)
-                progress.report(line, line["num_examples"] - before)
+                progress.report(line)
 
     def num_examples(self) -> int:
         """Training examples of all finished epochs."""
         return self.history[-1]["num_examples"] if self.history else 0
-
-    def is_over(self) -> bool:
-        """Whether the last epoch was the last one."""
-        config = self.config
-        if self.epoch >= config.num_epochs:
-            return True
-        falls = config.learning_rate_schedule == "plateau"
-        if falls and self.learning_rate < config.min_learning_rate:
-            return True
-        # The rate of a target without validation examples is None.
-        recent = [line["target_validation"]["exact_match"] or 0 for line in self.history[-2:]]
-        return len(recent) == 2 and min(recent) >= config.stop_at_exact_match > 0
 
     def train_epoch(self) -> dict:
         """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl.
@@ -171,18 +158,17 @@ class Run:
             WorkError: the loss or a weight is no number any more.
         """
         config, level = self.config, self.current()
-        rate, size = self.rate(), self.batch_size()
+        rate = schedules.learning_rate(config, self.history, self.learning_rate)
+        size = schedules.batch_size(config, self.teacher.current(self.state))
         loss, accuracy = self.fit(rate, size)
-        self.epoch += 1
         self.average_weights()
-        if config.learning_rate_schedule == "plateau" and self.has_stopped_improving(accuracy):
-            self.learning_rate *= PLATEAU_DECAY
+        self.learning_rate = schedules.plateau(config, self.history, self.learning_rate, accuracy)
         self.validation.forget()
         self.state = self.teacher.update(self.state, self.validation)
         judged = self.validation.judged(level)
         new = self.current()
         line = {
-            "epoch": self.epoch,
+            "epoch": self.epoch + 1,
             "num_examples": self.num_examples() + config.batches_per_epoch * size,
             "difficulty": level._asdict(),
             "loss": loss,
@@ -195,48 +181,8 @@ class Run:
             "advanced_to": None if new == level else new._asdict(),
         }
         if config.validate_all_levels:
-            line["levels"] = [
-                {**level._asdict(), **self.validation.judged(level)} for level in self.levels
-            ]
+            line["levels"] = [{**x._asdict(), **self.validation.judged(x)} for x in self.levels]
         return line
-
-    def rate(self) -> float:
-        """The learning rate of the epoch to come."""
-        schedule, num_epochs = self.config.learning_rate_schedule, self.config.num_epochs
-        start = {"cosine": 0, "target_cosine": self.epochs_below_target()}.get(schedule, num_epochs)
-        if self.epoch <= start:
-            return self.learning_rate
-        share = (self.epoch - start) / (num_epochs - start)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-    def epochs_below_target(self) -> int:
-        """Epochs before the target became the current difficulty."""
-        target = self.config.target._asdict()
-        return sum(line["difficulty"] != target for line in self.history)
-
-    def has_stopped_improving(self, accuracy: float) -> bool:
-        """Whether an epoch at the target is worse than five before it at the same rate.
-
-        Args:
-            accuracy: token accuracy in training of the epoch that is to be added to the history.
-        """
-        target = self.config.target._asdict()
-        before = [
-            line["token_accuracy"]
-            for line in self.history
-            if (line["difficulty"], line["learning_rate"]) == (target, self.learning_rate)
-        ]
-        return len(before) >= PLATEAU_EPOCHS and accuracy < before[-PLATEAU_EPOCHS]
-
-    def batch_size(self) -> int:
-        """Examples of each step of the epoch to come, over all replicas."""
-        config = self.config
-        first, last = config.first_batch_size, config.global_batch_size
-        steps = len(self.levels) - 1
-        if not first or not steps:
-            return last
-        size = first + (last - first) * self.teacher.current(self.state) / steps
-        return max(1, round(size / config.num_replicas)) * config.num_replicas
 
     def fit(self, rate: float, batch_size: int) -> tuple[float, float]:
         """Trains on the batches of the epoch to come; gives the means of its loss and accuracy.
@@ -269,23 +215,20 @@ class Run:
     def batches(self, examples, batch_size: int):
         """The batches of the epoch to come, of examples that all replicas share."""
         config = self.config
-        weights = self.teacher.weights(self.state)
+
+        def seed_of(*names) -> int:
+            return pipeline.seed_of(config.task, *names, config.seed, self.epoch)
+
+        weights = zip(self.levels, self.teacher.weights(self.state), strict=True)
         return pipeline.training_batches(
             examples,
-            {
-                level: (weight, self.seed_of(level, "train"))
-                for level, weight in zip(self.levels, weights, strict=True)
-            },
-            seed=self.seed_of("mixture"),
+            {level: (weight, seed_of(level, "train")) for level, weight in weights},
+            seed=seed_of("mixture"),
             input_form=config.input_form,
             loss_scale=config.loss_scale,
             batch_size=batch_size,
             num_batches=config.batches_per_epoch,
         )
-
-    def seed_of(self, *names) -> int:
-        """A seed for something drawn in this epoch."""
-        return pipeline.seed_of(self.config.task, *names, self.config.seed, self.epoch)
 
     def average_weights(self) -> None:
         """Puts the averaged weights into the network that is judged."""

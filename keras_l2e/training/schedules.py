@@ -1,0 +1,67 @@
+"""What changes from epoch to epoch besides the levels: learning rate, batch size, the end.
+
+Pure functions of the config and of the history, the lines of history.jsonl so far.
+"""
+
+import math
+from collections.abc import Sequence
+
+from keras_l2e.config import Config
+
+# "Each time training stops improving" (the paper, section 4): its released code sees that by an
+# accuracy below the one of five evaluations before, and counts anew after each time.
+PLATEAU_DECAY, PLATEAU_EPOCHS = 0.8, 5
+
+
+def learning_rate(config: Config, history: Sequence[dict], undecayed: float) -> float:
+    """The learning rate of the epoch to come; `undecayed` is what plateau has made of it."""
+    epoch, num_epochs = len(history), config.num_epochs
+    starts = {"cosine": 0, "target_cosine": epochs_below_target(config, history)}
+    start = starts.get(config.learning_rate_schedule, num_epochs)
+    if epoch <= start:
+        return undecayed
+    return undecayed * 0.5 * (1 + math.cos(math.pi * (epoch - start) / (num_epochs - start)))
+
+
+def epochs_below_target(config: Config, history: Sequence[dict]) -> int:
+    """Epochs before the target became the current difficulty."""
+    return sum(line["difficulty"] != config.target._asdict() for line in history)
+
+
+def plateau(config: Config, history: Sequence[dict], undecayed: float, accuracy: float) -> float:
+    """The learning rate after an epoch, before other schedules.
+
+    With `plateau` it falls when an epoch at the target is worse than five before it at this rate.
+
+    Args:
+        accuracy: token accuracy in training of the epoch that is to be added to the history.
+    """
+    if config.learning_rate_schedule != "plateau":
+        return undecayed
+    before = [
+        line["token_accuracy"]
+        for line in history
+        if (line["difficulty"], line["learning_rate"]) == (config.target._asdict(), undecayed)
+    ]
+    worse = len(before) >= PLATEAU_EPOCHS and accuracy < before[-PLATEAU_EPOCHS]
+    return undecayed * PLATEAU_DECAY if worse else undecayed
+
+
+def batch_size(config: Config, level: int) -> int:
+    """Examples of each step, over all replicas, while the level of this index is current."""
+    first, last = config.first_batch_size, config.global_batch_size
+    steps = len(config.levels) - 1
+    if not first or not steps:
+        return last
+    size = first + (last - first) * level / steps
+    return max(1, round(size / config.num_replicas)) * config.num_replicas
+
+
+def is_over(config: Config, history: Sequence[dict], undecayed: float) -> bool:
+    """Whether the last epoch was the last one."""
+    falls = config.learning_rate_schedule == "plateau"
+    if len(history) >= config.num_epochs or (falls and undecayed < config.min_learning_rate):
+        return True
+    # The rate of a target without validation examples is None.
+    recent = [line["target_validation"]["exact_match"] or 0 for line in history[-2:]]
+    return len(recent) == 2 and min(recent) >= config.stop_at_exact_match > 0

@@ -1,0 +1,104 @@
+"""The grids of the figures, counted, and their flags as the training takes them."""
+
+from collections import Counter
+
+import pytest
+
+from keras_l2e.config import Config
+from keras_l2e.errors import UsageError
+from keras_l2e.language.forms import INPUT_FORMS
+from keras_l2e.paper.cells import BUDGETS, FIGURES, OPTIMIZERS, STRATEGIES, cells, check_flags
+
+RATES = {"sgd": 0.5, "adam": 0.2, "muon": 0.3}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_cell_is_a_run_that_training_takes(figure, budget):
+    wanted = cells(figure, budget, RATES)
+    assert len({cell.name for cell in wanted}) == len(wanted)
+    assert len({cell.num_examples for cell in wanted}) == 1
+    for cell in wanted:
+        assert "." not in cell.name
+        config = Config(**cell.flags)
+        assert config.global_batch_size % 2 == 0
+        # No run ends before the others of its figure.
+        assert config.stop_at_exact_match == 0
+        if config.learning_rate_schedule == "plateau" and budget == "cpu":
+            assert config.min_learning_rate == 0
+
+
+def counted(figure, budget, *names):
+    return Counter(
+        tuple(cell.flags.get(name) for name in names)
+        for cell in cells(figure, budget, RATES)
+        if not cell.choosing
+    )
+
+
+def test_the_grids_of_the_cpu():
+    assert counted("addition", "cpu", "target_length", "strategy", "seed") == {
+        (length, strategy, seed): 1
+        for length in (5, 7, 9)
+        for strategy in STRATEGIES
+        for seed in (1, 2)
+    }
+    assert counted("programs", "cpu", "target_length", "target_nesting", "strategy") == {
+        (length, nesting, strategy): 2 if (length, nesting) == (4, 2) else 1
+        for length in (2, 4, 6)
+        for nesting in (1, 2, 3)
+        for strategy in STRATEGIES
+    }
+    assert counted("memorization", "cpu", "target_length", "input_form", "strategy") == {
+        (20, form, strategy): 2 if form == "none" else 1
+        for form in INPUT_FORMS
+        for strategy in STRATEGIES
+    }
+    names = ("target_length", "optimizer", "learning_rate", "strategy", "seed")
+    assert counted("optimizers", "cpu", *names) == {
+        (7, optimizer, RATES[optimizer], strategy, seed): 1
+        for optimizer in OPTIMIZERS
+        for strategy in STRATEGIES
+        for seed in (1, 2)
+    }
+
+
+def test_rates_are_chosen_among_three_by_runs_that_no_figure_shows():
+    trials = cells("optimizers", "cpu")
+    assert all(cell.choosing for cell in trials)
+    assert Counter(cell.flags["optimizer"] for cell in trials) == dict.fromkeys(OPTIMIZERS, 3)
+    assert {(cell.flags["strategy"], cell.flags["seed"]) for cell in trials} == {("mix", 0)}
+    whole = cells("optimizers", "cpu", RATES)
+    assert whole[: len(trials)] == trials
+    assert not any(cell.choosing for cell in whole[len(trials) :])
+
+
+def test_the_paper_s_settings():
+    assert set(counted("addition", "paper", "target_length")) == {(n,) for n in range(4, 10)}
+    assert set(counted("programs", "paper", "target_length", "target_nesting")) == {
+        (length, nesting) for length in range(1, 10) for nesting in (1, 2, 3)
+    }
+    assert set(counted("memorization", "paper", "target_length")) == {(65,)}
+    expected = {
+        **{"num_layers": 2, "hidden_dim": 400, "embedding_dim": 400, "uniform_init": 0.08},
+        **{"tie_encoder_decoder": True, "optimizer": "sgd", "learning_rate": 0.5},
+        **{"learning_rate_schedule": "plateau", "min_learning_rate": 0.001, "clip_norm": 5.0},
+        **{"loss_scale": "example", "average_decay": 0.0, "global_batch_size": 100},
+        **{"train_source": "generated", "mix_share": 0.2},
+    }
+    for figure in ("addition", "programs", "memorization"):
+        for cell in cells(figure, "paper"):
+            found = vars(Config(**cell.flags))
+            assert {name: found[name] for name in expected} == expected
+
+
+def test_cells_of_another_budget_are_refused(tmp_path):
+    wanted = cells("addition", "smoke")
+    check_flags(wanted, tmp_path)  # None was begun.
+    flags = tmp_path / wanted[2].name / "flags.cfg"
+    flags.parent.mkdir()
+    flags.write_text("--onednn=off\n" + wanted[2].flagfile())
+    check_flags(wanted, tmp_path)
+    flags.write_text(wanted[2].flagfile().replace("--hidden_dim=16", "--hidden_dim=32"))
+    with pytest.raises(UsageError, match=rf"{wanted[2].name}/flags\.cfg holds other flags"):
+        check_flags(wanted, tmp_path)

@@ -1,0 +1,232 @@
+"""Figures and tables from cells that were never run: numbers made up, but drawn for good."""
+
+import itertools
+import json
+import math
+import re
+
+import matplotlib.colors
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_l2e.errors import WorkError
+from keras_l2e.language.tasks import Difficulty, grid
+from keras_l2e.paper import comparisons, figures, tables
+from keras_l2e.paper.cells import FIGURES, cells
+
+RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
+SLOW = pytest.mark.slow
+SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9}
+
+
+def write_cell(folder, cell, skill):
+    """A finished cell as training leaves it, its accuracies falling with the difficulty."""
+    target = Difficulty(cell.flags["target_length"], cell.flags.get("target_nesting", 1))
+    levels = grid(target)
+    rows, samples = [], []
+    for level in levels:
+        accuracy = 0.1 + 0.9 * math.exp(-level.length * level.nesting / 5 * (1 - skill))
+        rates = {"token_accuracy": accuracy, "exact_match": accuracy**3}
+        rates |= {"free_token_accuracy": accuracy, "answer_in_program": 0.1}
+        rows.append({**level._asdict(), "num_examples": 1000, **rates})
+        sample = {**level._asdict(), "program": "print((1+\n2))", "target": "12184"}
+        samples.append(sample | {"output": "12084", "correct": False})
+    history = []
+    for epoch in (1, 2):
+        reached = levels[: int(len(levels) * skill * epoch / 2)]
+        line = {
+            "num_examples": cell.num_examples * epoch // 2,
+            "difficulty": target._asdict(),
+            "advanced_to": None,
+            "target_validation": {"token_accuracy": skill / 2, "exact_match": skill / 3},
+        }
+        if cell.flags.get("validate_all_levels"):
+            line["levels"] = [
+                {**level._asdict(), "token_accuracy": 0.96 if level in reached else 0.5}
+                for level in levels
+            ]
+        history.append(json.dumps(line) + "\n")
+    evaluation = {"input_form": cell.flags.get("input_form", "none")}
+    evaluation |= {"chance_token_accuracy": 0.0909, "rows": rows, "samples": samples}
+    kinds = {"program": ("by_operation", "operation", ["pair", "small_loop"])}
+    kinds["addition"] = ("by_carry_chain", "carry_chain", list(range(target.length + 1)))
+    if cell.flags["task"] in kinds:
+        breakdown, name, values = kinds[cell.flags["task"]]
+        evaluation[breakdown] = [
+            {**row, name: value, "exact_match": skill / (2 + i)}
+            for row in rows
+            for i, value in enumerate(values)
+        ]
+    (folder / cell.name).mkdir(parents=True)
+    (folder / cell.name / "flags.cfg").write_text(cell.flagfile())
+    (folder / cell.name / "evaluation.json").write_text(json.dumps(evaluation))
+    (folder / cell.name / "history.jsonl").write_text("".join(history))
+
+
+def make_result(folder, figure, budget="cpu", keep=lambda cell: True, rates=RATES):
+    for i, cell in enumerate(filter(keep, cells(figure, budget, rates))):
+        skill = SKILL[cell.flags["strategy"]] + 0.02 * cell.flags["seed"] - 0.001 * (i % 7)
+        write_cell(folder, cell, skill)
+    if figure == "optimizers":
+        (folder / "rates.json").write_text(json.dumps(rates))
+    return comparisons.collect(figure, budget, folder)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Every figure made up whole, in its budget for the CPU."""
+    return {figure: make_result(tmp_path_factory.mktemp(figure), figure) for figure in FIGURES}
+
+
+@pytest.fixture(scope="module")
+def drawn(results):
+    """Every figure drawn."""
+    return {figure: figures.draw(result) for figure, result in results.items()}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figures_are_drawn_whole(tmp_path, results, drawn, figure):
+    result = results[figure]
+    assert result["missing"] == []
+    drawn[figure].draw_without_rendering()
+    for legend in drawn[figure].legends:  # They lie within the page.
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= drawn[figure].bbox.x1
+    (tmp_path / "csv").write_text(tables.figure_csv(result))
+    rows = pd.read_csv(tmp_path / "csv")
+    assert len(rows) == sum(len(cell["rows"]) for cell in result["cells"])
+    assert set(rows["chance_token_accuracy"]) == {0.0909}
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        "addition",
+        "optimizers",
+        *(pytest.param(f, marks=SLOW) for f in ("programs", "memorization")),
+    ],
+)
+def test_figures_are_drawn_of_what_is_there(tmp_path, figure):
+    result = make_result(
+        tmp_path / "cells",
+        figure,
+        keep=lambda cell: cell.flags["strategy"] in ("combined", "mix") and cell.flags["seed"] == 1,
+    )
+    paths = figures.write(result, tmp_path)
+    assert [path.name for path in paths] == [f"{figure}.{k}" for k in ("json", "csv", "png", "md")]
+    assert json.loads(paths[0].read_text()) == result
+    image = matplotlib.image.imread(paths[2])
+    assert image.std() > 0.01 and image.shape[1] == 1440  # 7.2 inches, a page's width.
+    expected = [cell for cell in cells(figure, "cpu", RATES) if not cell.choosing]
+    assert f"{len(expected) - len(result['cells'])} cells are missing" in paths[3].read_text()
+
+
+@SLOW
+def test_the_paper_s_budget_is_drawn_too(tmp_path):
+    result = make_result(tmp_path, "programs", "paper")
+    assert "at most 10,000,000 training examples" in figures.draw(result).get_suptitle()
+
+
+def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(results, drawn):
+    rows = comparisons.at_targets(results["addition"])
+    for axes, metric in zip(drawn["addition"].axes, comparisons.METRICS, strict=True):
+        sets = comparisons.seed_sets(rows, metric)
+        bars = {(round(bar.get_center()[0]), bar.get_facecolor()): bar for bar in axes.patches}
+        dots = {
+            round(line.get_xdata()[0], 6): line.get_ydata()
+            for line in axes.lines
+            if line.get_marker() == "."
+        }
+        assert len(bars) == len(dots) == len(sets) == 3 * len(SKILL)
+        for (i, length), strategy in itertools.product(enumerate((5, 7, 9)), SKILL):
+            found = sets[f"length {length}", strategy].rates
+            bar = bars[i, matplotlib.colors.to_rgba(figures.MARKS[strategy][0])]
+            assert bar.get_height() == found.mean()
+            assert list(dots[round(bar.get_center()[0], 6)]) == list(found) and len(found) == 2
+        copied = [segment for lines in axes.collections for segment in lines.get_segments()]
+        assert [segment[0][1] for segment in copied] == pytest.approx([0.1] * 3)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "7", "9"]
+
+
+def test_heat_maps_show_means_and_differences(results, drawn):
+    relative = [(strategy, "baseline") for strategy in ("naive", "mix", "combined")]
+    kinds = [("baseline", None), ("combined", None), *relative]
+    panels = list(itertools.product(kinds, comparisons.METRICS))
+    rows = comparisons.at_targets(results["programs"])
+    # The other axes are scales of colours.
+    for axes, ((strategy, reference), metric) in zip(drawn["programs"].axes, panels, strict=False):
+        sets = comparisons.seed_sets(rows, metric)
+        expected = np.empty([3, 3])
+        for (y, nesting), (x, length) in itertools.product(
+            enumerate((1, 2, 3)), enumerate((2, 4, 6))
+        ):
+            place = f"length {length}, nesting {nesting}"
+            expected[y, x] = sets[place, strategy].rates.mean()
+            if reference:
+                expected[y, x] -= sets[place, reference].rates.mean()
+        (mesh,) = axes.collections
+        np.testing.assert_allclose(np.reshape(mesh.get_array(), [3, 3]), expected, atol=1e-6)
+        title = f"{strategy} - {reference}" if reference else f"{strategy}, absolute"
+        assert axes.get_title(loc="left").endswith(title)
+
+
+def test_what_was_never_mastered_stands_above_the_total(drawn):
+    # By how write_cell makes them up: the first digits are mastered, a share as large as the skill.
+    never = {"baseline": {3, 4, 5, 6, 7}, "naive": {4, 5, 6, 7}, "mix": {6, 7}, "combined": {7}}
+    total = 798_720
+    first, *others = drawn["optimizers"].axes[:3]
+    for axes in (first, *others):
+        for strategy, lengths in never.items():
+            lines = [line for line in axes.lines if line.get_color() == figures.MARKS[strategy][0]]
+            marks = [line.get_xydata() for line in lines if line.get_mfc() == "white"]
+            assert {round(x) for ((x, _),) in marks} == lengths
+            assert {y for ((_, y),) in marks} == {1.08 * total}
+            if strategy == "naive":
+                # Two digits took one seed half of the training and the other one all of it.
+                (means,) = (line.get_ydata() for line in lines if len(line.get_xdata()) > 2)
+                assert list(means) == [total / 2, total * 3 / 4, total]
+    assert axes.get_ylim()[1] > 1.08 * total
+    (label,) = (text for text in first.texts if text.get_text() == "never")
+    assert label.xy[1] == 1.08 * total
+
+
+# What else stands in tables, published_test holds against those that are published.
+
+
+def test_tables_say_who_did_not_come_to_the_target(results):
+    assert "Ended before" not in tables.figure_markdown(results["addition"])
+    stopped = results["addition"]["cells"][1] | {"reached": {"length": 4, "nesting": 1}}
+    text = tables.figure_markdown(results["addition"] | {"cells": [stopped]})
+    said = "Ended before they came to their target: length_5_naive_seed_1 (at length 4, nesting 1)."
+    assert said in text
+
+
+def test_rates_at_an_edge_and_rates_that_diverged_are_called_so(tmp_path):
+    rates = {"sgd": 0.5, "adam": 0.001, "muon": 0.01}
+
+    def keep(cell):
+        return not (cell.choosing and cell.flags["learning_rate"] == 1.2)
+
+    result = make_result(tmp_path, "optimizers", keep=keep, rates=rates)
+    assert result["missing"] == []
+    lines = tables.figure_markdown(result).partition("## Learning rates")[2].splitlines()[4:13]
+    rows = [re.split(r" ?\| ?", line)[1:-1] for line in lines]
+    notes = {(optimizer, rate): note for optimizer, rate, *_, note in rows if note}
+    assert notes == {
+        ("sgd", "0.5"): "chosen",
+        ("adam", "0.001"): "chosen, the lowest tried",
+        ("muon", "0.01"): "chosen, the highest tried",
+    }
+    assert ["sgd", "1.2", "diverged", "diverged", ""] in rows
+
+
+def test_a_broken_cell_is_an_error_of_one_line(tmp_path):
+    cell = cells("addition", "cpu")[0]
+    with pytest.raises(WorkError, match="no cell of the figure addition"):
+        comparisons.collect("addition", "cpu", tmp_path)
+    write_cell(tmp_path, cell, 0.5)
+    (tmp_path / cell.name / "history.jsonl").write_text("")
+    with pytest.raises(WorkError, match=f"{cell.name} is no whole cell"):
+        comparisons.collect("addition", "cpu", tmp_path)
