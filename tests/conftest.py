@@ -166,7 +166,7 @@ def wait_for():
 
 @pytest.fixture
 def build_here(monkeypatch):
-    """Has `stored.prepare` build missing data in this process, where TensorFlow is there already."""
+    """Has missing data built in this process, where TensorFlow is there already."""
 
     def build_all(names, data_dir, num_workers):
         return ({"name": name} | stored._build(name, data_dir) for name in names)

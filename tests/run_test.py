@@ -18,7 +18,7 @@ from keras_l2e.language import vocabulary
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers, text
 from keras_l2e.training import run as runs
-from keras_l2e.training import workers
+from keras_l2e.training import schedules, workers
 from keras_l2e.training.scoring import Scorer
 
 
@@ -244,7 +244,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     assert scored == [(run.averaged, "double", "answer", 4)]
     optimizer = run.model.optimizer
     assert type(optimizer) is optimizers.SGD
-    assert optimizer.learning_rate.numpy() == run.rate() == 0.25
+    assert optimizer.learning_rate.numpy() == run.learning_rate == 0.25
     assert (optimizer.clip_norm, optimizer.use_ema, optimizer.ema_momentum) == (3.0, True, 0.75)
     assert "num_layers 2" in runs.describe(run.averaged)
     examples = pipeline.Generated("addition", "answer")
@@ -256,7 +256,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     }
     assert asked == {
         "examples": examples,
-        "seed": run.seed_of("mixture"),
+        "seed": pipeline.seed_of("addition", "mixture", 1, 0),
         "input_form": "double",
         "loss_scale": "example",
         "batch_size": 24,
@@ -277,7 +277,7 @@ def script(run, monkeypatch):
             return 1.0, accuracies[len(asked) - 1]
 
         def score(level, split):
-            rate = exact_matches[run.epoch - 1] if exact_matches else 0.0
+            rate = exact_matches[run.epoch] if exact_matches else 0.0
             return {"token_accuracy": 0.99, "exact_match": rate, "num_examples": 50}
 
         monkeypatch.setattr(run, "fit", fit)
@@ -289,14 +289,13 @@ def script(run, monkeypatch):
     return script
 
 
-def test_plateau_decays_the_rate_when_training_is_worse_than_five_epochs_before(run, script):
+def test_plateau_decays_the_rate_when_training_is_worse_than_five_epochs_before(script):
     accuracies = [0.1, 0.2, 0.3, 0.2, 0.2, 0.15, 0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.05, 0.1, 0.9]
     schedule = {"learning_rate_schedule": "plateau", "min_learning_rate": 0.33}
     rates, _ = script(accuracies, learning_rate=0.5, **schedule)
     # The seventh epoch is worse than the second; then five epochs of the new rate are needed. The
     # thirteenth is worse than the eighth; 0.5 * 0.8**2 is below 0.33, so there is no fourteenth.
     assert rates == pytest.approx([0.5] * 7 + [0.4] * 6)
-    assert run.is_over()
 
 
 def test_the_rate_stays(script):
@@ -311,12 +310,9 @@ def test_cosine_goes_down_over_the_run(script):
 
 
 def test_target_cosine_goes_down_from_the_target_on(run):
-    schedule = {"learning_rate_schedule": "target_cosine", "learning_rate": 0.5, "num_epochs": 6}
-    change(run, **schedule)
-    rates = []
-    for run.epoch, length in enumerate([1, 1, 2, 2, 2, 2]):
-        rates.append(run.rate())
-        run.history.append({"difficulty": {"length": length, "nesting": 1}})
+    change(run, learning_rate_schedule="target_cosine", num_epochs=6)
+    history = [{"difficulty": {"length": length, "nesting": 1}} for length in (1, 1, 2, 2, 2)]
+    rates = [schedules.learning_rate(run.config, history[:epoch], 0.5) for epoch in range(6)]
     half = 0.5 * math.sqrt(0.5)
     down = [(0.5 + half) / 2, 0.25, (0.5 - half) / 2]
     assert rates == pytest.approx([0.5, 0.5, 0.5, *down])
@@ -356,7 +352,7 @@ def test_every_level_can_be_looked_at(run, monkeypatch):
 
 
 @pytest.mark.parametrize("train_source", ["prepared", "generated"])
-def test_every_epoch_level_and_seed_has_examples_of_its_own(run, train_source):
+def test_every_epoch_level_and_seed_has_examples_of_its_own(run, asked_batches, train_source):
     change(run, strategy="baseline", train_source=train_source)
 
     def read():
@@ -370,9 +366,9 @@ def test_every_epoch_level_and_seed_has_examples_of_its_own(run, train_source):
 
     first = read()
     assert read() == first
-    run.epoch = 1
+    run.history = [{}]
     second = read()
-    run.epoch, run.config = 0, dataclasses.replace(run.config, seed=2)
+    run.history, run.config = [], dataclasses.replace(run.config, seed=2)
     third = read()
     for other in (second, third):
         assert len(other) == len(first) == 128
@@ -380,7 +376,8 @@ def test_every_epoch_level_and_seed_has_examples_of_its_own(run, train_source):
         # 4 sigma are 17 and 10 more.
         assert other != first
         assert len(set(other) & set(first)) < (72 if train_source == "prepared" else 17)
-    assert len({run.seed_of(level, "train") for level in run.levels}) == 2
+    run.batches(run.stored or pipeline.Generated("addition", "answer"), 32)
+    assert len({seed for _, seed in asked_batches[-1]["shares"].values()}) == 2
 
 
 def test_the_threads_of_the_input_pipeline_do_not_change_the_batches(
