@@ -133,7 +133,7 @@ def start(num_replicas: int, threads_per_replica: int = 1):
         if len(found) < num_replicas:
             raise UsageError(
                 f"--num_replicas={num_replicas}; TensorFlow was used before in this process, with "
-                f"{len(found)} device: train first, or with num_replicas={len(found)}"
+                f"{len(found)} devices: train first, or with num_replicas={len(found)}"
             )
         return _mirrored(num_replicas)
     tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
@@ -152,11 +152,11 @@ def _logical_cpus() -> list | None:
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
-    wanted = tf.config.get_logical_device_configuration(cpu) or [
-        tf.config.LogicalDeviceConfiguration()
-    ]
+    found = tf.config.get_logical_device_configuration(cpu) or []
+    # Once it has started it refuses a change; to be told what is so already it takes silently.
+    other = [tf.config.LogicalDeviceConfiguration()] * (len(found) + 1)
     try:
-        tf.config.set_logical_device_configuration(cpu, wanted)
+        tf.config.set_logical_device_configuration(cpu, other)
     except RuntimeError:
         return tf.config.list_logical_devices("CPU")
     return None

@@ -1,10 +1,11 @@
 """Checkpoints: every variable and the run's state in one file, whole or not there.
 
-A checkpoint is an .npz archive: `state` (JSON) and one array per variable, named by its number and
-path. The archive's own checksums tell an altered file.
+A checkpoint is an .npz archive: `state` (JSON) and one array per variable, named by its place
+and path. The archive's own checksums tell an altered file.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,4 +68,6 @@ def _assign(path: Path, arrays: dict, variables: Sequence[keras.Variable]) -> No
 
 
 def _key(i: int, variable: keras.Variable) -> str:
-    return f"{i:03}:{variable.path.replace('/', '.')}"
+    # Keras numbers what has no name of its own by what was made before it in this process.
+    path = re.sub(r"_\d+", "", variable.path)
+    return f"{i:03}:{path.replace('/', '.')}"
