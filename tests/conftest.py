@@ -1,27 +1,27 @@
-"""What all tests share: two logical CPU devices, and the entry points run as commands."""
+"""What all tests share: the devices, one small trained network, the entry points as commands."""
 
 import contextlib
 import importlib
+import io
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import hypothesis
 import pytest
 
-from keras_l2e import devices as runtime
-from keras_l2e.data import stored as prepared_data
+from keras_l2e import config as configs
+from keras_l2e import devices, tables
+from keras_l2e.config import Config
+from keras_l2e.data import stored
 
-runtime.load_tensorflow()
-
-import tensorflow as tf  # noqa: E402
-
-# For the whole session: TensorFlow takes no more devices once it has started.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
+# As the commands do that tests start: bits depend on it.
+devices.load_tensorflow(devices.default_onednn())
+# For the whole session: TensorFlow takes no other devices and threads once it has started.
+TWO_REPLICAS = devices.start(num_replicas=2, threads_per_replica=1)
 
 # By the clock an example takes as long as whatever else the machine does.
 hypothesis.settings.register_profile("keras_l2e", deadline=None)
@@ -31,11 +31,89 @@ hypothesis.settings.load_profile("keras_l2e")
 # waits for ever.
 WATCHDOG_SECONDS = 600
 
+# A run of seconds; in its second epoch it comes to its target.
+SMALL = {
+    "task": "addition",
+    "target_length": 2,
+    "input_form": "reverse",
+    "examples_per_difficulty": 300,
+    "num_epochs": 5,
+    "batches_per_epoch": 20,
+    "hidden_dim": 16,
+    "embedding_dim": 8,
+    "global_batch_size": 32,
+    "validation_examples": 50,
+    "test_examples": 60,
+    "advance_threshold": 0.5,
+    "learning_rate": 0.03,
+    "average_decay": 0.9,
+    "num_replicas": 2,
+    "threads_per_replica": 1,
+}
+
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """A strategy of two replicas as `runtime.start` makes it."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
+    """A strategy of two replicas as `devices.start` makes it."""
+    return TWO_REPLICAS
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A folder of prepared data, which is filled by `make_config`."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def make_config(data_dir):
+    """Makes the config of a small run with some changes; its data are prepared, in this process."""
+    import tensorflow_datasets as tfds
+    from keras_l2e_datasets.learning_to_execute import Builder
+
+    tfds.disable_progress_bar()
+
+    def make(**changes) -> Config:
+        config = Config(**{**SMALL, "data_dir": data_dir, **changes})
+        for level in config.levels:
+            name = stored.config_name(config.task, level, config.examples_per_difficulty)
+            with contextlib.redirect_stdout(io.StringIO()):
+                Builder(config=name, data_dir=data_dir).download_and_prepare()
+        return config
+
+    return make
+
+
+class FinishedRun(NamedTuple):
+    """A finished training run.
+
+    Attributes:
+        folder: which holds its files.
+        config: of the run.
+        said: what it printed.
+    """
+
+    folder: Path
+    config: Config
+    said: str
+
+    @property
+    def history(self) -> list[dict]:
+        return tables.read_history(self.folder / "history.jsonl")
+
+    @property
+    def evaluation(self) -> dict:
+        return tables.read_evaluation(self.folder / "evaluation.json")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory, make_config):
+    """A small run of two replicas from its start to its end; its folder is to be left as it is."""
+    from keras_l2e.training import session
+
+    folder = tmp_path_factory.mktemp("small") / "run"
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        session.train(make_config(), folder)
+    return FinishedRun(folder, configs.read(folder), said.getvalue())
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +169,9 @@ def build_here(monkeypatch):
     """Has missing data built in this process, where TensorFlow is there already."""
 
     def build_all(names, data_dir, num_workers):
-        return ({"name": name} | prepared_data._build(name, data_dir) for name in names)
+        return ((name, stored._build(name, data_dir)) for name in names)
 
-    monkeypatch.setattr(prepared_data, "_build_all", build_all)
+    monkeypatch.setattr(stored, "_build_all", build_all)
 
 
 @pytest.fixture(scope="session")

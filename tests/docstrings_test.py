@@ -18,10 +18,6 @@ def has_examples(name):
 
 @pytest.mark.parametrize("name", ["keras_l2e", *filter(has_examples, NAMES)])
 def test_examples_in_docstrings_are_true(name):
-    module = importlib.import_module(name)
-    if module is keras_l2e:
-        # Where an entry point was imported, it hides the function of its name.
-        importlib.reload(module)
-    result = doctest.testmod(module)
+    result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
     assert result.failed == 0

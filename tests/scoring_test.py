@@ -3,88 +3,206 @@ import random
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e.config import Config
+from keras_l2e.data import pipeline
 from keras_l2e.language import vocabulary
+from keras_l2e.language.forms import TARGET_FORMS
+from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty
 from keras_l2e.networks import models, optimizers
-from keras_l2e.training.scoring import Scorer
+from keras_l2e.training import scoring
+from keras_l2e.training.scoring import Scorer, Scores
+
+TEXTS = st.text("0123456789-", min_size=1, max_size=6)
+PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=20)
 
 
-def draw(task, difficulty, count, seed=0):
+def make_scores(targets, outputs, num_right=(0,), num_tokens=(1,), written_right=(False,)):
+    counts = map(np.array, (num_right, num_tokens, written_right))
+    return Scores(*counts, list(targets), list(outputs))
+
+
+@pytest.mark.parametrize(
+    ("num_right", "num_tokens", "accuracy"),
+    [
+        ([4], [4], 1.0),
+        ([0], [4], 0.0),
+        # Positions count alike, whatever the example they stand in: 7 of 14, not the mean of rates.
+        ([2, 1, 4], [2, 2, 10], 0.5),
+    ],
+)
+def test_token_accuracy(num_right, num_tokens, accuracy):
+    found = make_scores([], [], num_right, num_tokens).token_accuracy()
+    assert found == accuracy
+    assert type(found) is float
+
+
+@pytest.mark.parametrize(
+    ("targets", "outputs", "match"),
+    [
+        (["123"], ["123"], 1.0),
+        (["123"], ["12"], 0.0),
+        (["12"], ["123"], 0.0),
+        (["12"], [""], 0.0),
+        (["12"], ["012"], 0.0),
+        (["1", "2", "3", "4"], ["1", "2", "3", "5"], 0.75),
+    ],
+)
+def test_exact_match(targets, outputs, match):
+    found = make_scores(targets, outputs).exact_match()
+    assert found == match
+    assert type(found) is float
+
+
+@pytest.mark.parametrize(
+    ("targets", "outputs", "accuracy"),
+    [
+        (["123"], ["123"], 1.0),
+        (["123"], [""], 0.0),
+        # Too short and too long: the longer of both lengths counts.
+        (["1234"], ["12"], 0.5),
+        (["12"], ["1234"], 0.5),
+        # One character too many at the start spoils every place behind it.
+        (["123"], ["0123"], 0.0),
+        (["-12"], ["12"], 0.0),
+        # 3 + 0 equal places of 3 + 1.
+        (["123", "4"], ["123", "5"], 0.75),
+    ],
+)
+def test_free_token_accuracy(targets, outputs, accuracy):
+    assert make_scores(targets, outputs).free_token_accuracy() == accuracy
+
+
+@given(PAIRS)
+def test_free_running_rates_agree_at_their_ends(pairs):
+    targets, outputs = zip(*pairs, strict=True)
+    scores = make_scores(targets, outputs)
+    exact, free = scores.exact_match(), scores.free_token_accuracy()
+    assert 0 <= exact <= 1
+    assert 0 <= free <= 1
+    assert (exact == 1) == (free == 1)
+    assert make_scores(outputs, targets).free_token_accuracy() == free
+    assert make_scores(targets, targets).exact_match() == 1
+
+
+@pytest.mark.parametrize("rate", [Scores.exact_match, Scores.free_token_accuracy])
+def test_as_many_outputs_as_targets(rate):
+    with pytest.raises(ValueError, match="shorter"):
+        rate(make_scores(["1", "2"], ["1"]))
+
+
+def draw(task, difficulty, count):
     """Distinct examples as prepared data hold them."""
-    rng = random.Random(seed)
-    examples = {}
-    while len(examples) < count:
+    rng = random.Random(0)
+    drawn = {}
+    while len(drawn) < count:
         example = TASKS[task].generate(rng, difficulty)
-        examples[example.program] = example
-    programs, targets = zip(*examples.values(), strict=True)
-    return [p.encode() for p in programs], [t.encode() for t in targets]
+        drawn[example.program] = example
+    columns = zip(*drawn.values(), strict=True)
+    return Example(*([text.encode() for text in column] for column in columns))
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network that knows nothing."""
+    return make_model()
 
 
 def make_model():
     keras.utils.set_random_seed(1)
-    return models.lstm(vocabulary.SIZE, 32, 1, embedding_dim=16)
+    return models.build("lstm", vocabulary.SIZE, Config(hidden_dim=32, embedding_dim=16))
 
 
-def test_every_example_keeps_its_place():
+def test_every_example_keeps_its_place(model):
     # Random weights answer, too; in other batches, of other neighbours and padding, the same.
-    programs, targets = draw("program", Difficulty(3, 2), 40)
-    model = make_model()
-    together = Scorer(model, "reverse", max_steps=6, batch_size=7).score(programs, targets)
-    alone = Scorer(model, "reverse", max_steps=6, batch_size=1).score(programs, targets)
-    assert together.targets == [target.decode() for target in targets]
+    examples = draw("program", Difficulty(3, 2), 20)
+    together, alone = (
+        Scorer(model, "reverse", "answer", max_steps=6, batch_size=size).score(examples)
+        for size in (7, 1)
+    )
+    assert together.targets == [target.decode() for target in examples.target]
     assert together.outputs == alone.outputs
     np.testing.assert_array_equal(together.num_right, alone.num_right)
-    np.testing.assert_array_equal(together.num_tokens, [len(target) + 1 for target in targets])
+    np.testing.assert_array_equal(together.num_tokens, [len(t) + 1 for t in examples.target])
     # An order that was not restored would show.
     assert len(set(together.outputs)) > 1
-    assert [len(p) for p in programs] != sorted(len(p) for p in programs)
+    lengths = [len(program) for program in examples.program]
+    assert lengths != sorted(lengths)
 
 
 def test_a_subset_is_scored_like_its_members():
-    programs, targets = draw("addition", Difficulty(2), 10)
-    scores = Scorer(make_model(), "none", max_steps=4).score(programs, targets)
-    chosen = [7, 2]
-    subset = scores.subset(chosen)
-    assert subset.targets == [targets[7].decode(), targets[2].decode()]
-    assert subset.outputs == [scores.outputs[7], scores.outputs[2]]
-    lengths = [len(targets[i]) + 1 for i in chosen]
-    assert subset.num_tokens.tolist() == lengths
-    assert subset.token_accuracy() == scores.num_right[chosen].sum() / sum(lengths)
+    scores = make_scores(
+        ["1", "22", "3"],
+        ["1", "23", "4"],
+        num_right=[2, 1, 0],
+        num_tokens=[2, 3, 2],
+        written_right=[True, True, False],
+    )
+    subset = scores.subset([2, 0])
+    assert (subset.targets, subset.outputs) == (["3", "1"], ["4", "1"])
+    assert subset.token_accuracy() == 2 / 4
+    assert (subset.exact_match(), subset.written_match()) == (0.5, 0.5)
+    assert scores.written_match() == 2 / 3
 
 
-@pytest.mark.parametrize(
-    ("task", "difficulty", "input_form"),
-    [
-        ("addition", Difficulty(2), "none"),
-        ("program", Difficulty(2, 2), "reverse"),
-        ("copy", Difficulty(4), "double"),
-    ],
-)
+def test_the_answer_is_judged_and_the_whole_text_beside_it(model, monkeypatch):
+    """Of a target form that has work before the answer: each of the two may be right alone."""
+    work = TARGET_FORMS["answer"]._replace(
+        write=lambda example: f"{example.target[::-1]};{example.target}",
+        answer=lambda written: written.rpartition(";")[2],
+    )
+    monkeypatch.setitem(TARGET_FORMS, "work", work)
+    written = ["21;12", "34;43", "9;65", "87;7"]
+    targets = ["12", "43", "65", "78"]
+
+    def write(*arguments, **keywords):
+        ids = [[*vocabulary.encode(text), vocabulary.EOS, 0][:6] for text in written]
+        return np.array(ids, "int32"), None
+
+    monkeypatch.setattr(scoring, "greedy_decode", write)
+    programs = [b"print(1)"] * 4
+    examples = Example(programs, [target.encode() for target in targets])
+    scores = Scorer(model, "none", "work", max_steps=6).score(examples)
+    assert scores.outputs == ["12", "43", "65", "7"]
+    assert scores.exact_match() == 0.75
+    assert scores.written_match() == 0.5
+    assert scores.num_tokens.tolist() == [6] * 4
+
+
+BY_HEART = [
+    ("program", Difficulty(2, 2), "reverse"),
+    pytest.param("addition", Difficulty(2), "none", marks=pytest.mark.slow),
+    pytest.param("copy", Difficulty(4), "double", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("task", "difficulty", "input_form"), BY_HEART)
 def test_a_handful_of_programs_is_learnt_by_heart(task, difficulty, input_form):
-    programs, targets = draw(task, difficulty, 8)
+    examples = draw(task, difficulty, 8)
     model = make_model()
     model.compile(
-        optimizers.OPTIMIZERS["adam"](0.01, clip_norm=1.0),
+        optimizers.make("adam", 0.01, clip_norm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
+        steps_per_execution=50,
     )
-    scorer = Scorer(model, input_form, max_steps=12)
-    assert scorer.score(programs, targets).exact_match() == 0
-    stored = input_pipeline.Stored({difficulty: (programs, targets)})
-    dataset = input_pipeline.training_batches(
-        [stored.source(difficulty, seed=1)],
-        [1.0],
+    scorer = Scorer(model, input_form, "answer", max_steps=12)
+    assert scorer.score(examples).exact_match() == 0
+    dataset = pipeline.training_batches(
+        pipeline.Stored({difficulty: tuple(examples)}),
+        {difficulty: (1.0, 1)},
         seed=1,
         input_form=input_form,
         loss_scale="character",
         batch_size=8,
         num_batches=400,
-        look_up=stored.look_up,
     )
     model.fit(dataset, steps_per_epoch=400, shuffle=False, verbose=0)
-    scores = scorer.score(programs, targets)
+    scores = scorer.score(examples)
     assert scores.exact_match() == 1.0
     assert scores.token_accuracy() == 1.0
     assert scores.free_token_accuracy() == 1.0
-    assert scores.outputs == [target.decode() for target in targets]
+    assert scores.written_match() == 1.0
+    assert scores.outputs == [target.decode() for target in examples.target]

@@ -1,10 +1,13 @@
-"""The process's own settings, seen by a TensorFlow that is none."""
+"""The process's own settings, most of them seen by a TensorFlow that is none."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+
+from keras_l2e import devices
+from keras_l2e.errors import UsageError
 
 # It says what it was loaded with, and notes something on stderr as only C code does.
 TENSORFLOW = r"""
@@ -19,13 +22,15 @@ os.write(2, b"I0000 x\nreal\n")
 def python(tmp_path):
     """Runs Python with the TensorFlow above; gives what it printed and what it wrote to stderr."""
     (tmp_path / "tensorflow.py").write_text(TENSORFLOW)
+    (tmp_path / "keras.py").write_text("")
 
     def python(*arguments, **variables):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+        path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
         process = subprocess.run(
             [sys.executable, *arguments],
             cwd=tmp_path,
-            env=inherited | {"PYTHONPATH": str(tmp_path)} | variables,
+            env=inherited | {"PYTHONPATH": path} | variables,
             capture_output=True,
             text=True,
             timeout=60,
@@ -37,7 +42,7 @@ def python(tmp_path):
 
 @pytest.mark.parametrize(("onednn", "value"), [("'on'", "1"), ("'off'", "0"), ("", "None")])
 def test_tensorflow_is_loaded_with_onednn_or_without(python, onednn, value):
-    code = f"from keras_l2e import runtime; runtime.load_tensorflow({onednn})"
+    code = f"from keras_l2e import devices; devices.load_tensorflow({onednn})"
     assert python("-c", code) == (f"{value} 3\n", "real\n")
 
 
@@ -50,7 +55,7 @@ def test_the_flag_s_word_counts_and_not_the_environment_s(python):
 
 
 def test_the_log_level_of_the_environment_counts(python):
-    code = "from keras_l2e import runtime; runtime.load_tensorflow()"
+    code = "from keras_l2e import devices; devices.load_tensorflow()"
     stdout, _ = python("-c", code, TF_CPP_MIN_LOG_LEVEL="0", TF_ENABLE_ONEDNN_OPTS="1")
     assert stdout == "1 0\n"
 
@@ -64,9 +69,46 @@ def test_only_known_notes_are_kept_back(python, tmp_path):
     ]
     text = "".join(f"{line}\n" for line in lines) + "Traceback, without an end of line"
     (tmp_path / "tensorflow.py").write_text(f"import os\nos.write(2, {text.encode()!r})\nwrong")
-    code = "from keras_l2e import runtime; runtime.load_tensorflow()"
+    code = "from keras_l2e import devices; devices.load_tensorflow()"
     _, stderr = python("-c", code)
     shown = f"{lines[2]}\n{lines[3]}\nTraceback, without an end of line"
     # What it writes before it fails to load is shown as well.
     assert stderr.startswith(shown)
-    assert stderr.endswith("NameError: name 'wrong' is not defined\n")
+    assert stderr.endswith("cannot be loaded: NameError: name 'wrong' is not defined\n")
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "onednn"),
+    [("flags : fma avx2", "off"), ("flags : avx2 avx512_vnni", "on"), ("flags : amx_tile", "on")],
+)
+def test_onednn_is_taken_where_the_processor_makes_it_the_faster(monkeypatch, cpuinfo, onednn):
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: cpuinfo)
+    assert devices.default_onednn() == onednn
+
+
+@pytest.mark.parametrize(("variable", "onednn"), [("0", "off"), ("1", "on"), (None, "on")])
+def test_a_tensorflow_that_is_there_decides_about_onednn(monkeypatch, variable, onednn):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if variable:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", variable)
+    assert devices.default_onednn() == onednn
+    other = {"on": "off", "off": "on"}[onednn]
+    with pytest.raises(UsageError) as error:
+        devices.load_tensorflow(other)
+    assert str(error.value) == (
+        f"--onednn={other}; TensorFlow was imported before with it {onednn}"
+    )
+
+
+def test_a_tensorflow_that_has_started_keeps_its_devices():
+    """Here it has two, as `conftest` started it."""
+    assert devices.start(2).num_replicas_in_sync == 2
+    # Nor can it take other threads any more.
+    assert devices.start(1, threads_per_replica=2).num_replicas_in_sync == 1
+    with pytest.raises(UsageError) as error:
+        devices.start(3)
+    assert str(error.value) == (
+        "--num_replicas=3; TensorFlow was used before in this process, with 2 devices: "
+        "train first, or with num_replicas=2"
+    )

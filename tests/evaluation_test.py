@@ -1,0 +1,204 @@
+import json
+import math
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_l2e import evaluate, pretrained
+from keras_l2e.errors import UsageError, WorkError
+from keras_l2e.language import programs, vocabulary
+from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.networks import models
+from keras_l2e.training import evaluation
+from keras_l2e.training.scoring import Scores
+
+ROW = [
+    "length",
+    "nesting",
+    "num_examples",
+    "token_accuracy",
+    "exact_match",
+    "free_token_accuracy",
+    "answer_in_program",
+]
+
+
+@pytest.mark.parametrize(
+    ("program", "target", "found"),
+    [
+        ("print(12+3)", "12", True),
+        ("print(12+3)", "3", True),
+        ("print(12+3)", "1", False),
+        ("print(12+3)", "15", False),
+        ("print((3-12))", "-9", False),
+        ("print((0-5))", "-5", False),
+        ("f=40\nfor x in range(2):f+=5\nprint(f)", "5", True),
+        ("f=40\nfor x in range(2):f+=5\nprint(f)", "50", False),
+    ],
+)
+def test_an_answer_in_the_program_is_a_whole_number_of_it(program, target, found):
+    assert evaluation.answer_in_program(program, target) is found
+
+
+def test_a_breakdown_counts_every_example_at_each_of_its_kinds(make_config):
+    texts = ["print((4+0))", "print((8*9))", "print((2-0))", "print((3*4))"]
+    scores = Scores(
+        num_right=np.array([2, 1, 0, 2]),
+        num_tokens=np.array([2, 3, 2, 3]),
+        written_right=np.array([True, False, False, False]),
+        targets=["4", "72", "2", "12"],
+        outputs=["4", "71", "3", "12"],
+    )
+    config = make_config(task="program", target_length=1)
+    rows = evaluation._by_kind(config, Difficulty(1), texts, scores)
+    names = ("operation", "length", "num_examples", "exact_match", "answer_in_program")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        ("pair", 1, 2, 0.5, 1.0),
+        ("smallmul", 1, 2, 0.5, 0.0),
+        ("without product or loop", 1, 2, 0.5, 1.0),
+    ]
+    assert [row["token_accuracy"] for row in rows] == pytest.approx([2 / 4, 3 / 6, 2 / 4])
+
+
+def test_nothing_lies_beyond_the_hardest():
+    """The difficulties that a network is tried on, though it was not trained on them."""
+    for task in TASKS.values():
+        assert evaluation._beyond(task, task.difficulties()[-1]) == []
+    expected = {
+        ("addition", Difficulty(63)): [(64, 1)],
+        ("copy", Difficulty(3)): [(4, 1), (5, 1)],
+        ("program", Difficulty(12, 3)): [(12, 4)],
+        ("program", Difficulty(4, 10)): [(5, 10)],
+        ("program", Difficulty(4, 3)): [(5, 3), (4, 4)],
+    }
+    for (name, target), beyond in expected.items():
+        assert evaluation._beyond(TASKS[name], target) == beyond
+
+
+def test_sums(small_run):
+    found = small_run.evaluation
+    assert sorted(found) == [
+        "beyond_training",
+        "by_carry_chain",
+        "chance_token_accuracy",
+        "input_form",
+        "rows",
+        "samples",
+        "seed",
+        "split",
+        "task",
+        "unequal_digits",
+    ]
+    names = ("task", "split", "input_form", "seed")
+    assert [found[name] for name in names] == ["addition", "test", "reverse", 1]
+    assert found["chance_token_accuracy"] == 1 / 11
+    assert [list(row) for row in found["rows"]] == [ROW, ROW]
+    assert [(row["length"], row["nesting"]) for row in found["rows"]] == [(1, 1), (2, 1)]
+    assert found["rows"][1]["num_examples"] == 60
+    for row in found["rows"]:
+        kinds = [kind for kind in found["by_carry_chain"] if kind["length"] == row["length"]]
+        assert [kind["carry_chain"] for kind in kinds] == list(range(row["length"] + 1))
+        assert sum(kind["num_examples"] for kind in kinds) == row["num_examples"]
+        right = sum(kind["exact_match"] * kind["num_examples"] for kind in kinds)
+        assert right == pytest.approx(row["exact_match"] * row["num_examples"])
+    beyond = [(row["length"], row["num_examples"]) for row in found["beyond_training"]]
+    assert beyond == [(3, 1000), (4, 1000)]
+    (unequal,) = found["unequal_digits"]
+    assert (unequal["length"], unequal["shorter"]) == (2, 1)
+    assert 500 < unequal["num_examples"] < 700  # A third of 2 * 90 * 10.
+    assert [sample["length"] for sample in found["samples"]] == [1] * 5 + [2] * 5
+    for sample in found["samples"]:
+        assert TASKS["addition"].answer(sample["program"]) == sample["target"]
+        assert sample["correct"] == (sample["output"] == sample["target"])
+
+
+def test_programs_are_told_apart_by_their_operations(make_config):
+    config = make_config(task="program", target_length=1, target_nesting=2, num_replicas=1)
+    keras.utils.set_random_seed(1)
+    lines = []
+    network = models.build("lstm", vocabulary.SIZE, config)
+    found = evaluation.evaluate(config, network, lines.append)
+    assert [list(row) for row in found["rows"]] == [ROW, ROW]
+    kinds = {kind["operation"] for kind in found["by_operation"] if kind["nesting"] == 2}
+    assert kinds == {*programs.OPERATIONS, "without product or loop"}
+    beyond = [(row["length"], row["nesting"]) for row in found["beyond_training"]]
+    assert beyond == [(2, 2), (1, 3)]
+    assert "unequal_digits" not in found and "by_carry_chain" not in found
+    assert len(lines) == 4 and all("(teacher-forced), exact_match" in line for line in lines)
+
+
+def test_a_difficulty_without_test_examples_is_left_out(make_config, monkeypatch):
+    config = make_config(task="copy", target_length=1)
+    rate = dict.fromkeys(ROW, 0.0)
+    monkeypatch.setattr(evaluation, "_read", lambda *_: Example([], []))
+    monkeypatch.setattr(evaluation, "_score_drawn", lambda *_: rate)
+    network = models.build("lstm", vocabulary.SIZE, config)
+    lines = []
+    found = evaluation.evaluate(config, network, lines.append)
+    assert (found["rows"], found["samples"]) == ([], [])
+    assert lines[0] == "length 1: no test examples"
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_evaluation_repeats_itself(small_run, tmp_path, monkeypatch, capsys):
+    """Of a run, and of a network of the package, whose folder it leaves as it is."""
+    text = (small_run.folder / "evaluation.json").read_text()
+    copy = tmp_path / "copy"
+    shutil.copytree(small_run.folder, copy)
+    (copy / "evaluation.json").write_text("{}")
+    (copy / "exact_match.png").unlink()
+    evaluate.main(evaluate.Arguments(workdir=str(copy)))
+    assert (copy / "evaluation.json").read_text() == text
+    assert (copy / "exact_match.png").stat().st_size > 0
+    said = capsys.readouterr().out
+    assert f"replacing {copy}/evaluation.json" in said.splitlines()
+    assert "(not trained): token_accuracy" in said
+
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    before, output = files_of(copy), tmp_path / "new/tiny.json"
+    evaluate.main(evaluate.Arguments(pretrained="copy", output=str(output)))
+    assert output.read_text() == text
+    assert files_of(copy) == before
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("0.0 standard errors from the published figures at most (")
+
+
+def test_other_figures_than_the_published_ones_are_an_error(small_run, capsys):
+    published = small_run.evaluation
+    evaluate.check_published(published, published)
+    assert capsys.readouterr().out.startswith("0.0 standard errors")
+    row = published["rows"][1]
+    other = published | {"rows": [published["rows"][0], row | {"exact_match": 1.0}]}
+    name = "exact_match at length 2"
+    distance, worst = evaluation.compare(other, published)
+    # The sampling error of a rate on 60 examples, four more of which are taken for half right.
+    rate = (60 * row["exact_match"] + 2) / 64
+    assert worst == name
+    expected = (1 - row["exact_match"]) / math.sqrt(rate * (1 - rate) / 60)
+    assert distance == pytest.approx(expected) and distance > 4
+    with pytest.raises(WorkError, match=f"{distance:.1f} standard errors .*{name}.*; allowed 4"):
+        evaluate.check_published(other, published)
+
+
+def test_a_run_that_is_not_finished_cannot_be_evaluated(small_run, tmp_path):
+    shutil.copyfile(small_run.folder / "flags.cfg", tmp_path / "flags.cfg")
+    with pytest.raises(UsageError, match=r"no finished training in .*: model.keras is missing"):
+        evaluate.main(evaluate.Arguments(workdir=str(tmp_path)))
+
+
+def test_other_data_are_an_error_of_one_line(small_run, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small_run.config.data_dir, data)
+    (info,) = data.glob("*/addition_length_2_examples_300/*/dataset_info.json")
+    stored = json.loads(info.read_text())
+    info.write_text(json.dumps(stored | {"version": "0.9.0"}))
+    before = (small_run.folder / "evaluation.json").read_text()
+    with pytest.raises(WorkError, match=r"version 0\.9\.0 where .* is expected"):
+        evaluate.main(evaluate.Arguments(workdir=str(small_run.folder), data_dir=str(data)))
+    assert (small_run.folder / "evaluation.json").read_text() == before

@@ -1,0 +1,81 @@
+from types import SimpleNamespace
+
+import pytest
+
+from keras_l2e.data import stored
+from keras_l2e.errors import WorkError
+from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import Difficulty
+from keras_l2e.teaching.teachers import Score, naive
+from keras_l2e.training import validation
+from keras_l2e.training.validation import Validation
+
+
+class Counting:
+    """A scorer by whose words examples are as right as their number says."""
+
+    def __init__(self):
+        self.asked = []
+
+    def score(self, examples):
+        self.asked.append(len(examples.program))
+        return SimpleNamespace(
+            token_accuracy=lambda: len(examples.program) / 1000, exact_match=lambda: 0.25
+        )
+
+
+def test_a_level_is_scored_when_it_is_looked_at_and_once(make_config):
+    scorer = Counting()
+    judge = Validation(make_config(), scorer)
+    assert scorer.asked == []
+    expected = {"token_accuracy": 0.05, "exact_match": 0.25, "num_examples": 50}
+    # 300 two-digit sums are held out, of which --validation_examples are read.
+    assert judge.score(Difficulty(2), "validation") == expected
+    assert judge.judged(Difficulty(2)) == {"judged_by": "validation", **expected}
+    assert judge[1] == Score(0.05, 0.25)
+    assert scorer.asked == [50]
+    judge.forget()
+    assert judge[1] == Score(0.05, 0.25)
+    assert scorer.asked == [50, 50]
+
+
+def test_training_examples_judge_where_few_are_held_out(make_config):
+    judge = Validation(make_config(), Counting())
+    assert judge.judging_splits == {Difficulty(1): "train", Difficulty(2): "validation"}
+    assert judge.judged(Difficulty(1))["judged_by"] == "training"
+    assert len(judge.examples[Difficulty(1), "validation"].program) < 200
+
+
+def test_training_examples_judge_where_most_are_repeats(make_config, monkeypatch):
+    # Of 300 of the easiest programs 90 are repeats, of harder ones at most 14.
+    monkeypatch.setattr(validation, "JUDGEABLE_REPEATS", 0.2)
+    config = make_config(task="program", target_length=2)
+    splits = Validation(config, Counting()).judging_splits
+    assert splits == {Difficulty(1): "train", Difficulty(2): "validation"}
+
+
+def test_a_mastered_level_is_left_at_once_and_no_harder_one_looked_at(make_config):
+    scorer = Counting()
+    judge = Validation(make_config(target_length=3, validation_examples=300), scorer)
+    teacher = naive(advance_threshold=0.1, patience=5)
+    state = teacher.update(teacher.start(judge.levels), judge)
+    assert teacher.current(state) == 2
+    # The target is reached: nobody needs to know more.
+    assert scorer.asked == [300, 300]
+
+
+def test_a_level_without_validation_examples_has_no_rates(make_config, monkeypatch):
+    monkeypatch.setattr(
+        stored, "read", lambda task, level, split, *_: Example(*[[b"1"] * (split == "train")] * 2)
+    )
+    found = Validation(make_config(), Counting()).score(Difficulty(2), "validation")
+    assert found == {"token_accuracy": None, "exact_match": None, "num_examples": 0}
+
+
+def test_a_level_without_stored_examples_is_an_error_of_one_line(make_config, monkeypatch):
+    monkeypatch.setattr(stored, "read", lambda *_: Example([], []))
+    with pytest.raises(WorkError) as error:
+        Validation(make_config(), Counting())
+    assert str(error.value) == (
+        "no stored example of length 1; more --examples_per_difficulty are needed"
+    )
