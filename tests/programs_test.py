@@ -266,14 +266,6 @@ def test_statistics_of_the_released_code(difficulty, characters, repeats, negati
 # The longest program and target
 
 
-@pytest.mark.parametrize("difficulty", DIFFICULTIES)
-def test_nothing_is_longer_than_the_longest(difficulty):
-    longest_program, longest_target = programs.longest(*difficulty)
-    for program, target in draw_many(*difficulty, 100):
-        assert len(program) <= longest_program
-        assert len(target) <= longest_target
-
-
 @pytest.mark.parametrize("difficulty", [(1, 1), (1, 3), (4, 3), (9, 2), (12, 10)])
 def test_the_longest_program_is_reached_and_no_target_is_longer(difficulty, monkeypatch):
     """By one operation again and again, with the highest literals and small numbers."""
