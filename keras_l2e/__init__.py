@@ -12,12 +12,13 @@ prints.
     config = keras_l2e.Config(task="addition", target_length=3, num_epochs=10)
     network = keras_l2e.train(config, "runs/addition_3")
 
-Importing this package imports neither TensorFlow nor Keras. The entry points have the names
-`keras_l2e.train` and `keras_l2e.execute` too; they are run by `python -m`, never imported.
+Importing this package imports neither TensorFlow nor Keras.
 """
 
 import importlib.util
 import os
+import sys
+import types
 
 from keras_l2e.config import Config
 
@@ -32,6 +33,21 @@ if _backend and importlib.util.find_spec(_backend.partition(".")[0]) is None:
     os.environ["MPLBACKEND"] = "agg"
 
 
+class _Package(types.ModuleType):
+    """The package, of which `train` and `execute` are functions whatever is imported.
+
+    They are names of entry points too, and the import system would put such a module in the place
+    of the function.
+    """
+
+    def __setattr__(self, name, value):
+        if name not in __all__ or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def load(place):
     """Loads a trained network.
 
@@ -41,7 +57,7 @@ def load(place):
     >>> [answer.right for answer in network.execute(["print(5+6)", "print(12+34)"])]
     [True, True]
     >>> network.model.count_params()
-    379051
+    405803
 
     Args:
         place: the folder of a finished run or of an exported SavedModel, or the name of a network
@@ -73,7 +89,7 @@ def execute(program):
         An `api.Answer`.
 
     Raises:
-        errors.UsageError: no network was trained on such a text.
+        errors.UsageError: no network was trained on such a text; says what does not fit.
     """
     from keras_l2e import pretrained
 

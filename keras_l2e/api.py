@@ -12,7 +12,6 @@ from keras_l2e.errors import UsageError
 from keras_l2e.language import forms
 from keras_l2e.language.interpreter import ProgramError
 from keras_l2e.language.tasks import TASKS
-from keras_l2e.language.vocabulary import CHARACTERS
 
 
 class Answer(NamedTuple):
@@ -96,7 +95,8 @@ class TrainedNetwork:
             return self.execute([program])[0]
         import tensorflow as tf
 
-        found = self._functions.serve(tf.constant(list(program), tf.string))
+        program = list(map(forms.clean, program))
+        found = self._functions.serve(tf.constant(list(map(_encode, program)), tf.string))
         outputs = [output.decode() for output in found["output"].numpy()]
         probabilities = found["probability"].numpy().tolist()
         return list(map(self._answer, program, outputs, probabilities))
@@ -115,7 +115,7 @@ class TrainedNetwork:
         """How it writes its answer, step by step; no step if it cannot read the program."""
         import tensorflow as tf
 
-        found = self._functions.decode_steps(tf.constant([program]))
+        found = self._functions.decode_steps(tf.constant([_encode(forms.clean(program))]))
         columns = [found[name][0].numpy() for name in ("characters", "probabilities")]
         tops = [found[f"candidate{x}"][0].numpy() for x in ("s", "_probabilities")]
         return [
@@ -130,14 +130,17 @@ class TrainedNetwork:
 
     def why_unreadable(self, program: str) -> str | None:
         """Why it cannot read a program; None if it can."""
-        if not program:
-            return "it is empty"
-        for position, character in enumerate(program):
-            if character not in CHARACTERS:
-                return f"unknown character {character!r} at position {position}"
+        program = forms.clean(program)
+        if reason := forms.why_unknown(program, self.interface.white_space):
+            return reason
         if len(program) > (most := self.interface.longest_program):
             return f"{len(program)} characters; this network was trained on at most {most}"
         return None
+
+
+def _encode(program: str) -> bytes:
+    # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
+    return program.encode("utf-8", "surrogatepass")
 
 
 def find(place: str | Path) -> Path:
@@ -146,6 +149,8 @@ def find(place: str | Path) -> Path:
     Raises:
         UsageError: it is none of these.
     """
+    if "://" in str(place):
+        raise UsageError(f"no model in {place}: a folder of this machine is needed")
     path = Path(place).expanduser()
     if (path / configs.NAME).is_file() and (path / "model.keras").is_file():
         return path

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_l2e import settings
+from keras_l2e import devices, settings
 from keras_l2e.errors import UsageError, WorkError
 
 FLAGFILES = Path(__file__).parent / "flagfiles"
@@ -32,13 +32,21 @@ def run(main: Callable, arguments: type) -> None:
             what is no flag, which else is refused.
     """
     signal.signal(signal.SIGTERM, _stop)
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where they were closed.
+        stream.reconfigure(errors="backslashreplace")  # Not every terminal shows every path.
     try:
-        main(parse(arguments, sys.argv))
+        if HELP & set(sys.argv[1:]):
+            print(format_help(arguments, sys.modules[main.__module__].__doc__))
+        else:
+            main(parse(arguments, sys.argv))
+        print(end="", flush=True)  # Else a full disk is noticed after the end, where nobody looks.
     except UsageError as error:
         _fail(2, error)
     except WorkError as error:
         _fail(1, error)
     except OSError as error:
+        if isinstance(error, BrokenPipeError):  # Python would try to write the rest, and complain.
+            sys.stdout = None
         where = f": {error.filename}" if error.filename else ""
         _fail(1, f"{error.strerror or error}{where}")
     except KeyboardInterrupt as stop:
@@ -46,6 +54,10 @@ def run(main: Callable, arguments: type) -> None:
         sys.stdout.flush()
         # TensorFlow's threads may still be inside an operation: do not wait for them.
         os._exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+    except Exception as error:
+        if (message := devices.explain(error)) is None:
+            raise
+        _fail(1, message)
 
 
 def _stop(signal_number: int, frame) -> None:
@@ -61,15 +73,10 @@ def _fail(exit_code: int, error) -> None:
 def parse(arguments: type, argv: Sequence[str]):
     """An instance of the dataclass `arguments` from a command line, its first word left out.
 
-    Exits after showing the help, if the command line asks for it.
-
     Raises:
         UsageError: an unknown flag, a value that is not allowed, a flagfile that cannot be read, an
             argument that is no flag where none is taken.
     """
-    if HELP & set(argv[1:]):
-        print(format_help(arguments))
-        sys.exit(0)
     flag_values = flags.FlagValues()
     flag_values.set_gnu_getopt(True)
     for name, setting in settings.of(arguments).items():
@@ -138,9 +145,9 @@ def find_flagfile(path: str) -> Path:
     raise UsageError(f"no flagfile {path!r}; installed are {installed}")
 
 
-def format_help(arguments: type) -> str:
-    """The entry point's own description and its flags."""
-    lines = [sys.modules[arguments.__module__].__doc__]
+def format_help(arguments: type, description: str = "") -> str:
+    """What an entry point does, and its flags."""
+    lines = [description]
     flagfile = "File of flags, one a line, as if given here; those given here win."
     lines.append(_format_flag("flagfile", flagfile))
     for name, setting in settings.of(arguments).items():

@@ -20,6 +20,8 @@ from keras_l2e.teaching.teachers import TEACHERS
 NAME = "flags.cfg"
 # Where a run lies and where its data lie do not change what it computes.
 PLACES = frozenset({"workdir", "data_dir"})
+# Schedules of the learning rate under which an epoch does not depend on how many there will be.
+OPEN_ENDED = ("constant", "plateau")
 # Of release 0.1.0, whose runs can still be evaluated, exported and executed.
 REMOVED = ("carry_share", "first_operations", "sort_window")
 
@@ -36,7 +38,7 @@ class Config:
     """
 
     data_dir: str = path(
-        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared."
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", remote=True
     )
     initial_model: str = path(
         "",
@@ -215,7 +217,8 @@ class Config:
         longest_program = max(TASKS[self.task].longest(level)[0] for level in self.levels)
         names = Interface._fields[:5]
         values = (getattr(self, name) for name in names)
-        return Interface(*values, longest_program, self.longest_written())
+        white_space = TASKS[self.task].white_space
+        return Interface(*values, longest_program, self.longest_written(), white_space)
 
     def longest_written(self, *beyond: Difficulty) -> int:
         """Characters of the longest possible text to write at the levels, and beyond them."""
@@ -274,11 +277,23 @@ def read_finished(workdir: Path) -> Config:
 
 
 def check_same(workdir: Path, config: Config, earlier: Config) -> None:
-    """Raises UsageError if a run would go on with other settings than it was started with."""
+    """Raises UsageError if a run would go on with other settings than it was started with.
+
+    More epochs are allowed where those before would have been the same.
+    """
+    mend = "take another --workdir"
     for name, value in dataclasses.asdict(config).items():
         before = getattr(earlier, name)
-        if name not in PLACES and value != before:
-            raise UsageError(
-                f"{workdir} was started with --{name}={before}, not --{name}={value}; "
-                "take another --workdir"
+        if name in PLACES or value == before:
+            continue
+        if name == "num_epochs" and value > before:
+            if config.learning_rate_schedule in OPEN_ENDED:
+                continue
+            mend = (
+                f"with --learning_rate_schedule={config.learning_rate_schedule} the rate of every "
+                "epoch depends on their number; take another --workdir, with the weights of this "
+                f"run as --initial_model={workdir}"
             )
+        raise UsageError(
+            f"{workdir} was started with --{name}={before}, not --{name}={value}; {mend}"
+        )

@@ -1,4 +1,8 @@
-"""The process's own settings: log noise, threads, oneDNN, logical devices. Entry points only."""
+"""The process's own settings: log noise, Keras' backend and precision, threads, oneDNN, devices.
+
+What the user has set for other work, in the environment, in keras.json or in the process, is
+overruled where that touches nobody else, and else named in one line.
+"""
 
 import contextlib
 import importlib
@@ -8,7 +12,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_l2e.errors import UsageError
+from keras_l2e.errors import UsageError, WorkError
+
+# Variables that change what TensorFlow and Keras do begin with these.
+PREFIXES = ("CUDA_", "KERAS_", "TF_", "XLA_")
+# Those that this package sets itself.
+OWN = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
+# Keras' settings for whole processes, as `keras.config` names them, and what they are here.
+KERAS_SETTINGS = {
+    "floatx": "float32",
+    "dtype_policy": "float32",
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+}
 
 
 def num_cores() -> int:
@@ -32,14 +48,17 @@ def default_onednn() -> str:
 
 
 def load_tensorflow(onednn: str = "") -> None:
-    """Imports TensorFlow with its chatter, and that of TFDS, off the terminal.
+    """Imports TensorFlow, and Keras on it, with the chatter of both and TFDS off the terminal.
 
     Args:
         onednn: `on` or `off`; by default TensorFlow decides.
 
     Raises:
-        UsageError: TensorFlow was imported before with the other setting.
+        UsageError: TensorFlow was imported before with the other setting, or Keras on another
+            backend.
+        WorkError: they cannot be imported.
     """
+    _choose_backend()
     loaded = "tensorflow" in sys.modules
     if loaded and onednn and onednn != onednn_in_force():
         raise UsageError(
@@ -48,12 +67,68 @@ def load_tensorflow(onednn: str = "") -> None:
     if onednn:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn == "on"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.nullcontext() if loaded else _without_import_notes():
-        tensorflow = importlib.import_module("tensorflow")
+    try:
+        with contextlib.nullcontext() if loaded else _without_import_notes():
+            tensorflow = importlib.import_module("tensorflow")
+            importlib.import_module("keras")
+    except Exception as error:  # Whatever a library raises at a setting or a file it cannot take.
+        reason = f"{type(error).__name__}: {error}"
+        raise WorkError(f"TensorFlow cannot be loaded: {reason}{_settings()}") from None
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
     tensorflow.get_logger().setLevel("ERROR")
+
+
+def _choose_backend() -> None:
+    """Has Keras run on TensorFlow, whatever KERAS_BACKEND or keras.json says."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    elif (backend := sys.modules["keras"].config.backend()) != "tensorflow":
+        home = os.environ.get("KERAS_HOME", "~/.keras")
+        where = "KERAS_BACKEND" if "KERAS_BACKEND" in os.environ else f"{home}/keras.json"
+        raise UsageError(
+            f"Keras runs on {backend} in this process, as {where} says; it must be imported with "
+            "KERAS_BACKEND=tensorflow"
+        )
+
+
+@contextlib.contextmanager
+def own_keras_settings() -> Iterator[None]:
+    """Keras as if nobody had set anything: networks are made of float32, `fit` has no limits.
+
+    Else a keras.json, a variable or the process's dtype policy would change what is built and
+    trained.
+    """
+    config = importlib.import_module("keras").config
+    before = {name: getattr(config, name)() for name in KERAS_SETTINGS}
+    try:
+        for name, value in KERAS_SETTINGS.items():
+            getattr(config, f"set_{name}")(value)
+        yield
+    finally:
+        for name, value in before.items():
+            getattr(config, f"set_{name}")(value)
+
+
+def explain(error: Exception) -> str | None:
+    """One line on a failure that the environment causes; None for any other."""
+    if isinstance(error, ImportError):
+        return f"a package is missing or broken: {error}"
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}".strip()
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow and isinstance(error, tensorflow.errors.OpError):
+        reason = " ".join(error.message.split())[:300]
+        return f"TensorFlow failed with {type(error).__name__}: {reason}{_settings()}"
+    return None
+
+
+def _settings() -> str:
+    """The variables in force that change what TensorFlow and Keras do, if the user has set any."""
+    names = sorted(name for name in os.environ if name.startswith(PREFIXES) and name not in OWN)
+    shown = ", ".join(f"{name}={os.environ[name]}" for name in names)
+    return shown and f" (set in the environment: {shown}; try it without)"
 
 
 def onednn_in_force() -> str:

@@ -33,7 +33,7 @@ class Arguments:
         "File for the result, as JSON; by default evaluation.json in the workdir, with its plots, "
         "or nowhere with --pretrained.",
     )
-    data_dir: str = path("", "Folder of prepared data; the run's own by default.")
+    data_dir: str = path("", "Folder of prepared data; the run's own by default.", remote=True)
 
 
 def main(arguments: Arguments) -> None:
@@ -74,7 +74,8 @@ def measure(config: configs.Config, workdir: Path) -> dict:
     from keras_l2e.training import evaluation
 
     stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
-    return evaluation.evaluate(config, models.load(workdir / "model.keras"))
+    with devices.own_keras_settings():
+        return evaluation.evaluate(config, models.load(workdir / "model.keras"))
 
 
 def check_published(result: dict, published: dict) -> None:

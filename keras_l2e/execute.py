@@ -8,16 +8,22 @@ comes with the package. With --steps it shows what the network held for possible
 """
 
 import os
+import re
 import reprlib
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from keras_l2e import api, command_line, pretrained
 from keras_l2e.errors import UsageError
+from keras_l2e.language import forms
 from keras_l2e.language.interpreter import ProgramError
 from keras_l2e.language.tasks import TASKS
 from keras_l2e.settings import boolean, path
+
+# What can be no program, but the name of a file: it has an ending, or the name of a folder.
+FILE_NAME = re.compile(r".*\.[A-Za-z]\w*|[^()]*[A-Za-z_~][^()]*/[^()]*|/[^()]+")
+# Far more than any network can read, of a file that may have no end.
+MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -81,20 +87,30 @@ def _visible(text: str) -> str:
 
 
 def read_program(arguments: list[str]) -> str:
-    """The program that is an argument, in the file that it names, or on standard input."""
+    """The program that is an argument, in the file that it names, or on standard input.
+
+    A file may be a pipe, as the shell makes for <(...).
+
+    Raises:
+        UsageError: two programs, a folder, no such file, or no text.
+    """
     if len(arguments) > 1:
         raise UsageError(f"one program at a time; the second is {arguments[1]!r}")
+    if not arguments and sys.stdin is None:
+        raise UsageError("no program: neither an argument nor standard input")
+    name = arguments[0] if arguments else "standard input"
+    # Not Path, which fails where a program is too long for a file's name.
+    if arguments and os.path.isdir(name):
+        raise UsageError(f"{name} is a folder; a program or its file is needed")
+    if arguments and not os.path.exists(name):
+        if FILE_NAME.fullmatch(name):
+            raise UsageError(f"{name}: no such file")
+        return forms.clean(name)
     try:
-        if not arguments:
-            sys.stdin.reconfigure(encoding="utf-8")
-            return sys.stdin.read().rstrip("\n")
-        # Not Path.is_file: a program may be too long for a file's name.
-        if os.path.isfile(arguments[0]):
-            return Path(arguments[0]).read_text("utf-8").rstrip("\n")
+        with open(name, "rb") if arguments else sys.stdin.buffer as file:
+            return forms.clean(file.read(MOST_BYTES).decode("utf-8"))
     except UnicodeDecodeError:
-        source = arguments[0] if arguments else "standard input"
-        raise UsageError(f"{source} is not UTF-8 text") from None
-    return arguments[0]
+        raise UsageError(f"{name} is not UTF-8 text") from None
 
 
 if __name__ == "__main__":

@@ -106,19 +106,22 @@ def text(default: str, help: str):
     return _field(default, Setting(help, str, lambda: "a text", lambda value: True))
 
 
-def path(default: str, help: str, required: bool = False):
+def path(default: str, help: str, required: bool = False, remote: bool = False):
     """A field for a path of this machine; where the default is empty, so may the value be.
 
-    flags.cfg must be able to hold it: one line whose ends do not count.
+    flags.cfg must be able to hold it: one line whose ends do not count. With `remote` it may lie in
+    another file system that TensorFlow reads, as gs://bucket/folder.
     """
 
     def allows(value: str) -> bool:
         if not value:
             return not default
         home = not value.startswith("~") or os.path.expanduser(value) != value
-        return value.isprintable() and value == value.strip() and home
+        here = remote or "://" not in value
+        return value.isprintable() and value == value.strip() and home and here
 
-    needed = "a path of printable characters, in a home directory that exists,"
+    where = "" if remote else " of this machine,"
+    needed = f"a path{where} of printable characters, in a home directory that exists,"
     return _field(default, Setting(help, str, lambda: needed, allows, required))
 
 

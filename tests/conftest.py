@@ -169,7 +169,7 @@ def build_here(monkeypatch):
     """Has missing data built in this process, where TensorFlow is there already."""
 
     def build_all(names, data_dir, num_workers):
-        return ({"name": name} | stored._build(name, data_dir) for name in names)
+        return ((name, stored._build(name, data_dir)) for name in names)
 
     monkeypatch.setattr(stored, "_build_all", build_all)
 

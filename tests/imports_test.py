@@ -1,51 +1,51 @@
-"""Who may import whom, read from the sources: also imports inside functions count."""
+"""The house: who may import whom, read from the sources; imports inside functions count as well."""
 
 import ast
 import graphlib
+import importlib
 import importlib.util
-import pathlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import keras_l2e
 
-PACKAGE = pathlib.Path(keras_l2e.__file__).parent
-BUILDER = "keras_l2e_datasets"
-SOURCES = {path.stem: path.read_text() for path in PACKAGE.glob("*.py")} | {
-    BUILDER: pathlib.Path(
-        importlib.util.find_spec(
-            f"{BUILDER}.learning_to_execute.learning_to_execute_dataset_builder"
-        ).origin
-    ).read_text()
-}
-TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
+PACKAGE = Path(keras_l2e.__file__).parent
+BUILDER = "keras_l2e_datasets.learning_to_execute.learning_to_execute_dataset_builder"
 
-WITHOUT_TENSORFLOW = [
-    "candidates",
-    "cells",
-    "claims",
-    "curriculum",
-    "errors",
-    "files",
-    "interpreter",
-    "metrics",
-    "programs",
-    "tasks",
-]
-KNOW_INTEGERS_ONLY = ["decoding", "layers", "metrics", "models"]
-DATA = {
-    "building",
-    "candidates",
-    "input_pipeline",
-    "interpreter",
-    "prepared_data",
-    "programs",
-    "tasks",
-    "vocabulary",
-}
+
+def name_of(path):
+    """networks/text.py -> networks.text, data/__init__.py -> data."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+PATHS = {name_of(path): path for path in PACKAGE.rglob("*.py")}
+PATHS[BUILDER] = Path(importlib.util.find_spec(BUILDER).origin)
+TREES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
+
 ENTRY_POINTS = {"train", "evaluate", "export", "execute", "reproduce", "show"}
+# Each may import those to its right, and itself.
+ROOMS = ["", "api", "paper", "training", "data", "networks", "teaching", "language"]
+# All may import these; what they may import themselves, beside one another, and those to the left.
+GROUND = {
+    "errors": set(),
+    "files": set(),
+    "settings": set(),
+    "command_line": set(),
+    "devices": set(),
+    "config": {"language", "teaching", "networks"},
+    "tables": set(),
+    "plots": set(),
+    "pretrained": {"language"},
+}
+# Other names of modules of `language`, from before it was a room.
+OLD_NAMES = {"programs", "tasks", "interpreter", "vocabulary"}
+# What prepares missing data calls their builder, which is made of the other modules of `data`.
+CALLS_THE_BUILDER = "data.stored"
+TENSORFLOW = {"tensorflow", "keras", "tensorflow_datasets", "apache_beam"}
 
 
 def imports(name):
@@ -62,66 +62,86 @@ def own_modules(name):
     """The modules of the package, and the data set's builder, that a module imports itself."""
     found = set()
     for imported in imports(name):
-        top, _, rest = imported.partition(".")
-        if top == BUILDER:
+        if imported.startswith("keras_l2e_datasets"):
             found.add(BUILDER)
-        elif top == "keras_l2e":
-            found.add(rest.partition(".")[0] if rest.partition(".")[0] in SOURCES else "__init__")
-    return found - {"__init__"}
+        elif imported.startswith("keras_l2e."):
+            module = imported.removeprefix("keras_l2e.")
+            found.add(module if module in PATHS else module.rpartition(".")[0])
+    # The package itself is there before any of its modules: it gives __version__ away.
+    return found - {""}
 
 
-def reached(name):
-    """A module and all modules that come with it."""
-    found, pending = set(), {name}
-    while pending:
-        found |= pending
-        pending = set().union(*map(own_modules, pending)) - found
-    return found
+GRAPH = {name: own_modules(name) for name in PATHS}
+EDGES = [(name, other) for name, others in GRAPH.items() for other in others]
 
 
-def heavy(name):
-    """What a module imports itself of TensorFlow, Keras and TFDS."""
-    roots = {imported.partition(".")[0] for imported in imports(name)}
-    return roots & {"tensorflow", "keras", "tensorflow_datasets"}
+def room(name):
+    """The room of a module, or else itself."""
+    return "data" if name == BUILDER else name.partition(".")[0]
 
 
-@pytest.mark.parametrize("name", WITHOUT_TENSORFLOW)
-def test_these_know_no_tensorflow(name):
-    assert {module: heavy(module) for module in reached(name) if heavy(module)} == {}
+def roots(name):
+    return {imported.partition(".")[0] for imported in imports(name)}
 
 
-@pytest.mark.parametrize("name", KNOW_INTEGERS_ONLY)
-def test_these_know_plain_integers_only(name):
-    assert reached(name) & DATA == set()
+def test_every_module_is_in_a_room_or_on_the_ground_floor():
+    assert {room(name) for name in PATHS} == {*ENTRY_POINTS, *ROOMS, *GROUND, *OLD_NAMES}
 
 
-@pytest.mark.parametrize("name", sorted(DATA))
-def test_data_know_no_network(name):
-    assert reached(name) & {"decoding", "layers", "models", "optimizers", "scoring"} == set()
+def may_import(name, other):
+    """Whether the house lets a module import another one."""
+    mine, theirs = room(name), room(other)
+    if theirs in ENTRY_POINTS | OLD_NAMES:
+        return False
+    if mine in GROUND:
+        return theirs in {*GROUND, *GROUND[mine]}
+    if mine in OLD_NAMES:
+        return other == f"language.{mine}"
+    if theirs in GROUND or mine in ENTRY_POINTS:
+        return True
+    return ROOMS.index(mine) <= ROOMS.index(theirs)
 
 
-def test_entry_points_are_imported_by_entry_points_only():
-    importers = {name for name in SOURCES if own_modules(name) & ENTRY_POINTS}
-    assert importers <= ENTRY_POINTS
+@pytest.mark.parametrize("name", sorted(PATHS))
+def test_imports_go_downwards(name):
+    assert [other for other in GRAPH[name] if not may_import(name, other)] == []
 
 
-def test_only_prepared_data_imports_the_builder():
-    assert {name for name in SOURCES if BUILDER in own_modules(name)} == {"prepared_data"}
+def test_the_ground_floor_sees_of_networks_their_names_alone():
+    seen = {other for name, other in EDGES if name in GROUND and room(other) == "networks"}
+    assert seen == {"networks"}
+    assert GRAPH["networks"] == set() and not roots("networks") & TENSORFLOW
 
 
-def test_the_builder_knows_programs_and_their_places_only():
-    assert own_modules(BUILDER) == {"building", "candidates", "prepared_data", "programs", "tasks"}
-
-
-def test_imports_have_one_direction():
-    graph = {name: own_modules(name) for name in SOURCES}
-    # What prepares missing data calls their builder, and a network that is loaded is built anew.
-    graph["prepared_data"].discard(BUILDER)
-    graph["layers"].discard("models")
+def test_there_is_no_circle():
+    assert (CALLS_THE_BUILDER, BUILDER) in EDGES
+    graph = {**GRAPH, CALLS_THE_BUILDER: GRAPH[CALLS_THE_BUILDER] - {BUILDER}}
     list(graphlib.TopologicalSorter(graph).static_order())
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_only_stored_data_call_the_builder():
+    assert {name for name, other in EDGES if other == BUILDER} == {CALLS_THE_BUILDER}
+
+
+def test_networks_know_no_data():
+    """Nor what is taught: integers, and the vocabulary that gives them."""
+    assert {room(b) for a, b in EDGES if room(a) == "networks"} <= {"networks", "language", *GROUND}
+
+
+@pytest.mark.parametrize(
+    ("libraries", "allowed"),
+    [
+        (TENSORFLOW, {"data", "networks", "training", "devices", "api"}),
+        ({"matplotlib"}, {"plots", "paper"}),
+        ({"keras_l2e_datasets"}, {"data"}),
+    ],
+    ids=["tensorflow", "matplotlib", "builder"],
+)
+def test_who_uses_what(libraries, allowed):
+    assert {room(name) for name in PATHS if roots(name) & libraries} <= allowed
+
+
+@pytest.mark.parametrize("name", sorted(PATHS))
 def test_every_draw_goes_through_a_generator(name):
     """`random` and `np.random` are used for their generators' classes alone."""
     used = set()
@@ -134,25 +154,87 @@ def test_every_draw_goes_through_a_generator(name):
     assert used <= {"random.Random", "np.random.default_rng", "np.random.Generator"}
 
 
-# In processes of their own
+@pytest.mark.parametrize("name", sorted(OLD_NAMES))
+def test_old_names_give_the_same_objects(name):
+    old = importlib.import_module(f"keras_l2e.{name}")
+    new = importlib.import_module(f"keras_l2e.language.{name}")
+    public = {key: value for key, value in vars(new).items() if not key.startswith("_")}
+    assert public and all(getattr(old, key) is value for key, value in public.items())
 
 
-def python(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=60
-    )
+LIGHT = """
+import importlib, sys
+for name in {modules}:
+    importlib.import_module(name)
+    assert not {heavy} & set(sys.modules), name
+from keras_l2e import command_line
+for name in {entry_points}:
+    module = importlib.import_module(name)
+    arguments = getattr(module, "Arguments", None) or module.Run
+    assert "--flagfile" in command_line.format_help(arguments), name
+    assert not {heavy} & set(sys.modules), name
+"""
 
 
-@pytest.mark.parametrize(
-    "modules",
-    [
-        ["__init__"],
-        WITHOUT_TENSORFLOW,
-        [*sorted(ENTRY_POINTS), "command_line", "prepared_data", "report", "run_flags"],
-    ],
-    ids=["package", "libraries", "entry points"],
-)
-def test_importing_is_light(modules):
-    names = [f"keras_l2e.{name}".removesuffix(".__init__") for name in modules]
-    code = f"import sys, {', '.join(names)}; print({{'tensorflow', 'keras'}} & set(sys.modules))"
-    assert python("-c", code).stdout == "set()\n"
+def test_importing_and_showing_help_load_no_tensorflow():
+    """In a process of its own, which has not loaded it yet."""
+    modules = ["keras_l2e", "keras_l2e.language.tasks", "keras_l2e.teaching.teachers"]
+    entry_points = [f"keras_l2e.{name}" for name in sorted(ENTRY_POINTS)]
+    heavy = TENSORFLOW | {"matplotlib"}
+    code = LIGHT.format(modules=modules, entry_points=entry_points, heavy=heavy)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# Sizes, in lines with docstrings
+
+
+MOST = {ast.FunctionDef: 60, ast.ClassDef: 200}
+# What is larger, and why.
+LARGER = {
+    # The formulas of one LSTM step, forward and backward, are read side by side.
+    "networks.lstm.lstm",
+    "networks.lstm.lstm.run",
+    "networks.lstm._backward",
+    # Its state is what an epoch is a pure function of.
+    "training.run.Run",
+}
+# From the draw of a program to the loss, room by room: what an example really goes through.
+WAY = {
+    "language.tasks": "Difficulty Task _draw_program",
+    "language.programs": "Example Operand Draft pair smallmul equality vars_ small_loop ifstat "
+    "generate rename_variables digest split_of",
+    "language.forms": "read TargetForm _target",
+    "teaching.teachers": "Teacher combined _climbing",
+    "data.pipeline": "Generated _draw mixture cut_by_length encode_examples training_batches "
+    "distribute share_of_replica",
+    "networks.text": "encode append_eos encode_programs",
+    "networks.models": "lstm _stack Network build _assemble",
+    "networks.lstm": "EmbeddingTable LSTM lstm _one_hot_of_present _forward",
+    "training.run": "Run.train_epoch Run.fit Run.batches compile_model",
+}
+
+
+def sizes(tree, prefix):
+    """Full name -> lines, of all functions and classes in it."""
+    found = {}
+    for node in ast.iter_child_nodes(tree):
+        inner = prefix
+        if type(node) in MOST:
+            inner = f"{prefix}.{node.name}"
+            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            found[inner] = (node.end_lineno - start + 1, MOST[type(node)])
+        found |= sizes(node, inner)
+    return found
+
+
+SIZES = {key: value for name in PATHS for key, value in sizes(TREES[name], name).items()}
+
+
+def test_no_function_and_no_class_is_large():
+    assert {name for name, (size, most) in SIZES.items() if size > most} <= LARGER
+
+
+def test_the_way_of_one_example_is_short():
+    assert len({room(name) for name in WAY}) <= 5
+    names = [f"{name}.{part}" for name, parts in WAY.items() for part in parts.split()]
+    assert sum(SIZES[name][0] for name in names) <= 1_500

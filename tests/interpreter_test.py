@@ -1,10 +1,11 @@
 import contextlib
 import io
+import keyword
 import random
-import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 from hypothesis import example, given, settings
@@ -25,180 +26,108 @@ CLASS_CHARACTERS = "\n ()*+-0123456789:;<=>abcdefghijlnoprstx"
 PROGRAMS = [
     ("j=8584\nfor x in range(8):\n  j+=920\nb=(1500+j)\nprint((b+7567))", "25011"),
     ("i=8827\nc=(i-5347)\nprint((c+8704) if 2641<8500 else 5308)", "12184"),
-    ("print(3)", "3"),
     ("print((5-7))", "-2"),
-    ("print((3*12))", "36"),
-    ("i=5;\nprint((i+6))", "11"),
-    ("a=4\nfor x in range(3):a+=10\nprint(a)", "34"),
     ("a=4\nfor x in range(3):a-=10\nprint(a)", "-26"),
     ("print((7 if 3>3 else 8))", "8"),
-    ("print((7 if 3<4 else 8))", "7"),
-    # By hand: spaces, blank lines, separators, brackets.
+    # Spaces, blank lines, separators, brackets.
     ("  \n\nprint ( 1  +  2 )\n\n", "3"),
     ("a = 1 ; b = 2\nprint(a+b) ;", "3"),
-    ("print(((1)))\n  ", "1"),
     ("print(1\n+\n2)", "3"),
-    ("print(7 if 2>1 else 8)", "7"),
     ("print(7 if (2)>(1)else(8))", "7"),
     ("print(1 if 1<0 else 2 if 1<0 else 3)", "3"),
     ("print((1 if 1>0 else 2)if(1 if 0>1 else 2)>1 else 3)", "1"),
     # Precedence and signs.
     ("print(2+3*4-5)", "9"),
     ("print(10-3-2)", "5"),
-    ("print(-5)", "-5"),
     ("print(-0)", "0"),
     ("a=-3\nprint(-a- -2*--4)", "11"),
-    ("print(-(2+3)*4)", "-20"),
     # Names: any one lower-case letter, also the loop's own.
     ("k=1\nz=k\nprint(z)", "1"),
-    ("a=1\na=a+a\nprint(a)", "2"),
     ("a=1\na+=a\nprint(a)", "2"),
     ("a=0\nfor x in range(4):\n a+=x\nprint(a+x)", "9"),
     ("x=5\nfor x in range(x):x+=1\nprint(x)", "5"),
-    ("for x in range(3):x=7\nprint(x)", "7"),
     ("a=1\nfor a in range(a+2):a+=a\nprint(a)", "4"),
     # Loops: several statements, any indentation, no turns at all.
     ("a=0\nb=1\nfor x in range(5):\n\n      c=a+b\n      a=b;b=c\nprint(a)", "5"),
     ("a=0\nfor x in range(2):a+=1;a+=2\nfor y in range(2):a-=5\nprint(a)", "-4"),
-    ("a=0\nfor x in range(2+1*3):a+=1\nprint(a)", "5"),
     ("a=9\nfor x in range(0):a+=b\nprint(a)", "9"),
-    ("a=9\nfor x in range(-4):a+=1\nprint(a)", "9"),
     ("x=3\nfor x in range(0):a=1\nprint(x)", "3"),
     # The branch not taken is not evaluated.
     ("print(1 if 2>1 else k)", "1"),
     # 64-digit sums.
-    (f"print({'9' * 64}+1)", "1" + "0" * 64),
     (f"print(-{'9' * 64}-{'9' * 64})", "-1" + "9" * 63 + "8"),
 ]
 
 # Program and how its message begins.
 REFUSED = [
-    # Names and values.
+    # Names.
     ("a=1\nprint(k)", "line 2: unknown name 'k'"),
     ("a+=1\nprint(a)", "line 1: unknown name 'a'"),
-    ("a=a\nprint(a)", "line 1: unknown name 'a'"),
     ("for x in range(n):n=1\nprint(n)", "line 1: unknown name 'n'"),
-    ("for x in range(0):a=1\nprint(a)", "line 2: unknown name 'a'"),
     ("for x in range(0):a=1\nprint(x)", "line 2: unknown name 'x'"),
     ("print(1\n+k)", "line 2: unknown name 'k'"),
     ("ab=1\nprint(ab)", "line 1: name 'ab'"),
-    ("a=1\nprint(ab)", "line 2: name 'ab'"),
-    ("a1=1\nprint(a1)", "line 1: name 'a1'"),
     ("print=1\nprint(1)", "line 1: name 'print'"),
-    ("range=1\nprint(1)", "line 1: name 'range'"),
     ("for print in range(2):a=1\nprint(1)", "line 1: name 'print'"),
     ("a=range\nprint(1)", "line 1: name 'range'"),
-    ("print(print)", "line 1: name 'print'"),
-    # Literals.
-    ("print(012)", "line 1: number '012'"),
-    ("print(00)", "line 1: number '00'"),
-    ("a=0\nprint(0x1f)", "line 2: number '0x1f'"),
-    ("print(0b1)", "line 1: number '0b1'"),
-    ("print(0o7)", "line 1: number '0o7'"),
-    ("print(1e5)", "line 1: number '1e5'"),
-    ("print(1j)", "line 1: number '1j'"),
-    ("print(1if 1<2 else 2)", "line 1: number '1if'"),
-    ("print(1_000)", "line 1: character '_'"),
-    ("print(1.5)", "line 1: character '.'"),
-    ("print('a')", 'line 1: character "\'"'),
-    ('print("a")', "line 1: character '\"'"),
-    ("print(True)", "line 1: character 'T'"),
     # Calls.
     ("print(open(1))", "line 1: call of 'open' is not part of the program class"),
     ("a=1\nopen(1)\nprint(a)", "line 2: call of 'open' is not part of the program class"),
-    ("exec(1)\nprint(1)", "line 1: call of 'exec'"),
-    ("print(a(1))", "line 1: call of 'a'"),
-    ("print((1)(2))", "line 1: '(1)(2)' in this place"),
-    ("print(print(1))", "line 1: call of 'print'"),
-    ("print(range(1))", "line 1: call of 'range'"),
-    ("a=print(1)\nprint(1)", "line 1: call of 'print'"),
     ("print(1 if 2>1 else open(1))", "line 1: call of 'open'"),
-    ("for x in range(0):open(1)\nprint(1)", "line 1: call of 'open'"),
     ("for x in range(0):\n a=1\n a=open(1)\nprint(1)", "line 3: call of 'open'"),
     # The print.
     ("", "line 1: no 'print'"),
-    ("\n \n", "line 1: no 'print'"),
-    ("a=1", "line 1: the last statement must print one value, not 'a=1'"),
-    ("a=1\na+=2\na=2", "line 3: the last statement must print one value, not 'a=2'"),
     ("a=1\nprint(a)\na=2", "line 2: 'print' before the last statement"),
     ("print(1);print(2)", "line 1: 'print' before the last statement"),
     ("for x in range(2):print(x)\nprint(1)", "line 1: 'print' before the last statement"),
-    ("print()", "line 1: the last statement must print one value, not 'print()'"),
-    ("print", "line 1: the last statement must print one value, not 'print'"),
-    ("print(a=1)", "line 1: the last statement must print one value, not 'print(a=1)'"),
-    ("print(1,2)", "line 1: character ','"),
-    ("print(*3)", "line 1: '*3' in this place"),
-    ("print(**3)", "line 1: the last statement must print one value, not 'print(**3)'"),
-    ("print(x for x in range(2))", "line 1: '(x for x in range(2))' in this place"),
-    ("print(())", "line 1: '()' in this place"),
-    ("5\nprint(1)", "line 1: '5' in this place"),
-    # Operations.
-    ("print(2**3)", "line 1: '2**3' in this place"),
-    ("print(2<<3)", "line 1: '2<<3' in this place"),
-    ("print(4/2)", "line 1: character '/'"),
-    ("print(4%2)", "line 1: character '%'"),
-    ("print(+1)", "line 1: '+1' in this place"),
-    ("print(1<2)", "line 1: '1<2' in this place"),
-    ("a=1<2\nprint(a)", "line 1: '1<2' in this place"),
-    ("print(1 if 2 else 3)", "line 1: '1 if 2 else 3' in this place"),
-    ("print(1 if 1<2<3 else 3)", "line 1: '1 if 1<2<3 else 3' in this place"),
-    ("print(1 if 1<=2 else 3)", "line 1: '1 if 1<=2 else 3' in this place"),
-    ("print(1 if 1==2 else 3)", "line 1: '1 if 1==2 else 3' in this place"),
-    ("print(1 if 1 in 2 else 3)", "line 1: '1 if 1 in 2 else 3' in this place"),
+    *(
+        (last, f"line 1: the last statement must print one value, not {last!r}")
+        for last in ("a=1", "print()", "print(a=1)", "print(**3)")
+    ),
+    # Expressions, statements and loops that are not listed.
+    *(
+        (f"a=1\nprint({expression})", f"line 2: {expression!r} in this place")
+        for expression in (
+            *("2**3", "+1", "1<2", "(1)(2)", "*3", "1 if 2 else 3", "1 if 1<2<3 else 3"),
+            *("1 if 1==2 else 3", "()"),
+        )
+    ),
     ("print(1 if(1<2)<3 else 3)", "line 1: '1<2' in this place"),
     ("print((a:=1))", "line 1: 'a:=1' in this place"),
-    ("print(not 1)", "line 1: keyword 'not'"),
-    ("print(1 and 2)", "line 1: keyword 'and'"),
-    ("print(1 is 2)", "line 1: keyword 'is'"),
-    ("print(lambda:1)", "line 1: keyword 'lambda'"),
-    # Statements.
-    ("a=b=1\nprint(a)", "line 1: 'a=b=1' in this place"),
-    ("a:x=1\nprint(a)", "line 1: 'a:x=1' in this place"),
-    ("a=1\na*=2\nprint(a)", "line 2: 'a*=2' in this place"),
-    ("(a)(1)=2\nprint(a)", "line 1: "),
-    ("1+=2\nprint(1)", "line 1: "),
-    ("if 1<2:\n a=1\nprint(1)", "line 1: 'if 1<2:\\n a=1' in this place"),
-    ("import os\nprint(1)", "line 1: keyword 'import'"),
-    ("while 1:a=1\nprint(1)", "line 1: keyword 'while'"),
-    ("def f():a=1\nprint(1)", "line 1: keyword 'def'"),
-    ("for x in range(2):pass\nprint(1)", "line 1: keyword 'pass'"),
-    ("match a:\n case 1:\n  a=1\nprint(1)", "line 1: 'match a:"),
-    ("@a\nprint(1)", "line 1: character '@'"),
-    ("a=1 # one\nprint(a)", "line 1: character '#'"),
-    ("a=1\nprint(a.b)", "line 2: character '.'"),
-    ("print(a[1])", "line 1: character '['"),
-    # Loops.
-    ("for x in range():a=1\nprint(1)", "line 1: 'for x in range():a=1' in this place"),
-    ("for x in range(1,2):a=1\nprint(1)", "line 1: character ','"),
+    ("print(x for x in range(2))", "line 1: '(x for x in range(2))' in this place"),
+    *(
+        (f"a=1\n{statement}\nprint(a)", f"line 2: {statement!r} in this place")
+        for statement in (
+            *("5", "a=b=1", "a*=2", "a:x=1", "if 1<2:\n a=1", "for x in range():a=1"),
+            *("for x in range(n=3):a=1", "for x in open(3):a=1"),
+        )
+    ),
     ("for x in range(*3):a=1\nprint(1)", "line 1: '*3' in this place"),
-    ("for x in range(n=3):a=1\nprint(1)", "line 1: 'for x in range(n=3):a=1' in this place"),
     ("for x in range(1<2):a=1\nprint(1)", "line 1: '1<2' in this place"),
-    ("for x in 3:a=1\nprint(1)", "line 1: 'for x in 3:a=1' in this place"),
-    ("for x in open(3):a=1\nprint(1)", "line 1: 'for x in open(3):a=1' in this place"),
     ("for(x)in(range)(2):\n for y in range(2):\n  a=1\nprint(1)", "line 2: 'for' inside a loop"),
     ("for x in range(2):\n a=1\nelse:\n a=2\nprint(1)", "line 1: 'for x in ran...\\nelse:"),
+    ("match a:\n case 1:\n  a=1\nprint(1)", "line 1: 'match a:"),
+    # Words, numbers and characters, some of which Python reads in a way of its own, or not at all.
+    *(
+        (f"a=1\nprint(1 {word} 2)", f"line 2: keyword {word!r}")
+        for word in keyword.kwlist
+        if word not in ("for", "in", "if", "else", "None", "True", "False")
+    ),
+    *(
+        (f"print({number})", f"line 1: number {number!r}")
+        for number in ("012", "0x1f", "1j", "1if")
+    ),
+    *(
+        (f"a=1\nprint(1{character})", f"line 2: character {character!r}")
+        for character in "_.,/%'\"[@#T\\\t\r\x0c\x00\ufeff\ud800\xa0\u2028٣ª"
+    ),
     # Python's own syntax errors.
     ("print(1", "line 1: "),
-    ("a=1\nprint(1))", "line 2: "),
+    ("1+=2\nprint(1)", "line 1: "),
     ("a=1\n b=2\nprint(1)", "line 2: "),
-    (" print(1)", "line 1: "),
     ("for x in range(2):\na=1\nprint(1)", "line 2: "),
-    ("for x in range(2):\n  a=1\n b=1\nprint(1)", "line 3: "),
     ("print(1);;", "line 1: invalid syntax: 'print(1);;'"),
     ("print(1 if 1<2)", "line 1: "),
-    ("print 1", "line 1: "),
-    # Characters that Python reads in a way of its own, or not at all.
-    ("a=1\n\tprint(1)", "line 2: character '\\t'"),
-    ("a=1\r\nprint(1)", "line 1: character '\\r'"),
-    ("a=1\n\x0cprint(1)", "line 2: character '\\x0c'"),
-    ("print(1)\x00", "line 1: character '\\x00'"),
-    ("print(1)\\", "line 1: character '\\\\'"),
-    ("\ufeffprint(1)", "line 1: character '\\ufeff'"),
-    ("print(\ud800)", "line 1: character '\\ud800'"),
-    ("print(٣)", "line 1: character '٣'"),
-    ("ª=1\nprint(1)", "line 1: character 'ª'"),
-    ("print(\u00a01)", "line 1: character '\\xa0'"),
-    ("a=1\u2028print(1)", "line 1: character '\\u2028'"),
 ]
 
 LONGEST = "print(1)" + " " * (MAX_CHARACTERS - 8)
@@ -213,6 +142,8 @@ def sum_of_ones(num_terms):
 
 # (just inside, what it prints, just outside, how the message of the latter begins); the print
 # itself takes one of the operators and brackets.
+TOO_MANY = f"statement of more than {MAX_OPERATORS} operators and brackets"
+TOO_LARGE = f"value of more than {MAX_DIGITS} digits"
 BOUNDS = {
     "characters": (
         LONGEST,
@@ -224,31 +155,19 @@ BOUNDS = {
         f"print({sum_of_ones(MAX_OPERATORS)})",
         str(MAX_OPERATORS),
         f"a=1\nprint(\n{sum_of_ones(MAX_OPERATORS)}+1)",
-        f"line 3: statement of more than {MAX_OPERATORS} operators and brackets",
+        f"line 3: {TOO_MANY}",
     ),
     "operators are counted per statement": (
         ";\n".join([f"a={sum_of_ones(MAX_OPERATORS + 1)}"] * 3) + ";print(a)",
         str(MAX_OPERATORS + 1),
         f"a={sum_of_ones(MAX_OPERATORS + 2)};print(a)",
-        f"line 1: statement of more than {MAX_OPERATORS} operators and brackets",
+        f"line 1: {TOO_MANY}",
     ),
     "brackets": (
         "print" + "(" * MAX_OPERATORS + "1" + ")" * MAX_OPERATORS,
         "1",
         "print" + "(" * (MAX_OPERATORS + 1) + "1" + ")" * (MAX_OPERATORS + 1),
-        f"line 1: statement of more than {MAX_OPERATORS} operators and brackets",
-    ),
-    "minus signs": (
-        "print(" + "-" * (MAX_OPERATORS - 2) + "1)",
-        "1",
-        "print(" + "-" * MAX_OPERATORS + "1)",
-        f"line 1: statement of more than {MAX_OPERATORS} operators and brackets",
-    ),
-    "if-expressions": (
-        "print(" + "1 if 2<1 else " * ((MAX_OPERATORS - 1) // 2) + "3)",
-        "3",
-        "print(" + "1 if 2<1 else " * ((MAX_OPERATORS - 1) // 2 + 1) + "3)",
-        f"line 1: statement of more than {MAX_OPERATORS} operators and brackets",
+        f"line 1: {TOO_MANY}",
     ),
     "digits of a literal": (
         f"print(-{NINES})",
@@ -260,27 +179,15 @@ BOUNDS = {
         f"print({NINES[1:]}8+1)",
         NINES,
         f"print(\n{NINES}+1)",
-        f"line 2: value of more than {MAX_DIGITS} digits",
-    ),
-    "digits of a difference": (
-        f"a=-{NINES[1:]}8\na-=1\nprint(a)",
-        f"-{NINES}",
-        f"a=-{NINES}\na-=1\nprint(a)",
-        f"line 2: value of more than {MAX_DIGITS} digits",
+        f"line 2: {TOO_LARGE}",
     ),
     "digits of a product": (
         f"a=10\nfor x in range({MAX_DIGITS - 2}):a=a*10\nprint(a)",
         "1" + "0" * (MAX_DIGITS - 1),
         f"a=10\nfor x in range({MAX_DIGITS - 1}):\n a=a*10\nprint(a)",
-        f"line 3: value of more than {MAX_DIGITS} digits",
+        f"line 3: {TOO_LARGE}",
     ),
-    "steps": (
-        f"a=0\nfor x in range({MOST_TURNS}):a+=1\nprint(a)",
-        str(MOST_TURNS),
-        f"a=0\nfor x in range({MOST_TURNS + 1}):a+=1\nprint(a)",
-        f"line 2: 'for' loop past {MAX_STEPS} steps",
-    ),
-    "steps are counted over all loops": (
+    "steps of all loops": (
         f"a=0\nfor x in range(4):a+=1\nfor x in range({MOST_TURNS - 4}):a+=1\nprint(a)",
         str(MOST_TURNS),
         f"a=0\nfor x in range(4):a+=1\nfor x in range({MOST_TURNS - 3}):a+=1\nprint(a)",
@@ -291,25 +198,19 @@ BOUNDS = {
 # Texts made to hang, blow up or crash a parser or an evaluator.
 HOSTILE = {
     "open brackets": "(" * MAX_CHARACTERS,
-    "closed brackets": ")" * MAX_CHARACTERS,
     "brackets over lines": "print" + "(\n" * 2000,
     "minus signs": "print(" + "-" * 4000 + "1)",
     "sum": f"print({sum_of_ones(2000)})",
     "powers": "print(" + "9**" * 49 + "9)",
-    "shift": "print(9<<" + "9" * 400 + ")",
     "conditions": "print(" + "1 if 1<2 else " * 250 + "1)",
-    "open conditions": "print(" + "1 if " * 800,
     "calls": "a" + "(1)" * 1300,
     "walruses": "print(" + "(a:=" * 99,
     "keyword arguments": "print(a=" * 99 + "1 1",
     "generators": "print(" + "(x for x in " * 99 + "1 1",
-    "negations": "print(" + "not " * 1000 + "1)",
     "lambdas": "print(" + "lambda:" * 500 + "1)",
     "deep indentation": "\n".join(" " * i + "if 1:" for i in range(84)),
     "deep loops": "\n".join(" " * i + "for x in range(9):" for i in range(74)),
-    "targets": "a=" * 2000 + "1",
     "statements": "a=1;" * 1000,
-    "newlines": "\n" * MAX_CHARACTERS,
     "long name": "a" * MAX_CHARACTERS,
     "long number": "9" * MAX_CHARACTERS,
     "endless loop": f"a=1\nfor x in range({NINES}):a=a\nprint(a)",
@@ -388,17 +289,13 @@ def test_small_thread_stack_is_enough(text):
     assert len(results) == 1
 
 
-def test_longest_program_of_the_class_fits():
-    # Length 12, nesting 10, every operation the longest: a loop of 48 turns over a variable.
+def test_the_longest_program_of_the_class_fits():
+    # Length 12, nesting 10, every operation a loop of 48 turns over a variable.
     lines = [f"a={10**12}"]
     for name, previous in zip("bcdefghij", "abcdefghi", strict=True):
         lines += [f"for x in range(48):{previous}-={10**12}", f"{name}={previous}"]
     program = "\n".join([*lines, "print(j)"])
     assert run(program) == what_cpython_prints(program) == str(10**12 - 9 * 48 * 10**12)
-    nested = "1"
-    for _ in range(10):
-        nested = f"({nested} if {10**12}>{10**12 - 1} else {10**12})"
-    assert run(f"print({nested})") == "1"
 
 
 @pytest.mark.parametrize("program", [None, 3, b"print(1)", ["print(1)"]])
@@ -407,24 +304,19 @@ def test_refuses_what_is_no_text(program):
         run(program)
 
 
-def test_writes_nothing_and_needs_no_tensorflow():
-    # Warnings of the tokenizer go to stderr, here made errors; the lowest digit limit of Python.
-    code = (
-        "import sys\n"
-        "from keras_l2e.language.interpreter import ProgramError, run\n"
-        f"assert run('print({NINES})') == '{NINES}'\n"
-        "for text in ['print(1if 1<2 else 2)', 'print(1 is 2)', 'print(0x1for x in 2)', '1(2)',\n"
-        f"        'print(' + '9' * 700 + ')', 'a={NINES};print(a*a)', 'print(\"\\\\d\")']:\n"
-        "    try:\n"
-        "        run(text)\n"
-        "    except ProgramError:\n"
-        "        continue\n"
-        "    raise AssertionError(text)\n"
-        "assert 'tensorflow' not in sys.modules\n"
-    )
-    command = [sys.executable, "-W", "error", "-X", "int_max_str_digits=640", "-c", code]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
+def test_warns_of_nothing_at_python_s_lowest_digit_limit():
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert run(f"print({NINES})") == NINES
+            for text in ("print(1if 1<2 else 2)", "print(1 is 2)", "1(2)", 'print("\\d")'):
+                assert outcome(text) is None
+            assert outcome(f"print({'9' * 700})") is outcome(f"a={NINES};print(a*a)") is None
+    finally:
+        sys.set_int_max_str_digits(limit)
+    assert not caught
 
 
 # `exec` is reached only by what the interpreter has accepted, which is bounded and calls nothing.
@@ -451,14 +343,14 @@ TOKENS = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from([*CLASS_CHARACTERS, *TOKENS]), max_size=60).map("".join))
 def test_random_text(text):
     assert_equals_cpython_if_accepted(text)
     assert_equals_cpython_if_accepted(f"a=7\nx=2\nprint({text})")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.characters(exclude_categories=())))
 @example("\x00")
 @example("\ud800")
@@ -478,7 +370,7 @@ def mutated_program(draw):
     return program
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400)
 @given(mutated_program())
 def test_mutated_program(program):
     assert_equals_cpython_if_accepted(program)
@@ -512,7 +404,7 @@ def draw_program(rng):
 def test_valid_programs():
     rng = random.Random("valid programs")
     num_accepted = 0
-    for _ in range(3000):
+    for _ in range(1_000):
         program = draw_program(rng)
         try:
             printed = run(program)
@@ -522,4 +414,4 @@ def test_valid_programs():
         else:
             num_accepted += 1
             assert printed == what_cpython_prints(program)
-    assert num_accepted > 2500
+    assert num_accepted > 800

@@ -5,8 +5,6 @@ import io
 import itertools
 import math
 import random
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -16,13 +14,10 @@ from hypothesis import strategies as st
 from keras_l2e.language import interpreter, programs
 from keras_l2e.language.programs import SPLITS, VARIABLES, Draft, Operand
 
-# 31 difficulties of 700 programs are 21,700.
 DIFFICULTIES = [
     *itertools.product(range(1, 10), range(1, 4)),
     *[(4, 4), (6, 4), (3, 10), (12, 10)],
 ]
-PROGRAMS_EACH = 700
-
 # A previous result whose text and value no literal has.
 PREVIOUS = Operand("Q", 1_000_003)
 
@@ -57,15 +52,6 @@ class Highest:
         return bound - 1
 
 
-def apply(operation, *draws, length=2, previous=PREVIOUS):
-    """Statements and text, joined by newlines, and value of an operation with scripted draws."""
-    draft = Draft(Script(*draws), length, previous)
-    text, value = programs.OPERATIONS[operation](draft)
-    assert draft.draw.__self__.draws == []
-    assert type(value) is int
-    return "\n".join([*draft.statements, text]), value
-
-
 # Every operation, with the draws that make it. Q is the previous result; literal draws are one less
 # than the literal, and variables are drawn from abcdefghij.
 OPERATIONS = [
@@ -96,30 +82,33 @@ OPERATIONS = [
     ("ifstat", (0, 20, 20, 30, 0), "(Q if 21>21 else 31)", 31),
     ("ifstat", (0, 20, 20, 30, 1), "(Q if 21<21 else 31)", 31),
 ]
-
-
-@pytest.mark.parametrize(("operation", "draws", "text", "value"), OPERATIONS)
-def test_operations(operation, draws, text, value):
-    assert apply(operation, *draws) == (text, value)
-
-
-def test_every_operation_is_in_the_table():
-    assert {row[0] for row in OPERATIONS} == set(programs.OPERATIONS)
+# Without a previous result there are literals only.
+FIRST_OPERATIONS = [
+    ("pair", (4, 5, 0), "(5+6)", 11),
+    ("smallmul", (4, 5, 0), "(5*6)", 30),
+    ("equality", (4,), "5", 5),
+    ("vars", (4, 5, 1, 0), "b=5;\n(b+6)", 11),
+    ("small_loop", (4, 5, 1, 2, 0), "b=5\nfor x in range(3):b+=6\nb", 23),
+    ("ifstat", (1, 2, 3, 4, 1), "(2 if 3<4 else 5)", 2),
+]
 
 
 @pytest.mark.parametrize(
-    ("operation", "draws", "text", "value"),
-    [
-        ("pair", (4, 5, 0), "(5+6)", 11),
-        ("smallmul", (4, 5, 0), "(5*6)", 30),
-        ("equality", (4,), "5", 5),
-        ("vars", (4, 5, 1, 0), "b=5;\n(b+6)", 11),
-        ("small_loop", (4, 5, 1, 2, 0), "b=5\nfor x in range(3):b+=6\nb", 23),
-        ("ifstat", (1, 2, 3, 4, 1), "(2 if 3<4 else 5)", 2),
-    ],
+    ("operation", "draws", "text", "value", "previous"),
+    [(*row, PREVIOUS) for row in OPERATIONS] + [(*row, None) for row in FIRST_OPERATIONS],
 )
-def test_the_first_operation_has_literals_only(operation, draws, text, value):
-    assert apply(operation, *draws, previous=None) == (text, value)
+def test_operations(operation, draws, text, value, previous):
+    script = Script(*draws)
+    draft = Draft(script, 2, previous)
+    result = programs.OPERATIONS[operation](draft)
+    assert "\n".join([*draft.statements, result.text]) == text
+    assert result.value == value and type(result.value) is int
+    assert not script.draws
+
+
+def test_every_operation_is_in_the_tables():
+    for table in (OPERATIONS, FIRST_OPERATIONS):
+        assert {row[0] for row in table} == set(programs.OPERATIONS)
 
 
 def test_a_program_is_a_chain_of_statements():
@@ -132,17 +121,10 @@ def test_a_program_is_a_chain_of_statements():
     assert rng.bounds == [6, 10_000, 10_000, 10, 2, 6, 4, 10_000, 10_000, 10_000, 2]
 
 
-def test_variables_are_fresh():
-    draft = Draft(random.Random(0), 1)
-    assert sorted(draft.variable() for _ in range(10)) == sorted(VARIABLES)
-
-
-# The three-way oracle
-
-
-def test_what_is_drawn_is_what_the_interpreter_and_cpython_print():
-    drawn = [e for d in DIFFICULTIES for e in draw_many(*d, PROGRAMS_EACH)]
-    assert len(drawn) >= 20_000
+@pytest.mark.parametrize("count", [100, pytest.param(650, marks=pytest.mark.slow)])
+def test_what_is_drawn_is_what_the_interpreter_and_cpython_print(count):
+    """Thousands of programs, so many of each difficulty."""
+    drawn = [e for d in DIFFICULTIES for e in draw_many(*d, count)]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         for program, _ in drawn:
@@ -152,54 +134,106 @@ def test_what_is_drawn_is_what_the_interpreter_and_cpython_print():
     assert [interpreter.run(program) for program, _ in drawn] == targets
 
 
+def test_programs_follow_from_the_rng_alone():
+    first, again, other = (
+        [programs.generate(rng, 5, 3) for _ in range(100)]
+        for rng in (random.Random("a"), random.Random("a"), random.Random("b"))
+    )
+    assert first == again
+    assert not set(first) & set(other)
+
+
+# If this fails, every stored program changes: the data set needs a new version.
 @pytest.mark.parametrize(
-    ("program", "printed"),
+    ("seed", "program", "target"),
     [
-        ("j=8584\nfor x in range(8):\n  j+=920\nb=(1500+j)\nprint((b+7567))", "25011"),
-        ("i=8827\nc=(i-5347)\nprint((c+8704) if 2641<8500 else 5308)", "12184"),
+        (0, "d=3971\nfor x in range(6):d+=1182\nprint((5632-(d-8185)))", "2754"),
+        (7, "j=5643;\nprint((9503-(j-(16*1833))))", "33188"),
+        (
+            9,
+            "j=1372;\nc=(j+(6595 if 6854<8018 else 290))\nfor x in range(9):c-=4029\nprint(c)",
+            "-28294",
+        ),
     ],
 )
-def test_the_paper_s_own_examples_are_of_the_class(program, printed):
-    """Written as the paper prints them: indented loops, no semicolons."""
-    assert set(program) <= set("\n ()*+-0123456789:;<=>abcdefghijlnoprstx")
-    assert interpreter.run(program) == printed
+def test_golden_programs(seed, program, target):
+    assert programs.generate(random.Random(f"golden/{seed}"), 4, 3) == (program, target)
 
 
 # Distributions
 
 
+def counted(monkeypatch):
+    """A counter of the operations that are drawn from now on."""
+    counter = Counter()
+
+    def wrap(name, operation):
+        def call(draft):
+            counter[name] += 1
+            return operation(draft)
+
+        return call
+
+    wrapped = [wrap(*item) for item in programs.OPERATIONS.items()]
+    monkeypatch.setattr(programs, "_OPERATION_LIST", wrapped)
+    return counter
+
+
 def test_operations_are_equally_frequent(monkeypatch):
-    drawn = Counter()
-    for name, operation in programs.OPERATIONS.items():
-        counted = count_calls(operation, name, drawn)
-        monkeypatch.setitem(programs.OPERATIONS, name, counted)
-    monkeypatch.setattr(programs, "_OPERATION_LIST", list(programs.OPERATIONS.values()))
-    n = 3 * 10_000
-    draw_many.__wrapped__(4, 3, 10_000)  # Anew, to be counted.
-    assert drawn.total() == n
-    assert all(within(drawn[name], n, 1 / 6) for name in programs.OPERATIONS)
+    drawn = counted(monkeypatch)
+    draw_many.__wrapped__(4, 3, 5_000)  # Anew, to be counted.
+    assert drawn.total() == 15_000
+    assert all(within(drawn[name], 15_000, 1 / 6) for name in programs.OPERATIONS)
 
 
-def count_calls(operation, name, counter):
-    def counted(draft):
-        counter[name] += 1
-        return operation(draft)
+def test_operations_are_counted_as_they_were_drawn(monkeypatch):
+    drawn = counted(monkeypatch)
+    for nesting in range(1, 11):
+        rng = random.Random(nesting)
+        for length in (1, 2, 9) * 50:
+            drawn.clear()
+            program = programs.generate(rng, length, nesting).program
+            assert programs.count_operations(program, nesting) == drawn
 
-    return counted
+
+# What is drawn, n times, and its values, equally frequent; Q may stand at any operand's place.
+DRAWS = {
+    "literal": (lambda rng: Draft(rng, 1).literal().value, range(1, 11)),
+    "small": (lambda rng: Draft(rng, 1).small(), range(1, 5)),
+    "variable": (lambda rng: Draft(rng, 1).variable(), VARIABLES),
+    "place of two": (lambda rng: Draft(rng, 3, PREVIOUS).operands(2).index(PREVIOUS), range(2)),
+    "place of four": (lambda rng: Draft(rng, 3, PREVIOUS).operands(4).index(PREVIOUS), range(4)),
+}
+
+
+@pytest.mark.parametrize(("draw", "values"), DRAWS.values(), ids=DRAWS)
+def test_draws_are_uniform_and_have_both_ends(draw, values):
+    rng, n = random.Random(0), 8_000
+    found = Counter(draw(rng) for _ in range(n))
+    assert set(found) == set(values)
+    assert all(within(count, n, 1 / len(values)) for count in found.values())
 
 
 @pytest.mark.parametrize(
-    ("draw", "highest"), [(Draft.literal, 10), (Draft.small, 4)], ids=["literal", "small"]
+    ("operation", "mark"),
+    [("pair", "+"), ("smallmul", "Q*"), ("vars", "+"), ("small_loop", "+="), ("ifstat", ">")],
 )
-def test_small_ranges_are_uniform_with_both_ends(draw, highest):
-    n = 20_000
-    draft = Draft(random.Random(0), length=1)
-    drawn = Counter(getattr(value := draw(draft), "value", value) for _ in range(n))
-    assert set(drawn) == set(range(1, highest + 1))
-    assert all(within(count, n, 1 / highest) for count in drawn.values())
+def test_coins_are_fair(operation, mark):
+    n, rng, marked = 4_000, random.Random(operation), 0
+    for _ in range(n):
+        draft = Draft(rng, 2, PREVIOUS)
+        text = programs.OPERATIONS[operation](draft).text
+        marked += mark in "\n".join([*draft.statements, text])
+    assert within(marked, n, 1 / 2)
 
 
-@pytest.mark.parametrize("length", [1, 2, 4, 9, 12])
+def test_variables_are_fresh_and_the_previous_result_is_used_once():
+    draft = Draft(random.Random(0), 1, PREVIOUS)
+    assert sorted(draft.variable() for _ in range(10)) == sorted(VARIABLES)
+    assert all(draft.operands(4).count(PREVIOUS) == 1 for _ in range(100))
+
+
+@pytest.mark.parametrize("length", [1, 4, 12])
 def test_ranges_at_both_ends(length):
     low = Draft(Script(0, 0), length)
     assert (low.literal(), low.small()) == (("1", 1), 1)
@@ -208,56 +242,14 @@ def test_ranges_at_both_ends(length):
     assert (high.literal(), high.small()) == ((f"1{'0' * length}", 10**length), 4 * length)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_the_previous_result_stands_at_every_operand_position_equally_often(count):
-    n = 8_000
-    draft = Draft(random.Random(count), 3, PREVIOUS)
-    positions = Counter()
-    for _ in range(n):
-        operands = draft.operands(count)
-        assert operands.count(PREVIOUS) == 1
-        positions[operands.index(PREVIOUS)] += 1
-    assert all(within(positions[i], n, 1 / count) for i in range(count))
-
-
-# The outcomes between which a coin decides.
-@pytest.mark.parametrize(
-    ("operation", "mark"),
-    [
-        ("pair", "+"),
-        ("smallmul", "Q*"),
-        ("vars", "+"),
-        ("small_loop", "+="),
-        ("ifstat", ">"),
-    ],
-)
-def test_coins_are_fair(operation, mark):
-    n = 4_000
-    rng = random.Random(operation)
-    draw = programs.OPERATIONS[operation]
-    marked = 0
-    for _ in range(n):
-        draft = Draft(rng, 2, PREVIOUS)
-        text = draw(draft).text
-        marked += mark in "\n".join([*draft.statements, text])
-    assert within(marked, n, 1 / 2)
-
-
-def test_every_variable_is_equally_often_the_first():
-    n = 10_000
-    first = Counter(Draft(rng, 1).variable() for rng in [random.Random(0)] for _ in range(n))
-    assert set(first) == set(VARIABLES)
-    assert all(within(count, n, 1 / 10) for count in first.values())
-
-
 @pytest.mark.parametrize(
     ("difficulty", "characters", "repeats", "negative"),
     [
         ((1, 1), (18.1, 37, 1.5, 3), 0.616, 0.14),
         ((4, 1), (23.9, 42, 4.5, 7), 0.026, 0.16),
-        ((4, 3), (50.1, 104, 5.0, 9), 0.0001, 0.27),
-        ((6, 3), (58.1, 112, 7.2, 11), 0.0, 0.28),
-        ((9, 3), (70.4, 136, 10.3, 15), 0.0, None),
+        pytest.param((4, 3), (50.1, 104, 5.0, 9), 0.0001, 0.27, marks=pytest.mark.slow),
+        pytest.param((6, 3), (58.1, 112, 7.2, 11), 0.0, 0.28, marks=pytest.mark.slow),
+        pytest.param((9, 3), (70.4, 136, 10.3, 15), 0.0, None, marks=pytest.mark.slow),
     ],
 )
 def test_statistics_of_the_released_code(difficulty, characters, repeats, negative):
@@ -288,70 +280,28 @@ def test_statistics_of_the_released_code(difficulty, characters, repeats, negati
         assert abs(ours - negative) < both * math.sqrt(negative * (1 - negative)) + 0.005
 
 
-# Determinism
-
-
-def test_programs_follow_from_the_rng_alone():
-    first, again, other = (
-        [programs.generate(rng, 5, 3) for _ in range(100)]
-        for rng in (random.Random("a"), random.Random("a"), random.Random("b"))
-    )
-    assert first == again != other
-    assert not set(first) & set(other)
-
-
-# If this fails, every stored program changes: the data set needs a new version.
-@pytest.mark.parametrize(
-    ("seed", "program", "target"),
-    [
-        (0, "d=3971\nfor x in range(6):d+=1182\nprint((5632-(d-8185)))", "2754"),
-        (7, "j=5643;\nprint((9503-(j-(16*1833))))", "33188"),
-        (
-            9,
-            "j=1372;\nc=(j+(6595 if 6854<8018 else 290))\nfor x in range(9):c-=4029\nprint(c)",
-            "-28294",
-        ),
-    ],
-)
-def test_golden_programs(seed, program, target):
-    assert programs.generate(random.Random(f"golden/{seed}"), 4, 3) == (program, target)
-
-
-# Counting operations
-
-
-def test_operations_are_counted_as_they_were_drawn(monkeypatch):
-    drawn = Counter()
-    for name, operation in programs.OPERATIONS.items():
-        monkeypatch.setitem(programs.OPERATIONS, name, count_calls(operation, name, drawn))
-    monkeypatch.setattr(programs, "_OPERATION_LIST", list(programs.OPERATIONS.values()))
-    for nesting in range(1, 11):
-        rng = random.Random(nesting)
-        for length in (1, 2, 9) * 100:
-            drawn.clear()
-            program = programs.generate(rng, length, nesting).program
-            assert programs.count_operations(program, nesting) == drawn
-
-
 # The longest program and target
 
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_nothing_is_longer_than_the_longest(difficulty):
     longest_program, longest_target = programs.longest(*difficulty)
-    for program, target in draw_many(*difficulty, PROGRAMS_EACH):
+    for program, target in draw_many(*difficulty, 100):
         assert len(program) <= longest_program
         assert len(target) <= longest_target
 
 
 @pytest.mark.parametrize("difficulty", [(1, 1), (1, 3), (4, 3), (9, 2), (12, 10)])
-def test_the_longest_program_is_reached(difficulty, monkeypatch):
+def test_the_longest_program_is_reached_and_no_target_is_longer(difficulty, monkeypatch):
     """By one operation again and again, with the highest literals and small numbers."""
+    longest_program, longest_target = programs.longest(*difficulty)
     reached = []
     for operation in programs.OPERATIONS.values():
         monkeypatch.setattr(programs, "_OPERATION_LIST", [operation])
-        reached.append(len(programs.generate(Highest(), *difficulty).program))
-    assert max(reached) == programs.longest(*difficulty)[0]
+        program, target = programs.generate(Highest(), *difficulty)
+        reached.append(len(program))
+        assert len(target) <= longest_target
+    assert max(reached) == longest_program
 
 
 @pytest.mark.parametrize("length", [1, 4, 12])
@@ -364,24 +314,14 @@ def test_the_longest_target_is_the_largest_value_and_a_sign(length):
     assert programs.longest(length, 10)[1] <= len(str(largest)) + 1
 
 
-def test_the_highest_draws_stay_within_the_longest_target(monkeypatch):
-    for operation in programs.OPERATIONS.values():
-        monkeypatch.setattr(programs, "_OPERATION_LIST", [operation])
-        for length, nesting in DIFFICULTIES:
-            target = programs.generate(Highest(), length, nesting).target
-            assert len(target) <= programs.longest(length, nesting)[1]
-
-
 # Renaming and splits
 
 
 @pytest.mark.parametrize(
     ("program", "renamed"),
     [
-        ("print(3)", "print(3)"),
         ("j=1;\nc=j;\nprint((c+j))", "a=1;\nb=a;\nprint((b+a))"),
         ("g=5\nfor x in range(2):g+=1\nprint(g)", "a=5\nfor x in range(2):a+=1\nprint(a)"),
-        (" ".join(VARIABLES), " ".join(VARIABLES)),
         (" ".join("jihgfedcbaj"), " ".join("abcdefghija")),
         # Only whole words are variables, and x is none.
         ("x=1\nif else in aa b1 b_ éb", "x=1\nif else in aa b1 b_ éb"),
@@ -391,16 +331,6 @@ def test_the_highest_draws_stay_within_the_longest_target(monkeypatch):
 def test_renaming(program, renamed):
     assert programs.rename_variables(program) == renamed
     assert programs.rename_variables(renamed) == renamed
-
-
-@st.composite
-def renamed_pair(draw):
-    """A program that uses up to ten variables, and a copy under other names."""
-    rng = random.Random(draw(st.integers(0, 2**32)))
-    program, _ = programs.generate(rng, draw(st.integers(1, 9)), draw(st.integers(1, 10)))
-    new_names = dict(zip(VARIABLES, draw(st.permutations(VARIABLES)), strict=True))
-    renamed = ast.unparse(Renamer(new_names).visit(ast.parse(program)))
-    return ast.unparse(ast.parse(program)), renamed
 
 
 class Renamer(ast.NodeTransformer):
@@ -413,23 +343,26 @@ class Renamer(ast.NodeTransformer):
         return ast.Name(self.new_names.get(node.id, node.id), node.ctx)
 
 
-@settings(max_examples=300, deadline=None)
-@given(renamed_pair())
-def test_a_renamed_copy_has_the_same_digest_and_split(pair):
-    program, renamed = pair
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 10), st.permutations(VARIABLES))
+def test_a_renamed_copy_has_the_same_digest_and_split(seed, length, nesting, names):
+    tree = ast.parse(programs.generate(random.Random(seed), length, nesting).program)
+    program = ast.unparse(tree)
+    renamed = ast.unparse(Renamer(dict(zip(VARIABLES, names, strict=True))).visit(tree))
     assert programs.digest(program) == programs.digest(renamed)
     assert programs.split_of(program) == programs.split_of(renamed)
     assert programs.rename_variables(program) == programs.rename_variables(renamed)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.text(st.characters(exclude_categories=())))
 def test_any_text_has_a_split(text):
     assert programs.split_of(text) in SPLITS
     assert programs.split_of(programs.rename_variables(text)) == programs.split_of(text)
 
 
-# If this fails, examples move between splits: the data set needs a new version.
+# If this fails, on whatever machine, examples move between splits: the data set needs a new
+# version. Python's own hash of a text would differ from process to process.
 GOLDEN_SPLITS = {
     "": "train",
     "7": "validation",
@@ -441,25 +374,11 @@ GOLDEN_SPLITS = {
 }
 
 
-@pytest.mark.parametrize(("text", "split"), GOLDEN_SPLITS.items())
-def test_golden_splits(text, split):
-    assert programs.split_of(text) == split
+def test_golden_splits():
+    assert {text: programs.split_of(text) for text in GOLDEN_SPLITS} == GOLDEN_SPLITS
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "12345"])
-def test_splits_do_not_depend_on_python_s_hash(hash_seed):
-    code = "from keras_l2e import programs; print([programs.split_of(str(i)) for i in range(50)])"
-    output = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert output == f"{[programs.split_of(str(i)) for i in range(50)]}\n"
-
-
-@pytest.mark.parametrize("difficulty", [(1, 1), (4, 1), (4, 3), (9, 3)])
+@pytest.mark.parametrize("difficulty", [(1, 1), (4, 1)])
 def test_each_split_has_a_third_of_the_distinct_programs(difficulty):
     distinct = {programs.rename_variables(p) for p, _ in draw_many(*difficulty, 20_000)}
     counts = Counter(map(programs.split_of, distinct))

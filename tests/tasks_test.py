@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_l2e.language import interpreter, programs, tasks
+from keras_l2e.language import interpreter, programs
 from keras_l2e.language.tasks import TASKS, Difficulty, carry_chain, grid
 
 HARDEST = {"program": Difficulty(12, 10), "addition": Difficulty(64), "copy": Difficulty(65)}
+# Of every task some difficulties, the easiest and the hardest among them.
+SOME = [
+    (task, difficulty)
+    for task, hardest in HARDEST.items()
+    for difficulty in (Difficulty(1), Difficulty(2), Difficulty(9), hardest)
+]
 
 
 def draw_many(task, difficulty, count):
@@ -37,85 +43,74 @@ class Highest:
         return bounds[-1] - 1
 
 
-# One row per task and end of its range.
 @pytest.mark.parametrize(
-    ("task", "difficulty", "lowest", "highest"),
+    ("task", "length", "lowest", "highest"),
     [
-        ("addition", Difficulty(1), ("print(0+0)", "0"), ("print(9+9)", "18")),
-        ("addition", Difficulty(2), ("print(10+10)", "20"), ("print(99+99)", "198")),
+        ("addition", 1, ("print(0+0)", "0"), ("print(9+9)", "18")),
+        ("addition", 2, ("print(10+10)", "20"), ("print(99+99)", "198")),
         (
             "addition",
-            Difficulty(64),
+            64,
             (f"print(1{'0' * 63}+1{'0' * 63})", f"2{'0' * 63}"),
             (f"print({'9' * 64}+{'9' * 64})", f"1{'9' * 63}8"),
         ),
-        ("copy", Difficulty(1), ("0", "0"), ("9", "9")),
-        ("copy", Difficulty(2), ("00", "00"), ("99", "99")),
-        ("copy", Difficulty(65), ("0" * 65, "0" * 65), ("9" * 65, "9" * 65)),
+        ("copy", 1, ("0", "0"), ("9", "9")),
+        ("copy", 65, ("0" * 65, "0" * 65), ("9" * 65, "9" * 65)),
         # The first operation is pair, its first side of the coin plus; the highest is ifstat.
-        (
-            "program",
-            Difficulty(1),
-            ("print((1+1))", "2"),
-            ("print((10 if 10<10 else 10))", "10"),
-        ),
+        ("program", 1, ("print((1+1))", "2"), ("print((10 if 10<10 else 10))", "10")),
     ],
 )
-def test_both_ends(task, difficulty, lowest, highest):
-    assert TASKS[task].generate(Lowest(), difficulty) == lowest
-    assert TASKS[task].generate(Highest(), difficulty) == highest
+def test_both_ends(task, length, lowest, highest):
+    assert TASKS[task].generate(Lowest(), Difficulty(length)) == lowest
+    assert TASKS[task].generate(Highest(), Difficulty(length)) == highest
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 9, 20, 64])
-def test_both_numbers_of_a_sum_have_the_length_asked_for(length):
-    for example in draw_many("addition", Difficulty(length), 500):
-        a, b = operands(example)
-        assert len(a) == len(b) == length
-        assert length == 1 or "0" not in (a[0], b[0])
-        assert example.target == str(int(a) + int(b)) == interpreter.run(example.program)
-
-
-def test_numbers_of_one_digit_are_uniform_from_0_to_9():
-    n = 10_000
-    digits = Counter(
-        digit for example in draw_many("addition", Difficulty(1), n) for digit in operands(example)
-    )
-    assert set(digits) == set("0123456789")
-    tolerance = 4 * math.sqrt(2 * n * 0.1 * 0.9)
-    assert all(abs(count - 2 * n * 0.1) <= tolerance for count in digits.values())
-
-
-@pytest.mark.parametrize("length", range(1, 66))
-def test_copies_have_the_length_asked_for(length):
-    for program, target in draw_many("copy", Difficulty(length), 20):
-        assert program == target
-        assert len(program) == length
-        assert set(program) <= set("0123456789")
-
-
-def test_every_digit_of_a_copy_is_uniform_the_leading_one_too():
-    n = 10_000
-    drawn = draw_many("copy", Difficulty(5), n)
-    tolerance = 4 * math.sqrt(n * 0.1 * 0.9)
-    for position in range(5):
-        counts = Counter(program[position] for program, _ in drawn)
-        assert all(abs(counts[digit] - n * 0.1) <= tolerance for digit in "0123456789")
+@pytest.mark.parametrize(("task", "difficulty"), SOME)
+def test_what_is_drawn(task, difficulty):
+    """Its answer, its difficulty, its characters, its length, and that it follows from the rng."""
+    found, drawn = TASKS[task], draw_many(task, difficulty, 300)
+    longest = found.longest(difficulty)
+    for program, target in drawn:
+        assert found.answer(program) == target
+        assert set(target) <= set(found.output_characters)
+        assert len(program) <= longest[0] and len(target) <= longest[1]
+    difficulties = [found.difficulty_of(program) for program, _ in drawn]
+    if task == "program":
+        # Numbers may be short and operations leave no trace, or there is one digit more: at length
+        # 1 a factor may be 4, which is no longer than a literal.
+        assert tuple(map(max, zip(*difficulties, strict=True))) == difficulty
+    else:
+        assert set(difficulties) == {difficulty}
+    assert draw_many(task, difficulty, 300) == drawn
+    assert TASKS[task].generate(random.Random("another"), HARDEST[task]) not in drawn
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_examples_follow_from_the_rng_alone(task):
-    difficulty = Difficulty(9)
-    assert draw_many(task, difficulty, 50) == draw_many(task, difficulty, 50)
-    rng = random.Random("another")
-    other = [TASKS[task].generate(rng, difficulty) for _ in range(50)]
-    assert not set(other) & set(draw_many(task, difficulty, 50))
+def test_even_the_easiest_difficulty_has_examples_of_every_split(task):
+    """Copy has ten texts of length 1."""
+    drawn = draw_many(task, Difficulty(1), 1_000)
+    assert {programs.split_of(example.program) for example in drawn} == set(programs.SPLITS)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_the_answer_of_what_is_drawn_is_its_target(task):
-    for difficulty in (Difficulty(1), Difficulty(5), HARDEST[task]):
-        for program, target in draw_many(task, difficulty, 200):
-            assert TASKS[task].answer(program) == target
+@pytest.mark.parametrize(
+    "digits",
+    [
+        [d for e in draw_many("addition", Difficulty(1), 10_000) for d in operands(e)],
+        # The first digit of a copy may be 0 as well.
+        [program[0] for program, _ in draw_many("copy", Difficulty(5), 10_000)],
+        [program[-1] for program, _ in draw_many("copy", Difficulty(5), 10_000)],
+    ],
+    ids=["addends", "first of a copy", "last of a copy"],
+)
+def test_digits_are_uniform(digits):
+    counts, n = Counter(digits), len(digits)
+    assert set(counts) == set("0123456789")
+    assert all(abs(count - n * 0.1) <= 4 * math.sqrt(n * 0.1 * 0.9) for count in counts.values())
+
+
+def test_chance_is_one_of_the_characters_of_an_answer_or_its_end():
+    chances = [TASKS[name].chance() for name in ("program", "addition", "copy")]
+    assert chances == [1 / 12, 1 / 11, 1 / 11]
 
 
 def test_answers_to_other_texts():
@@ -134,7 +129,6 @@ def test_answers_to_other_texts():
         ("program", Difficulty(1), (len("a=10\nfor x in range(4):a+=10\nprint(a)"), len("-50"))),
         ("addition", Difficulty(1), (len("print(1+2)"), 2)),
         ("addition", Difficulty(64), (len("print(+)") + 128, 65)),
-        ("copy", Difficulty(1), (1, 1)),
         ("copy", Difficulty(65), (65, 65)),
     ],
 )
@@ -143,26 +137,12 @@ def test_longest(task, difficulty, longest):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_nothing_is_longer_than_the_longest(task):
-    for difficulty in (Difficulty(1), Difficulty(2), Difficulty(9), HARDEST[task]):
-        longest = TASKS[task].longest(difficulty)
-        drawn = draw_many(task, difficulty, 300)
-        if task != "program":
-            drawn.append(TASKS[task].generate(Highest(), difficulty))
-            assert (len(drawn[-1].program), len(drawn[-1].target)) == longest
-        for program, target in drawn:
-            assert len(program) <= longest[0]
-            assert len(target) <= longest[1]
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_longer_and_deeper_programs_are_longer(task):
+def test_longer_and_deeper_examples_are_longer(task):
     """So the longest text of a run is that of its target difficulty."""
     sizes = {d: TASKS[task].longest(d) for d in TASKS[task].difficulties()}
     for (one, small), (other, large) in itertools.product(sizes.items(), repeat=2):
         if one.length <= other.length and one.nesting <= other.nesting:
-            assert small[0] <= large[0]
-            assert small[1] <= large[1]
+            assert small[0] <= large[0] and small[1] <= large[1]
 
 
 # Difficulties
@@ -172,11 +152,12 @@ def test_difficulties_of_each_task():
     assert set(TASKS) == set(HARDEST)
     for name, hardest in HARDEST.items():
         assert TASKS[name].difficulties() == grid(hardest)
+        for difficulty in grid(hardest):
+            TASKS[name].check(difficulty)
 
 
 def test_the_grid_goes_through_all_lengths_before_it_nests_deeper():
     assert grid(Difficulty(3, 2)) == [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2)]
-    assert grid(Difficulty(3)) == [(1, 1), (2, 1), (3, 1)]
     assert grid(Difficulty(1, 3)) == [(1, 1), (1, 2), (1, 3)]
 
 
@@ -190,71 +171,12 @@ def test_the_grid_goes_through_all_lengths_before_it_nests_deeper():
         ("addition", Difficulty(65), "length 65 is out of range; allowed 1..64"),
         ("addition", Difficulty(1, 2), "nesting 2 is out of range; allowed 1..1"),
         ("copy", Difficulty(66), "length 66 is out of range; allowed 1..65"),
-        ("copy", Difficulty(-1), "length -1 is out of range; allowed 1..65"),
     ],
 )
 def test_other_difficulties_are_refused(task, difficulty, message):
     with pytest.raises(ValueError) as caught:
         TASKS[task].check(difficulty)
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_difficulty_of_a_task_passes_its_check(task):
-    for difficulty in TASKS[task].difficulties():
-        TASKS[task].check(difficulty)
-
-
-# Carries
-
-
-@pytest.mark.parametrize(
-    ("program", "longest"),
-    [
-        ("print(12+34)", 0),
-        ("print(5+5)", 1),
-        ("print(567+433)", 3),
-        # A carry that is passed on by nines.
-        ("print(999+1)", 3),
-        ("print(1+999)", 3),
-        # Two runs: of the lowest digit, and of three in the middle.
-        ("print(0555006+0555006)", 3),
-        ("print(505+505)", 1),
-        ("print(5055+5055)", 2),
-        (f"print({'9' * 64}+{'9' * 64})", 64),
-        ("print(0+0)", 0),
-    ],
-)
-def test_carry_chain(program, longest):
-    assert carry_chain(program) == longest
-
-
-@given(st.integers(0, 10**12), st.integers(0, 10**12))
-def test_carries_lower_the_sum_of_digits_by_nine_each(a, b):
-    """Kummer: the carries are as many as nines are lost; a chain is some of them."""
-    num_carries = (sum(map(int, str(a))) + sum(map(int, str(b))) - sum(map(int, str(a + b)))) // 9
-    longest = carry_chain(f"print({a}+{b})")
-    assert longest <= num_carries
-    assert (longest == 0) == (num_carries == 0)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_examples_of_every_split_are_drawn(task):
-    """Even of the smallest class: copy has ten texts of length 1."""
-    drawn = draw_many(task, Difficulty(1), 1_000)
-    assert {programs.split_of(example.program) for example in drawn} == set(programs.SPLITS)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_difficulty_of_what_was_drawn(task):
-    for difficulty in (Difficulty(1), Difficulty(2), Difficulty(9), HARDEST[task]):
-        found = [TASKS[task].difficulty_of(e.program) for e in draw_many(task, difficulty, 300)]
-        # Programs may have short numbers and operations that leave no trace, or one more digit: at
-        # length 1 a multiplier may be 4, which is no longer than a literal.
-        lengths, nestings = zip(*found, strict=True)
-        assert (max(lengths), max(nestings)) == difficulty
-        if task != "program":
-            assert set(found) == {difficulty}
 
 
 @pytest.mark.parametrize(
@@ -290,26 +212,63 @@ def test_difficulty_of(task, text, difficulty):
     assert TASKS[task].difficulty_of(text) == difficulty
 
 
+# Kinds, and texts that are never drawn
+
+
 @pytest.mark.parametrize(
-    ("program", "long"),
+    ("task", "text", "difficulty", "kinds"),
     [
-        ("print(5+4)", False),
-        ("print(5+5)", True),
-        ("print(999+101)", True),
-        ("print(119+119)", False),
-        ("print(199+199)", True),
-        ("print(1005+1005)", False),
-        ("print(1055+1055)", True),
+        ("program", "print((3*(52-7)))", Difficulty(2, 2), {"pair", "smallmul"}),
+        (
+            "program",
+            "a=5;\nprint((a+(7 if 3>4 else 5)))",
+            Difficulty(1, 3),
+            {"vars", "ifstat", "equality", "without product or loop"},
+        ),
+        ("program", "a=5\nfor x in range(3):a+=2\nprint(a)", Difficulty(1), {"small_loop"}),
+        ("addition", "print(567+433)", Difficulty(3), {3}),
+        ("copy", "007", Difficulty(3), set()),
     ],
 )
-def test_a_long_carry_runs_through_half_of_the_digits(program, long):
-    assert tasks.has_long_carry(program) == long
+def test_kinds(task, text, difficulty, kinds):
+    assert set(TASKS[task].kinds_of(text, difficulty)) == kinds
+    assert bool(TASKS[task].kind) == bool(kinds)
 
 
-def test_unequal_sums():
-    rng = random.Random(1)
-    drawn = [tasks.draw_unequal_sum(rng, digits=5, shorter=2) for _ in range(300)]
-    lengths = Counter(tuple(map(len, operands(example))) for example in drawn)
-    assert set(lengths) == {(5, 2), (2, 5)} and min(lengths.values()) > 100
-    assert all(str(sum(map(int, operands(e)))) == e.target for e in drawn)
-    assert any(operands(tasks.draw_unequal_sum(rng, 2, 1))[0] == "0" for _ in range(300))
+@pytest.mark.parametrize(
+    ("program", "longest"),
+    [
+        ("print(12+34)", 0),
+        ("print(5+5)", 1),
+        ("print(567+433)", 3),
+        # A carry that is passed on by nines.
+        ("print(999+1)", 3),
+        ("print(1+999)", 3),
+        # Two runs: of the lowest digit, and of three in the middle.
+        ("print(0555006+0555006)", 3),
+        ("print(505+505)", 1),
+        (f"print({'9' * 64}+{'9' * 64})", 64),
+    ],
+)
+def test_carry_chain(program, longest):
+    assert carry_chain(program) == longest
+
+
+@given(st.integers(0, 10**12), st.integers(0, 10**12))
+def test_carries_lower_the_sum_of_digits_by_nine_each(a, b):
+    """Kummer: the carries are as many as nines are lost; a chain is some of them."""
+    num_carries = (sum(map(int, str(a))) + sum(map(int, str(b))) - sum(map(int, str(a + b)))) // 9
+    longest = carry_chain(f"print({a}+{b})")
+    assert longest <= num_carries
+    assert (longest == 0) == (num_carries == 0)
+
+
+def test_untrained_sums_have_unequal_digits():
+    assert [len(list(TASKS[task].untrained(Difficulty(4)))) for task in HARDEST] == [0, 3, 0]
+    for shorter, found in enumerate(TASKS["addition"].untrained(Difficulty(4)), start=1):
+        assert (found.name, found.label) == ("unequal_digits", {"shorter": shorter})
+        rng = random.Random(shorter)
+        drawn = [found.draw(rng) for _ in range(300)]
+        lengths = Counter(tuple(map(len, operands(example))) for example in drawn)
+        assert set(lengths) == {(4, shorter), (shorter, 4)} and min(lengths.values()) > 100
+        assert all(TASKS["addition"].answer(program) == target for program, target in drawn)

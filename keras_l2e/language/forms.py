@@ -10,14 +10,50 @@ An input form changes the program's text alone. A target form says what is writt
 and finds the answer in a text that a network wrote; what is judged is the answer.
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import Difficulty, Task
+from keras_l2e.language.tasks import ANYWHERE, Difficulty, Task
+from keras_l2e.language.vocabulary import CHARACTERS
 
 # How a task's input may be modified; the target never changes (paper, section 4.2).
 INPUT_FORMS = ("none", "reverse", "double", "reverse_double")
+
+
+def clean(text: str) -> str:
+    """A program's text without what files, terminals and editors add to it.
+
+    No byte order mark, line ends of any system as newlines, no blank line, no white space behind a
+    line. `networks.text.clean` does the same for batches, in TensorFlow.
+
+    >>> clean("print(12+34) \\r\\n")
+    'print(12+34)'
+    """
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join(filter(None, (line.rstrip(" \t\f") for line in lines)))
+
+
+def why_unknown(program: str, white_space: str) -> str | None:
+    """Why no network of a task reads a cleaned text, whatever its length; None if one may.
+
+    >>> why_unknown("print(12 + 34)", white_space="")
+    'white space at position 8, where no program of the task has any'
+
+    Args:
+        program: a text.
+        white_space: of the `Task`.
+    """
+    if not program:
+        return "it is empty"
+    for position, character in enumerate(program):
+        if character not in CHARACTERS:
+            return f"unknown character {character!r} at position {position}"
+    others = re.sub(white_space, lambda found: "_" * len(found[0]), program)
+    if stray := re.search(ANYWHERE, others):
+        return f"white space at position {stray.start()}, where no program of the task has any"
+    return None
 
 
 def read(program: str, input_form: str) -> list[str]:
@@ -67,6 +103,7 @@ class Interface(NamedTuple):
         target_length, target_nesting: the hardest difficulty that it was trained on.
         longest_program, longest_written: the longest texts of the trained difficulties, in
             characters.
+        white_space: see `tasks.Task`.
     """
 
     task: str
@@ -76,6 +113,7 @@ class Interface(NamedTuple):
     target_nesting: int
     longest_program: int
     longest_written: int
+    white_space: str = ANYWHERE
 
 
 def write_all(examples: Example, target_form: str) -> list[bytes]:

@@ -18,6 +18,8 @@ from keras_l2e.language.programs import Example
 # Training examples that are prepared for a difficulty, unless another number is asked for.
 EXAMPLES_PER_DIFFICULTY = 50_000
 _DIGITS = "0123456789"
+# Of white space in a task's programs.
+ANYWHERE = r"[ \n]"
 WITHOUT_HARDEST = "without product or loop"
 
 
@@ -71,6 +73,8 @@ class Task:
             text is none of the task.
         max_length: difficulties go from length 1 to this.
         max_nesting: difficulties go from nesting 1 to this.
+        white_space: a regular expression of all white space in its programs, with what must stand
+            beside it; a network of the task can read no other. By default there may be any.
         output_characters: those that an answer may have.
         kind: what examples are told apart by, as "operation"; "" if by nothing.
         kinds_of: the kinds that a text of a difficulty belongs to.
@@ -83,6 +87,7 @@ class Task:
     difficulty_of: Callable[[str], Difficulty | None]
     max_length: int
     max_nesting: int = 1
+    white_space: str = ANYWHERE
     output_characters: str = _DIGITS
     kind: str = ""
     kinds_of: Callable[[str, Difficulty], list] = _no_kinds
@@ -229,6 +234,7 @@ TASKS = {
         _difficulty_of_program,
         max_length=12,
         max_nesting=10,
+        white_space=r"\n| if | else |for x in ",
         output_characters="-" + _DIGITS,
         kind="operation",
         kinds_of=_operations,
@@ -239,9 +245,17 @@ TASKS = {
         _longest_addition,
         difficulty_of_addition,
         max_length=64,
+        white_space="",
         kind="carry_chain",
         kinds_of=_carry_chains,
         untrained=_unequal_digits,
     ),
-    "copy": Task(_draw_copy, _copy_answer, _longest_copy, _difficulty_of_copy, max_length=65),
+    "copy": Task(
+        _draw_copy,
+        _copy_answer,
+        _longest_copy,
+        _difficulty_of_copy,
+        max_length=65,
+        white_space="",
+    ),
 }

@@ -16,6 +16,7 @@ import zipfile
 
 import keras
 
+from keras_l2e import devices
 from keras_l2e.errors import WorkError
 from keras_l2e.networks import MODELS, resolve
 from keras_l2e.networks.lstm import LSTM, EmbeddingTable
@@ -160,6 +161,7 @@ def build(name: str, vocabulary_size: int, settings) -> Network:
     return _assemble(name, {"vocabulary_size": vocabulary_size, **arguments_of(name, settings)})
 
 
+@devices.own_keras_settings()
 def _assemble(name: str, arguments: dict) -> Network:
     encoder, decoder = resolve(MODELS, name)(**arguments)
     encoder_token_ids = keras.Input([None], dtype="int32", name="encoder_token_ids")

@@ -3,8 +3,10 @@
     serving_default(program: string[n]) -> {output: string[n], probability: float32[n]}
 
 It needs TensorFlow only. `decode_steps(program)` gives each step's characters and top candidates.
-Text it cannot read (empty, unknown characters, longer than any program of the trained difficulties)
-gives output "" and probability 0, and touches no other row.
+Text it cannot read (empty, unknown characters, white space where the task's programs have none,
+longer than any program of the trained difficulties) gives output "" and probability 0, and touches
+no other row. A byte order mark, line ends of any system, blank lines and white space behind a line
+make no difference.
 """
 
 import contextlib
@@ -30,6 +32,8 @@ DESCRIPTION = "assets.extra/keras_l2e.json"
 # bit in a graph, which may give other answers.
 SUMS = "assets.extra/SHA256SUMS"
 NUM_CANDIDATES = 5
+# What a description of release 0.1.0 lacks; its networks' steps are limited in their graphs.
+_DEFAULTS = {"target_form": "answer", "longest_written": 0}
 PROGRAMS = [tf.TensorSpec([None], tf.string, name="program")]
 
 
@@ -74,11 +78,13 @@ class Module(tf.Module):
         }
 
     def _decode(self, program):
+        program = text.clean(program)
         lengths = tf.strings.length(program)
         possible = (lengths > 0) & (lengths <= self._interface.longest_program)
         # Of a text of any length no more than that is looked at: ids take four bytes each.
         ids = text.encode(tf.where(possible, program, ""))
         readable = possible & tf.reduce_all(ids != vocabulary.PAD, axis=1)
+        readable &= ~text.has_stray_white_space(program, self._interface.white_space)
         # A row that cannot be read is replaced, so that it has no say in the batch's shape; a row
         # of our own is added, so that no batch is empty.
         texts = tf.concat([tf.where(readable, program, "0"), ["0"]], axis=0)
@@ -161,7 +167,8 @@ def load(folder: Path) -> tuple:
             digest, name = line.split("  ")
             if _digest(folder / name) != digest:
                 raise ValueError(f"{name} was altered")
-        interface = Interface(**json.loads((folder / DESCRIPTION).read_text("utf-8")))
+        description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+        interface = Interface(**_DEFAULTS | description)
         return tf.saved_model.load(str(folder)), interface
     except (OSError, ValueError, TypeError, tf.errors.OpError) as error:
         raise WorkError(f"{folder} is not a whole SavedModel: {error}") from None

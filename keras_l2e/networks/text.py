@@ -1,5 +1,6 @@
 """Texts as ids and ids as texts, a batch at a time, by TensorFlow ops; see `language.vocabulary`.
 
+clean(["print(3) \\r\\n"])              ["print(3)"]
 encode(["print(3)"])                     [[36, 37, 31, 34, 39, 3, 11, 4]]
 encode_programs(["12", "3"], "reverse")  [[10, 9, 42], [11, 42, 0]]
 decode([[11, 42, 0]])                    ["3"]
@@ -9,6 +10,24 @@ import tensorflow as tf
 
 from keras_l2e.language import forms, vocabulary
 from keras_l2e.language.vocabulary import CHARACTERS, EOS, PAD
+
+
+def clean(texts):
+    """`language.forms.clean` for a batch of texts, string [n]; bytes need not be UTF-8."""
+    for pattern, replacement in (
+        ("^\ufeff", ""),
+        (r"\r\n?", r"\n"),
+        (r"[ \t\f\n]*\n", r"\n"),
+        (r"^\n|[ \t\f\n]+$", ""),
+    ):
+        texts = tf.strings.regex_replace(texts, pattern, replacement)
+    return texts
+
+
+def has_stray_white_space(texts, white_space: str):
+    """Whether a text has white space elsewhere than this regular expression says; bool [n]."""
+    others = tf.strings.regex_replace(texts, white_space, "")
+    return ~tf.strings.regex_full_match(others, r"[^ \n]*")
 
 
 def encode(texts) -> tf.RaggedTensor:

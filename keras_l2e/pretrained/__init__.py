@@ -7,13 +7,15 @@ It has flags.cfg, evaluation.json and model.keras of a finished training run, an
 network's model card.
 """
 
+import re
 import reprlib
 from pathlib import Path
 
 from keras_l2e import config as configs
 from keras_l2e import tables
 from keras_l2e.errors import UsageError
-from keras_l2e.language.tasks import TASKS
+from keras_l2e.language import forms, interpreter, rewriting
+from keras_l2e.language.tasks import ANYWHERE, TASKS
 
 FOLDER = Path(__file__).parent
 
@@ -62,22 +64,61 @@ def suited(program: str) -> str:
     """The name of the network for a program: of those trained on such texts, the easiest task's.
 
     Raises:
-        UsageError: none was trained on anything like it; says what they were trained on.
+        UsageError: none was trained on anything like it; says what does not fit, what they were
+            trained on, and how the program may be written for one of them.
     """
-    fitting, trained = {}, []
-    for name in names():
-        config = configs.read(FOLDER / name)
-        difficulty = TASKS[config.task].difficulty_of(program)
-        if difficulty in config.levels:
+    program, configs_of = forms.clean(program), {name: configs.read(find(name)) for name in names()}
+    if found := _fitting(program, configs_of):
+        return found
+    rewritten = rewriting.rewrite(program)
+    nearest = next((text for text in rewritten if _fitting(text, configs_of)), None)
+    trained = ", ".join(
+        "{} (task {}, length {}, nesting {})".format(name, config.task, *config.target)
+        for name, config in configs_of.items()
+    )
+    raise UsageError(
+        f"program {reprlib.repr(program)}: {_misfit(program)}; "
+        + (f"{_fitting(nearest, configs_of)} knows {nearest!r}; " if nearest else "")
+        + f"with the package come {trained}; --model names another network"
+    )
+
+
+def _fitting(program: str, configs_of: dict) -> str | None:
+    """Of the networks with these configs, the one of the easiest target that was trained on it."""
+    fitting = {}
+    for name, config in configs_of.items():
+        task = TASKS[config.task]
+        known = not forms.why_unknown(program, task.white_space)
+        if known and task.difficulty_of(program) in config.levels:
             fitting.setdefault(config.target, name)
-        length, nesting = config.target
-        trained.append(f"{name} (task {config.task}, length {length}, nesting {nesting})")
-    if not fitting:
-        raise UsageError(
-            f"program {reprlib.repr(program)}: no network that comes with the package was trained "
-            f"on such a text; there are {', '.join(trained)}; --model names another"
-        )
-    return fitting[min(fitting)]
+    return fitting[min(fitting)] if fitting else None
+
+
+def _misfit(program: str) -> str:
+    """What makes a text unlike all that the networks were trained on.
+
+    >>> _misfit("print(535+61)")
+    'sums are of two numbers of as many digits, these have 3 and 2'
+    """
+    if reason := forms.why_unknown(program, white_space=ANYWHERE):
+        return reason
+    if not program.isdigit():
+        if "print" not in program:
+            return "there is no print in it"
+        try:
+            interpreter.run(program)
+        except interpreter.ProgramError as error:
+            return str(error)
+    if all(forms.why_unknown(program, task.white_space) for task in TASKS.values()):
+        return "no network was trained on white space at such a place"
+    if numbers := re.fullmatch(r"print\(([0-9]+)\+([0-9]+)\)", program):
+        digits = list(map(len, numbers.groups()))
+        if digits[0] != digits[1]:
+            return "sums are of two numbers of as many digits, these have {} and {}".format(*digits)
+    found = [task.difficulty_of(program) for task in TASKS.values()]
+    if harder := [difficulty.label for difficulty in found if difficulty]:
+        return f"no network was trained on {' or '.join(harder)}"
+    return "no network was trained on programs written so"
 
 
 def measured(name: str, program: str) -> str:

@@ -68,6 +68,6 @@ def _assign(path: Path, arrays: dict, variables: Sequence[keras.Variable]) -> No
 
 
 def _key(i: int, variable: keras.Variable) -> str:
-    # Keras numbers what has no name of its own by what was made before it in this process.
-    path = re.sub(r"_\d+", "", variable.path)
-    return f"{i:03}:{path.replace('/', '.')}"
+    # Keras counts what it names itself, and a process may have had other models before.
+    names = (re.sub(r"_[0-9]+$", "", name) for name in variable.path.split("/"))
+    return f"{i:03}:{'.'.join(names)}"

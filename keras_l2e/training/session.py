@@ -5,11 +5,14 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from keras_l2e import __version__, command_line, devices, files, pretrained
+from keras_l2e import __version__, command_line, devices, files, pretrained, tables
 from keras_l2e import config as configs
 from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
 from keras_l2e.training import workers
+
+# What says that a run is over, written last; the last one first.
+RESULTS = ("evaluation.json", "model.keras")
 
 
 def train(config: Config, workdir: str | Path) -> Path:
@@ -28,30 +31,58 @@ def train(config: Config, workdir: str | Path) -> Path:
     """
     workdir = command_line.check_folder("workdir", str(workdir))
     config = settle(config, workdir)
-    if (workdir / "evaluation.json").exists():
+    if is_finished(config, workdir):
         print(f"{workdir} holds a finished run; nothing to do")
         return workdir
     devices.load_tensorflow(config.onednn)
     config = share_among_replicas(config)
     start = workers.start if workers.num_workers() > 1 else devices.start
     strategy = start(config.num_replicas, config.threads_per_replica)
+    check_shape(config, workdir)
+    if not workers.is_chief():
+        run(config, workdir, strategy)
+        return workdir
+    workdir.mkdir(parents=True, exist_ok=True)
+    with files.lock(workdir):
+        settle(config, workdir)  # Another process may have been here in the meantime.
+        for folder in (workdir, workdir / "checkpoints"):
+            files.remove_unfinished(folder)
+        for name in RESULTS:  # Those of fewer epochs.
+            (workdir / name).unlink(missing_ok=True)
+        configs.write(workdir, config)
+        run(config, workdir, strategy)
+    return workdir
+
+
+def run(config: Config, workdir: Path, strategy) -> None:
+    """Trains under a strategy as far as is left to do; the chief leaves the results."""
     from keras_l2e.data import stored
     from keras_l2e.training.run import Run
 
-    check_shape(config, workdir)
-    if workers.is_chief():
-        workdir.mkdir(parents=True, exist_ok=True)
-        for folder in (workdir, workdir / "checkpoints"):
-            files.remove_unfinished(folder)
-        configs.write(workdir, config)
     describe(config, workdir)
     stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
-    run = Run(config, workdir, strategy)
-    run.train()
-    if workers.is_chief():
-        finish(run)
-    workers.share(strategy, None)  # To go while the chief still works would look like a loss.
-    return workdir
+    with devices.own_keras_settings():
+        training = Run(config, workdir, strategy)
+        training.train()
+        if workers.is_chief():
+            finish(training)
+        workers.share(strategy, None)  # To go while the chief still works would look like a loss.
+
+
+def is_finished(config: Config, workdir: Path) -> bool:
+    """Whether nothing is left to do: all is evaluated, and no more epochs are wanted.
+
+    A run that ended before its last epoch, by --stop_at_exact_match say, would end there again.
+    """
+    if not (workdir / "evaluation.json").exists():
+        return False
+    earlier = configs.read(workdir).num_epochs
+    return config.num_epochs == earlier or num_epochs_of(workdir) < earlier
+
+
+def num_epochs_of(workdir: Path) -> int:
+    """The finished epochs of a run."""
+    return len(tables.read_history(workdir / "history.jsonl"))
 
 
 def settle(config: Config, workdir: Path) -> Config:
@@ -72,9 +103,8 @@ def settle(config: Config, workdir: Path) -> Config:
         )
         configs.check_same(workdir, config, earlier)
         return config
-    if workdir.exists() and any(
-        not path.name.startswith(files.UNFINISHED) for path in workdir.iterdir()
-    ):
+    ours = (files.UNFINISHED, files.LOCK)
+    if workdir.exists() and any(not path.name.startswith(ours) for path in workdir.iterdir()):
         raise UsageError(f"--workdir={workdir} holds other files; name a new or empty folder")
     if config.initial_model:
         pretrained.find_run(config.initial_model)
@@ -146,7 +176,7 @@ def finish(run) -> None:
     Args:
         run: a `training.run.Run` that is over.
     """
-    from keras_l2e import plots, tables
+    from keras_l2e import plots
     from keras_l2e.networks import saved_model
     from keras_l2e.training import evaluation
 

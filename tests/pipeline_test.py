@@ -1,0 +1,296 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2e.data import pipeline
+from keras_l2e.language import programs, vocabulary
+from keras_l2e.language.forms import TARGET_FORMS
+from keras_l2e.language.tasks import TASKS, Difficulty
+
+PAD, BOS, EOS = vocabulary.PAD, vocabulary.BOS, vocabulary.EOS
+A, B, C = Difficulty(1), Difficulty(2), Difficulty(3)
+
+
+def numbered_texts(name, count):
+    """Distinct programs of many lengths."""
+    return [f"{name}{'+' * (i % 7)}{i}".encode() for i in range(count)]
+
+
+def table(**counts):
+    """Stored examples: for each of the difficulties A, B and C its name and number of texts.
+
+    What is written is the texts of the difficulty backwards.
+    """
+    texts = {name: numbered_texts(name, count) for name, count in counts.items()}
+    columns = {d: (found, found[::-1]) for d, found in zip((A, B, C), texts.values(), strict=False)}
+    return pipeline.Stored(columns), texts
+
+
+def batches(examples, weights, source_seed=0, **changes):
+    """The batches of an epoch; the weights are of the difficulties A, B, C."""
+    arguments = {
+        "seed": 1,
+        "input_form": "none",
+        "loss_scale": "character",
+        "batch_size": 4,
+        "num_batches": 5,
+    }
+    shares = {d: (weight, source_seed) for d, weight in zip((A, B, C), weights, strict=False)}
+    return pipeline.training_batches(examples, shares, **arguments | changes)
+
+
+def texts_in(ids):
+    return [vocabulary.decode(row[: row.index(EOS)]) for row in ids.numpy().tolist()]
+
+
+def programs_of(dataset):
+    """The programs in a dataset of batches, batch by batch."""
+    return [texts_in(inputs["encoder_token_ids"]) for inputs, _, _ in dataset]
+
+
+def as_lists(dataset):
+    return [tf.nest.map_structure(lambda x: x.numpy().tolist(), batch) for batch in dataset]
+
+
+# The mixture
+
+
+@pytest.mark.parametrize("weights", [[0.55, 0.45, 0.0], [0.0, 0.02, 0.98]])
+def test_the_weights_are_the_shares_that_come_out(weights):
+    n = 10_000
+    sources = [tf.data.Dataset.from_tensors(i).repeat() for i in range(3)]
+    (drawn,) = pipeline.mixture(sources, weights, seed=1).batch(n).take(1)
+    for count, share in zip(np.bincount(drawn, minlength=3), weights, strict=True):
+        # 4 sigma of a binomial; exactly none, or all, where the share is 0 or 1.
+        assert abs(count - n * share) <= 4 * math.sqrt(n * share * (1 - share))
+
+
+def test_sources_without_weight_stay_in_the_graph():
+    stored, _ = table(a=1, b=1, c=1)
+    sources = [stored.numbers(d, 0) for d in (A, B, C)]
+    for weights in ([1.0, 0.0, 0.0], [0.2, 0.3, 0.5]):
+        assert len(pipeline.mixture(sources, weights, seed=1)._inputs()) == 1 + len(sources)
+
+
+def test_the_share_of_an_empty_source_goes_to_the_others():
+    stored, _ = table(a=0, b=1, c=1)
+    assert programs_of(batches(stored, [0.5, 0.5, 0.0])) == [["b0"] * 4] * 5
+    with pytest.raises(ValueError, match="no examples"):
+        batches(stored, [1.0, 0.0, 0.0])
+
+
+# Windows and batches
+
+
+@pytest.mark.parametrize("num_batches", [1, 5, 32, 70])
+def test_every_batch_is_full_and_every_drawn_example_comes_once(num_batches):
+    # As many examples as the epoch draws: none twice, none left behind in a window.
+    stored, texts = table(a=4 * num_batches)
+    dataset = batches(stored, [1.0], num_batches=num_batches)
+    # Else `fit` would set up an iterator more at its end.
+    assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    found = programs_of(dataset)
+    assert [len(batch) for batch in found] == [4] * num_batches
+    drawn = [text.encode() for batch in found for text in batch]
+    assert sorted(drawn) == sorted(texts["a"])
+
+
+def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order():
+    stored, _ = table(a=320)
+    found = programs_of(batches(stored, [1.0], batch_size=10, num_batches=32))
+    lengths = [[len(text) for text in batch] for batch in found]
+    assert max(max(batch) - min(batch) for batch in lengths) <= 1
+    longest = [max(batch) for batch in lengths]
+    assert longest != sorted(longest)
+
+
+def test_windows_are_put_in_different_orders():
+    # Two windows of the same 32 texts, one a batch.
+    texts = [b"1" * n for n in range(1, 33)]
+    found = programs_of(
+        batches(pipeline.Stored({A: (texts, texts)}), [1.0], batch_size=1, num_batches=64)
+    )
+    assert sorted(found[:32]) == sorted(found[32:])
+    assert found[:32] != found[32:]
+
+
+def test_padding_is_small():
+    # Real programs of 20 to 80 characters, so unsorted batches would be half padding.
+    shares = {Difficulty(4, 2): (1.0, 1)}
+    dataset = pipeline.training_batches(
+        pipeline.Generated("program", "answer"),
+        shares,
+        seed=1,
+        input_form="none",
+        loss_scale="character",
+        batch_size=64,
+        num_batches=32,
+    )
+    ids = [inputs["encoder_token_ids"].numpy() for inputs, _, _ in dataset]
+    padding = sum(np.sum(batch == PAD) for batch in ids) / sum(batch.size for batch in ids)
+    assert padding < 0.05
+
+
+def test_batches_depend_on_the_seeds_and_nothing_else():
+    def epoch(seed, source_seed):
+        stored, _ = table(a=40, b=40)
+        return batches(stored, [0.5, 0.5], source_seed, seed=seed)
+
+    dataset = epoch(1, 1)
+    found = as_lists(dataset)
+    assert found == as_lists(dataset) == as_lists(epoch(1, 1))
+    assert found != as_lists(epoch(2, 1))
+    assert found != as_lists(epoch(1, 2))
+
+
+def test_epochs_look_alike_to_fit():
+    # Another spec would make `fit` trace its step again.
+    ids = tf.TensorSpec([4, None], tf.int32)
+    expected = (
+        {"encoder_token_ids": ids, "decoder_token_ids": ids},
+        ids,
+        tf.TensorSpec([4, None], tf.float32),
+    )
+    stored, _ = table(a=50, b=50)
+    fresh = pipeline.Generated("addition", "answer")
+    for dataset in (
+        batches(stored, [1.0, 0.0]),
+        batches(stored, [0.5, 0.5], num_batches=70),
+        batches(fresh, [0.0, 1.0], input_form="double"),
+    ):
+        assert dataset.element_spec == expected
+
+
+def test_seeds_come_from_names():
+    names = ("addition", Difficulty(3), "train", 1)
+    seeds = [pipeline.seed_of(*names, epoch) for epoch in range(1000)]
+    assert seeds == [pipeline.seed_of(*names, epoch) for epoch in range(1000)]
+    # 31 bits: a thousand draws collide with a probability of 1000**2 / 2**32, one in 4000.
+    assert len(set(seeds)) == 1000
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+# Where examples come from
+
+
+def take(examples, difficulty, seed, count):
+    """So many pairs of program and written text."""
+    (numbers,) = examples.numbers(difficulty, seed).batch(count).take(1)
+    columns = [[text.decode() for text in column.numpy()] for column in examples.texts(numbers)]
+    return list(zip(*columns, strict=True))
+
+
+def test_stored_examples_come_each_once_in_an_order_of_the_seed():
+    stored, texts = table(a=20, b=20)
+    once = take(stored, B, seed=1, count=20)
+    pairs = zip(texts["b"], texts["b"][::-1], strict=True)
+    assert sorted(once) == sorted((a.decode(), b.decode()) for a, b in pairs)
+    assert take(stored, B, seed=1, count=60) == 3 * once
+    assert take(stored, B, seed=2, count=20) != once
+
+
+@pytest.mark.parametrize(
+    ("task", "difficulty"),
+    [("program", Difficulty(4, 2)), ("addition", Difficulty(3)), ("copy", Difficulty(1))],
+)
+def test_generated_examples_are_of_the_train_split(task, difficulty):
+    def drawn(seed):
+        # More than the draws of one seed; copy of length 1 has ten texts in all.
+        return take(pipeline.Generated(task, "answer"), difficulty, seed, count=700)
+
+    examples = drawn(seed=1)
+    if task == "program":  # The class is so large that hardly any comes twice.
+        assert len(set(examples)) > 600
+    assert {programs.split_of(program) for program, _ in examples} == {"train"}
+    assert all(TASKS[task].answer(program) == target for program, target in examples)
+    assert examples == drawn(seed=1)
+    assert examples != drawn(seed=2)
+
+
+@pytest.mark.parametrize("name", TARGET_FORMS)
+def test_what_is_written_holds_the_answer(name):
+    for program, written in take(pipeline.Generated("program", name), Difficulty(3, 2), 1, 50):
+        assert TARGET_FORMS[name].answer(written) == TASKS["program"].answer(program)
+
+
+@pytest.mark.parametrize(
+    "examples", [table(a=50, b=50)[0], pipeline.Generated("copy", "answer")], ids=type
+)
+def test_two_readers_get_the_same_examples(examples):
+    """Replicas, each with a pipeline of its own, that read at their own pace."""
+    first, second = (iter(batches(examples, [0.5, 0.5], num_batches=8)) for _ in range(2))
+    early = [next(first) for _ in range(4)]
+    found = [[*early, *first], list(second)]
+    assert as_lists(found[0]) == as_lists(found[1])
+    assert len(found[0]) == 8
+
+
+# From texts to ids
+
+
+def test_the_example_of_the_module():
+    inputs, labels, weights = pipeline.encode_examples(
+        tf.constant(["print(1+2)"]), tf.constant(["3"]), "none", "character"
+    )
+    for name, value in {**inputs, "labels": labels, "weights": weights}.items():
+        (line,) = [x for x in pipeline.__doc__.splitlines() if x.strip().startswith(name)]
+        assert str(value.numpy().tolist()) in line
+
+
+# The ids of 1, 2, 3 and +: CHARACTERS holds + at 6, counted from 1, and the digits from 8 on.
+ONE, PLUS, TWO, THREE = 9, 6, 10, 11
+
+
+@pytest.mark.parametrize("loss_scale", ["character", "example"])
+def test_targets_shift_and_weights(loss_scale):
+    # Targets of 1 and 3 characters: with EOS 2 and 4 positions.
+    inputs, labels, weights = pipeline.encode_examples(
+        tf.constant(["1+23", "2"]), tf.constant(["1", "123"]), "reverse", loss_scale
+    )
+    assert inputs["encoder_token_ids"].numpy().tolist() == [
+        [THREE, TWO, PLUS, ONE, EOS],
+        [TWO, EOS, PAD, PAD, PAD],
+    ]
+    assert labels.numpy().tolist() == [[ONE, EOS, PAD, PAD], [ONE, TWO, THREE, EOS]]
+    assert inputs["decoder_token_ids"].numpy().tolist() == [
+        [BOS, ONE, EOS, PAD],
+        [BOS, ONE, TWO, THREE],
+    ]
+    # Mean over 6 characters; or sum over time and mean over 2 examples.
+    weight = np.float32(1 / 6 if loss_scale == "character" else 1 / 2)
+    assert weights.numpy().tolist() == [[weight, weight, 0, 0], [weight] * 4]
+
+
+# Replicas
+
+
+def test_replicas_share_each_batch_in_order():
+    dataset = tf.data.Dataset.range(12).batch(6).map(lambda x: ({"ids": x}, x + 100))
+    shares = [as_lists(pipeline.share_of_replica(dataset, i, 2)) for i in range(2)]
+    assert shares == [
+        [({"ids": [0, 1, 2]}, [100, 101, 102]), ({"ids": [6, 7, 8]}, [106, 107, 108])],
+        [({"ids": [3, 4, 5]}, [103, 104, 105]), ({"ids": [9, 10, 11]}, [109, 110, 111])],
+    ]
+    turns = as_lists(pipeline.in_turns(dataset, 2))
+    assert turns == [batch for both in zip(*shares, strict=True) for batch in both]
+
+
+@pytest.mark.parametrize(
+    "examples", [table(a=50, b=50)[0], pipeline.Generated("copy", "answer")], ids=type
+)
+def test_two_replicas_see_together_what_one_sees(examples, two_replicas):
+    """Of all else that makes them equal, see optimizers_test."""
+
+    def make_batches():
+        return batches(examples, [0.5, 0.5])
+
+    alone = as_lists(make_batches())
+    shares = pipeline.distribute(make_batches, two_replicas)
+    halves = two_replicas.experimental_local_results
+    together = [
+        tf.nest.map_structure(lambda x: np.concatenate(halves(x)).tolist(), batch)
+        for batch in shares
+    ]
+    assert together == alone

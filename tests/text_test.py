@@ -1,0 +1,91 @@
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_l2e.language import forms, vocabulary
+from keras_l2e.language.vocabulary import BOS, CHARACTERS, EOS, PAD
+from keras_l2e.networks import text
+
+TEXTS = st.lists(st.text(st.sampled_from(CHARACTERS), max_size=80), max_size=8)
+
+
+@settings(max_examples=50)
+@given(TEXTS)
+def test_a_batch_is_encoded_and_decoded_as_its_texts_are(texts):
+    ids = text.encode(tf.constant(texts, tf.string, [len(texts)]))
+    assert ids.dtype == tf.int32
+    assert ids.to_list() == [vocabulary.encode(one) for one in texts]
+    decoded = text.decode(ids.to_tensor(PAD)).numpy()
+    assert [one.decode() for one in decoded] == texts
+
+
+def test_every_byte():
+    known = {ord(character): i for i, character in enumerate(CHARACTERS, start=1)}
+    found = text.encode(tf.constant([bytes(range(256))])).to_list()
+    assert found == [[known.get(byte, PAD) for byte in range(256)]]
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "ids"),
+    [
+        (b"", []),
+        (b"1k2", [9, PAD, 10]),
+        # Every byte of a longer character counts.
+        ("1é2".encode(), [9, PAD, PAD, 10]),
+        # Not UTF-8 at all.
+        (b"\xff\xfe1", [PAD, PAD, 9]),
+        (b"1\xc3", [9, PAD]),
+    ],
+)
+def test_bytes_that_are_no_character_are_pad_and_spare_their_neighbours(unreadable, ids):
+    neighbours = vocabulary.encode("print(3)")
+    found = text.encode(tf.constant([b"print(3)", unreadable, b"print(3)"]))
+    assert found.to_list() == [neighbours, ids, neighbours]
+
+
+@pytest.mark.parametrize("input_form", forms.INPUT_FORMS)
+@settings(max_examples=20)
+@given(texts=TEXTS)
+def test_a_batch_of_programs_is_read_as_language_says(input_form, texts):
+    found = text.encode_programs(tf.constant(texts, tf.string, [len(texts)]), input_form)
+    expected = [
+        [i for copy in forms.read(program, input_form) for i in [*vocabulary.encode(copy), EOS]]
+        for program in texts
+    ]
+    longest = max(map(len, expected), default=0)
+    assert found.dtype == tf.int32
+    assert found.numpy().tolist() == [row + [PAD] * (longest - len(row)) for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("ids", "written"),
+    [
+        ([8, 9, EOS, PAD], b"01"),
+        # What a decoder writes after the end is not read.
+        ([8, EOS, 9, EOS, 10], b"0"),
+        ([EOS, 8, 9], b""),
+        ([8, 9, 10], b"012"),
+        ([PAD, 8, BOS, 9, PAD], b"01"),
+        ([], b""),
+    ],
+)
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_a_text_ends_at_its_first_eos(ids, written, dtype):
+    # The neighbour ends elsewhere.
+    rows = tf.constant([ids, [11] * len(ids)], dtype)
+    assert text.decode(rows).numpy().tolist() == [written, b"3" * len(ids)]
+
+
+def test_characters():
+    ids = tf.constant([[PAD, 1, 40], [BOS, EOS, 8]])
+    assert text.characters(ids).numpy().tolist() == [[b"", b"\n", b"x"], [b"", b"", b"0"]]
+
+
+def test_in_graph_with_unknown_shapes():
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def there_and_back(texts):
+        return text.decode(text.encode(texts).to_tensor(PAD))
+
+    assert there_and_back(["print(3)", "", "12"]).numpy().tolist() == [b"print(3)", b"", b"12"]
+    assert there_and_back(tf.constant([], tf.string)).numpy().tolist() == []
