@@ -3,6 +3,8 @@
 import contextlib
 import importlib
 import io
+import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -119,6 +121,33 @@ def small_run(tmp_path_factory, make_config):
     with contextlib.redirect_stdout(io.StringIO()) as said:
         session.train(make_config(), folder)
     return FinishedRun(folder, configs.read(folder), said.getvalue())
+
+
+class Finished(NamedTuple):
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs an entry point in this process, as `python -m keras_l2e.NAME ARGUMENTS...` would."""
+
+    def run(name, *arguments) -> Finished:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        handler, returncode = signal.getsignal(signal.SIGTERM), 0
+        capsys.readouterr()
+        try:
+            runpy.run_module(f"keras_l2e.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            returncode = stop.code
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return Finished(returncode, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
