@@ -33,7 +33,9 @@ def test_every_setting_is_written_once_and_is_a_flagfile(write):
     config = Config(learning_rate=1e-05, tie_encoder_decoder=True, data_dir="a b", seed=7)
     folder = write(config)
     lines = (folder / "flags.cfg").read_text().splitlines()
-    assert [line.partition("=")[0] for line in lines] == [f"--{n}" for n in sorted(settings.of(Run))]
+    assert [line.partition("=")[0] for line in lines] == [
+        f"--{n}" for n in sorted(settings.of(Run))
+    ]
     assert configs.read(folder) == config
     run = command_line.parse(Run, ["train", f"--flagfile={folder / 'flags.cfg'}"])
     assert run == Run(workdir=str(folder), **dataclasses.asdict(config))
