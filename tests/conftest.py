@@ -66,7 +66,10 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_config(data_dir):
-    """Makes the config of a small run with some changes; its data are prepared, in this process."""
+    """Makes the config of a small run with some changes.
+
+    Its data are prepared in this process, unless they are to be in another folder.
+    """
     import tensorflow_datasets as tfds
     from keras_l2e_datasets.learning_to_execute import Builder
 
@@ -74,6 +77,8 @@ def make_config(data_dir):
 
     def make(**changes) -> Config:
         config = Config(**{**SMALL, "data_dir": data_dir, **changes})
+        if config.data_dir != str(data_dir):
+            return config
         for level in config.levels:
             name = stored.config_name(config.task, level, config.examples_per_difficulty)
             with contextlib.redirect_stdout(io.StringIO()):

@@ -128,8 +128,10 @@ def live(config, folder):
 @pytest.fixture(scope="module")
 def lived(toys, make_config, tmp_path_factory):
     """A run of all four toys at once, of stored examples."""
-    config = make_config(**toys, num_replicas=1, num_epochs=3, seed=5)
-    return live(config, tmp_path_factory.mktemp("toys"))
+    folder = tmp_path_factory.mktemp("toys")
+    # Its data are missing: the run prepares them.
+    config = make_config(**toys, num_replicas=1, num_epochs=3, seed=5, data_dir=folder / "data")
+    return live(config, folder)
 
 
 @pytest.mark.slow
