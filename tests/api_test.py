@@ -5,10 +5,11 @@ import importlib
 import json
 import shutil
 
+import keras
 import pytest
 
 import keras_l2e
-from keras_l2e import files, pretrained, tables
+from keras_l2e import devices, files, pretrained, tables
 from keras_l2e.api import Answer
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.networks import saved_model
@@ -112,7 +113,7 @@ def test_a_run_and_its_saved_model_answer_alike(small_run):
     for one, other in zip(network.execute(programs), exported.execute(programs), strict=True):
         assert one._replace(probability=0) == other._replace(probability=0)
         assert one.probability == pytest.approx(other.probability, abs=1e-6)
-    with pytest.raises(UsageError, match="only a run's folder has a keras.Model"):
+    with pytest.raises(UsageError, match="only a run's folder has"):
         _ = exported.model
 
 
@@ -160,7 +161,27 @@ def test_a_finished_run_is_loaded_and_left_as_it_is(small_run, copied_run, capsy
     assert {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(small_run, copied_run):
+@pytest.fixture
+def others_settings():
+    """What somebody else has set of Keras in this process, and what must not change."""
+    before = {name: getattr(keras.config, name)() for name in devices.KERAS_SETTINGS}
+    theirs = {
+        "floatx": "float64",
+        "dtype_policy": keras.DTypePolicy("mixed_float16"),
+        "max_epochs": 1,
+        "max_steps_per_epoch": 1,
+    }
+    for name, value in theirs.items():
+        getattr(keras.config, f"set_{name}")(value)
+    yield
+    assert {name: getattr(keras.config, name)() for name in theirs} == theirs
+    for name, value in before.items():
+        getattr(keras.config, f"set_{name}")(value)
+
+
+def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(
+    small_run, copied_run, others_settings
+):
     config = dataclasses.replace(small_run.config, num_epochs=small_run.config.num_epochs + 1)
     (unfinished := copied_run / ".tmp.of_the_first").write_text("")
     with files.lock(copied_run), pytest.raises(UsageError) as error:
@@ -174,14 +195,16 @@ def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(small_run, 
     assert network.history[:-1] == small_run.history and network.history[-1]["epoch"] == 6
     assert network.evaluation["rows"] != small_run.evaluation["rows"]
     assert isinstance(network.execute("print(1+2)").output, str)
+    assert {variable.dtype for variable in network.model.trainable_variables} == {"float32"}
 
 
 @pytest.mark.slow
-def test_more_epochs_end_where_as_many_from_the_start_do(make_config, tmp_path):
+def test_more_epochs_end_where_as_many_from_the_start_do(make_config, tmp_path, request):
     few, more = (make_config(num_epochs=n, batches_per_epoch=3) for n in (1, 2))
+    at_once = keras_l2e.train(more, tmp_path / "other")
+    request.getfixturevalue("others_settings")
     keras_l2e.train(few, tmp_path / "run")
     went_on = keras_l2e.train(more, tmp_path / "run")
-    at_once = keras_l2e.train(more, tmp_path / "other")
     assert went_on.config == at_once.config
     for name in ("history.jsonl", "evaluation.json"):
         assert (went_on.folder / name).read_bytes() == (at_once.folder / name).read_bytes()

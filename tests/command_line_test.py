@@ -90,8 +90,10 @@ BAD = [
     (["train", W, "--optimizer=adamw"], ["--optimizer=adamw", *OPTIMIZERS]),
     (["train", W, "--num_epochs=1e3"], ["--num_epochs=1e3", "a whole number, 1 or more, is"]),
     (["train", W, "--target_length=65"], ["length 65", "1..64"]),
-    (["train", W, "--strateg=mix"], ["strateg", "strategy"]),
-    (["train", W, f"--{'strategy' * 200}"], ["unknown flag"]),
+    (["train", W, "--strateg=mix"], ["unknown flag --strateg; did you mean --strategy?"]),
+    (["train", W, f"--{'strategy' * 200}"], ["unknown flag --strategystrategy"]),
+    (["train", W, f"--{'strategy' * 100}=mix"], ["unknown flag --strategystrategy"]),
+    (["train", W, "--notie_encoder_decoder=x"], ["notie_encoder_decoder=x does not take"]),
     (["train", W, f"--{'é' * 3}=1"], ["ééé"]),
     (["train", W, "--carry_share=0.1"], ["carry_share"]),
     (["evaluate", "--workdir=run", "--hidden_dim=3"], ["hidden_dim"]),
@@ -102,6 +104,7 @@ BAD = [
     # Other arguments.
     (["train", W, "print(1)"], ["'print(1)'", "--"]),
     (["train", W, "--", "--seed=2"], ["'--seed=2'"]),
+    (["train", W, "-"], ["'-'"]),
     (["evaluate", "--workdir=run", "run"], ["'run'"]),
     (["show", "copy"], ["'copy'"]),
     # Paths.

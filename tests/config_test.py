@@ -66,7 +66,7 @@ def test_networks_that_come_along_are_finished_runs():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"--no_such_flag=1\n", "{}/flags.cfg: Unknown command line flag 'no_such_flag'"),
+        (b"--no_such_flag=1\n", "{}/flags.cfg: unknown flag --no_such_flag"),
         (b"--workdir=run\n--seed=x\n", "{}/flags.cfg: flag --seed=x: a whole number from 0 to "),
         (b"--seed=1\n", "{}/flags.cfg: --workdir is required"),
         (b"--workdir=\xff\n", "{}/flags.cfg: 'utf-8' codec"),

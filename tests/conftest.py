@@ -137,6 +137,7 @@ def command(capsys, monkeypatch):
 
     def run(name, *arguments) -> Finished:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, f"keras_l2e.{name}", raising=False)  # runpy would warn.
         handler, returncode = signal.getsignal(signal.SIGTERM), 0
         capsys.readouterr()
         try:
@@ -214,3 +215,10 @@ def benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
         yield importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def random_network(benchmark, tmp_path_factory):
+    """A network with random weights, of `bad_input.NETWORK`, and the folder of its SavedModel."""
+    folder = tmp_path_factory.mktemp("network") / "saved_model"
+    return benchmark("bad_input").export_network(folder), folder

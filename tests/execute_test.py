@@ -1,4 +1,4 @@
-"""`execute`: where a program comes from, what is shown of its answer, and what is said of others."""
+"""`execute`: where a program comes from, and what is shown of its answer."""
 
 import importlib
 import io
@@ -35,7 +35,7 @@ def test_every_channel_gives_the_same_program(tmp_path, standard_input, mark, en
     content = mark + b"i=38;" + (end.strip(b" \t") or b"\n") + b"print((i-12))" + end
     program = "i=38;\nprint((i-12))"
     (path := tmp_path / "program.py").write_bytes(content)
-    (pipe := tmp_path / "pipe") and os.mkfifo(pipe)
+    os.mkfifo(pipe := tmp_path / "pipe")
     threading.Thread(target=pipe.write_bytes, args=[content]).start()
     standard_input(content)
     for arguments in ([content.decode()], [str(path)], [str(pipe)], []):

@@ -1,187 +1,139 @@
-"""The SavedModel of a trained run, asked where neither keras_l2e nor Keras is."""
+"""The functions that are exported: what they read and refuse, and the files of a SavedModel."""
 
-import json
-import math
-import os
+import itertools
 import random
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2e import export
-from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.language.programs import Example
-from keras_l2e.networks import lstm, models, saved_model
-from keras_l2e.training.scoring import Scorer
-
-PROGRAMS = [b"print(12+34)", b"print(5+6)", b"print(99+99)", b"print(0)"]
-UNREADABLE = [
-    b"",
-    b"Print(1+2)",  # P is no character of the class.
-    b"print(123+45)",  # One character longer than any program of the trained difficulties.
-    b"print(1\xc2\xb2)",  # One character, two bytes.
-    b"print(\xff\xfe)",
-]
-
-LOADER = """
-import json, sys
-sys.modules["keras_l2e"] = sys.modules["keras"] = None
-import tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-serve = model.signatures["serving_default"]
-programs = [bytes.fromhex(text) for text in sys.argv[2:]]
-def as_lists(outputs):
-    return {name: value.numpy().tolist() for name, value in outputs.items()}
-results = {
-    "batch": as_lists(serve(program=tf.constant(programs))),
-    "none": as_lists(serve(program=tf.constant([], tf.string))),
-    "steps": as_lists(model.decode_steps(tf.constant(programs))),
-    "no_steps": as_lists(model.decode_steps(tf.constant([], tf.string))),
-    "signature": str(serve.structured_input_signature) + str(serve.structured_outputs),
-}
-print(json.dumps(results, default=bytes.decode))
-"""
+from keras_l2e import config as configs
+from keras_l2e import pretrained
+from keras_l2e.errors import WorkError
+from keras_l2e.language import forms
+from keras_l2e.language.tasks import ANYWHERE, TASKS
+from keras_l2e.networks import models, saved_model, text
 
 
 @pytest.fixture(scope="module")
-def served(small_run):
-    """What the SavedModel gives for PROGRAMS and then for UNREADABLE."""
-    texts = [text.hex() for text in PROGRAMS + UNREADABLE]
-    process = subprocess.run(
-        [sys.executable, "-c", LOADER, str(small_run.folder / "saved_model"), *texts],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        timeout=300,
+def served(random_network):
+    """The signature of a network of programs with random weights."""
+    return tf.saved_model.load(str(random_network[1])).signatures["serving_default"]
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """Texts and their answers by the functions of addition_9 as `export` writes them."""
+    folder = pretrained.find("addition_9")
+    network = models.load(folder / "model.keras")
+    module = saved_model.Module(network, configs.read(folder).interface)
+
+    def ask(*texts):
+        found = module.serve(tf.constant(texts))
+        return [
+            (output.decode(), probability)
+            for output, probability in zip(*(found[k].numpy() for k in found), strict=True)
+        ]
+
+    return ask
+
+
+def test_names_of_outputs_are_text_to_tensorflow_serving(served):
+    """It encodes as base64 whatever ends with _bytes; and it reads rows only by the batch."""
+    assert set(served.structured_outputs) == {"output", "probability"}
+    assert set(served.structured_input_signature[1]) == {"program"}
+    specs = [*served.structured_outputs.values(), *served.structured_input_signature[1].values()]
+    assert all(spec.shape.as_list() == [None] for spec in specs)
+
+
+def test_what_files_and_terminals_add_makes_no_difference(ask):
+    ((output, probability),) = ask("print(12+34)")
+    assert output == "46" and probability > 0.9
+    marks, starts, ends = (
+        ("", "\ufeff"),
+        ("", "\n", " \r\n"),
+        ("", "\n", "\r\n", "\r", " \t\f", "\n "),
     )
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
-
-
-def test_it_answers_as_decoding_does(small_run, served):
-    network = models.load(small_run.folder / "model.keras")
-    examples = Example(PROGRAMS, [b"0"] * len(PROGRAMS))
-    scores = Scorer(network, "reverse", "answer", max_steps=4).score(examples)
-    assert served["batch"]["output"][: len(PROGRAMS)] == scores.outputs
-    assert any(scores.outputs)
-    for probability in served["batch"]["probability"][: len(PROGRAMS)]:
-        assert 0 <= probability < 1
-    for part in ("program", "string", "output", "probability", "float32"):
-        assert part in served["signature"]
-
-
-def test_rows_that_cannot_be_read_are_empty_and_harm_no_other(served):
-    count = len(PROGRAMS)
-    assert served["batch"]["output"][count:] == [""] * len(UNREADABLE)
-    assert served["batch"]["probability"][count:] == [0.0] * len(UNREADABLE)
-    for row in served["steps"]["characters"][count:]:
-        assert set(row) == {""}
-    assert served["none"] == {"output": [], "probability": []}
-    assert served["no_steps"]["characters"] == []
-
-
-def test_steps_are_the_answer_one_by_one(served):
-    steps = served["steps"]
-    for i in range(len(PROGRAMS)):
-        characters = [character for character in steps["characters"][i] if character]
-        text = "".join(character for character in characters if character != "EOS")
-        assert text == served["batch"]["output"][i]
-        probabilities = steps["probabilities"][i]
-        product = math.prod(probabilities[: len(characters)])
-        whole = served["batch"]["probability"][i]
-        assert whole == (pytest.approx(product, rel=1e-5) if characters[-1] == "EOS" else 0)
-        for step, character in enumerate(characters):
-            candidates = steps["candidates"][i][step]
-            values = steps["candidate_probabilities"][i][step]
-            assert len(candidates) == 5 and candidates[0] == character
-            assert values == sorted(values, reverse=True)
-            assert values[0] == probabilities[step]
-
-
-def test_an_export_where_there_is_a_gpu_answers_where_there_is_none(
-    small_run, tmp_path, monkeypatch, capsys
-):
-    """By the entry point, into a folder that is not there yet."""
-    list_devices = tf.config.list_logical_devices
-    network, load = [], models.load
-    monkeypatch.setattr(models, "load", lambda path: network.append(load(path)) or network[0])
-    output = tmp_path / "new/exported"
-    arguments = export.Arguments(workdir=str(small_run.folder), output=str(output))
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            tf.config,
-            "list_logical_devices",
-            lambda kind=None: ["GPU:0"] if kind == "GPU" else list_devices(kind),
-        )
-        export.main(arguments)
-    assert capsys.readouterr().out == f"SavedModel: {output}\n"
-    lstms = [layer for layer in network[0]._flatten_layers() if isinstance(layer, lstm.LSTM)]
-    assert [layer.use_cudnn for layer in lstms] == ["auto"] * 2
-    found = [saved_model.load(folder)[0] for folder in (output, small_run.folder / "saved_model")]
-    answers, expected = (functions.serve(tf.constant(PROGRAMS)) for functions in found)
-    assert answers["output"].numpy().tolist() == expected["output"].numpy().tolist()
-    np.testing.assert_allclose(answers["probability"], expected["probability"], rtol=1e-4)
-    with pytest.raises(UsageError, match="exists; name a new folder"):
-        export.main(arguments)
-
-
-def test_an_export_to_a_full_disk_is_an_error_of_one_line(small_run, tmp_path, monkeypatch):
-    def save(module, path, **keywords):
-        Path(path).mkdir()
-        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
-
-    monkeypatch.setattr(tf.saved_model, "save", save)
-    network = models.load(small_run.folder / "model.keras")
-    with pytest.raises(WorkError, match="full cannot be written: No space left on device"):
-        saved_model.save(network, small_run.config.interface, tmp_path / "full")
-    assert not list(tmp_path.iterdir())
+    texts = ["".join(parts) for parts in itertools.product(marks, starts, ["print(12+34)"], ends)]
+    for found in ask(*texts):
+        assert found == (output, pytest.approx(probability, abs=1e-6))
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "saved_model.pb",
-        "variables/variables.data-00000-of-00001",
-        "assets.extra/keras_l2e.json",
-        "assets.extra/SHA256SUMS",
-    ],
+    "program",
+    ["print(12 + 34)", " print(12+34)", "print(12+34) 5", "print(12+\n34)", "print(12+34)\n5"],
 )
-@pytest.mark.parametrize("damage", ["cut", "missing", "altered"])
-def test_a_broken_one_is_an_error_of_one_line(small_run, tmp_path, name, damage):
-    folder = tmp_path / "broken"
-    shutil.copytree(small_run.folder / "saved_model", folder)
-    data = bytearray((folder / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / name).write_bytes(data[:100] if damage == "cut" else data)
-    if damage == "missing":
-        (folder / name).unlink()
-    with pytest.raises(WorkError, match="is not a whole SavedModel") as error:
-        saved_model.load(folder)
-    if damage != "missing" and not name.endswith("SUMS"):
-        assert str(error.value).endswith(f": {name} was altered")
+def test_white_space_that_was_not_trained_gives_no_answer(ask, program):
+    assert ask(program, "print(12+34)")[0] == ("", 0)
+    assert ask("print(12+34)", program)[0][0] == "46"
 
 
-def test_an_altered_model_is_an_error_of_one_line_or_harmless(small_run, tmp_path):
-    path = tmp_path / "altered.keras"
-    data = (small_run.folder / "model.keras").read_bytes()
-    network = models.load(small_run.folder / "model.keras")
-    weights = [value.tobytes() for value in network.get_weights()]
+UNREADABLE = [b"", b" ", b"\n", b"print(1/2)", b"\xff", "print(\u00b2)".encode(), b"1" * 200]
+
+
+def test_rows_that_cannot_be_read_touch_no_other(served):
     rng = random.Random(1)
-    refused = 0
-    for _ in range(60):
-        damaged = bytearray(data)
-        damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        path.write_bytes(damaged)
-        try:
-            found = models.load(path).get_weights()
-        except WorkError as error:
-            assert str(error).startswith(f"{path} is not a whole model: ")
-            refused += 1
-        else:  # A date, say.
-            assert [value.tobytes() for value in found] == weights
-    assert refused > 40
+    levels = configs.Config(task="program", target_length=3, target_nesting=3).levels
+    programs = [TASKS["program"].generate(rng, level).program.encode() for level in levels]
+
+    def answers(texts):
+        found = served(program=tf.constant(texts, tf.string))
+        return found["output"].numpy().tolist(), found["probability"].numpy().tolist()
+
+    outputs, probabilities = answers(programs)
+    assert len(set(outputs)) > 3
+    mixed = [x for pair in zip(programs, UNREADABLE * 9, strict=False) for x in pair]
+    mixed_outputs, mixed_probabilities = answers(mixed)
+    assert mixed_outputs[::2] == outputs
+    assert mixed_probabilities[::2] == pytest.approx(probabilities, abs=1e-6)
+    assert set(mixed_outputs[1::2]) == {b""} and set(mixed_probabilities[1::2]) == {0}
+    assert answers(UNREADABLE) == ([b""] * len(UNREADABLE), [0] * len(UNREADABLE))
+    assert answers([]) == ([], [])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_s_own_white_space_is_read_and_no_other(task):
+    rng, white_space = random.Random(task), TASKS[task].white_space
+    texts = []
+    for level in TASKS[task].difficulties():
+        texts += [TASKS[task].generate(rng, level).program for _ in range(20)]
+    assert not text.has_stray_white_space(tf.constant(texts), white_space).numpy().any()
+    assert all(forms.clean(program) == program for program in texts)
+    # One more character of it anywhere is one too many, if `clean` leaves it there.
+    spaced = []
+    for program in texts:
+        position = rng.randrange(len(program) + 1)
+        spaced.append(forms.clean(program[:position] + " " + program[position:]))
+    strayed = text.has_stray_white_space(tf.constant(spaced), white_space).numpy().tolist()
+    assert strayed == [program != other for program, other in zip(texts, spaced, strict=True)]
+    reasons = [forms.why_unknown(program, white_space) for program in spaced]
+    assert [reason is not None for reason in reasons] == strayed
+    assert not text.has_stray_white_space(tf.constant(spaced), ANYWHERE).numpy().any()
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", saved_model.DESCRIPTION, "variables/variables.index"]
+)
+def test_a_file_that_was_altered_or_is_missing_is_found(random_network, tmp_path, name):
+    folder = shutil.copytree(random_network[1], tmp_path / "model")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(WorkError) as error:
+        saved_model.load(folder)
+    assert str(error.value) == f"{folder} is not a whole SavedModel: {name} was altered"
+    (folder / name).unlink()
+    with pytest.raises(WorkError, match=r"is not a whole SavedModel: .*No such file"):
+        saved_model.load(folder)
+
+
+def test_a_network_is_written_whole_or_not_at_all(random_network, tmp_path, monkeypatch):
+    def fail(module, path, signatures):
+        shutil.copytree(random_network[1], path)
+        raise tf.errors.ResourceExhaustedError(None, None, "disk full")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    interface = configs.Config().interface
+    with pytest.raises(WorkError, match="new cannot be written: disk full"):
+        saved_model.save(random_network[0], interface, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Every setting once: Config, the flags and flags.cfg agree on its default and on what is allowed."""
+"""Every setting once: Config, flags and flags.cfg agree on its default and on what is allowed."""
 
 import dataclasses
 import importlib
