@@ -2,22 +2,31 @@
 
     python benchmarks/epochs.py --json=FILE
 
-A small network on stored sums, all of one length, so that an example costs the same whichever
+A small network on sums from a table, all of one length, so that an example costs the same whichever
 source it comes from: 1 source against 40, in turns; then 200 short epochs, the last against the
 first, and the memory of the process.
 """
 
 import argparse
+import random
 import resource
 import statistics
-import tempfile
 import time
 
 import measuring
 
+from keras_l2e.language.tasks import TASKS, Difficulty
+
 BATCH_SIZE = 128
-BATCHES_PER_EPOCH = 50
 NUM_SHORT_EPOCHS = 200
+
+
+def sources(number: int) -> dict:
+    """The same examples in so many parts."""
+    rng, task = random.Random(0), TASKS["addition"]
+    examples = [task.generate(rng, Difficulty(9)) for _ in range(20_000)]
+    columns = [[text.encode() for text in column] for column in zip(*examples, strict=True)]
+    return {i: tuple(column[i::number] for column in columns) for i in range(number)}
 
 
 def main() -> None:
@@ -26,45 +35,39 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="epochs with each number of sources")
     arguments = parser.parse_args()
 
-    from keras_l2e import devices as runtime
+    from keras_l2e import devices
 
-    runtime.load_tensorflow(runtime.default_onednn())
-    strategy = runtime.start(runtime.default_num_replicas())
+    devices.load_tensorflow(devices.default_onednn())
+    strategy = devices.start(devices.default_num_replicas())
     import keras
 
-    from keras_l2e.data import pipeline as input_pipeline
-    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.config import Config
+    from keras_l2e.data import pipeline
     from keras_l2e.language import vocabulary
-    from keras_l2e.language.tasks import Difficulty
     from keras_l2e.networks import models, optimizers
 
-    difficulty = Difficulty(9)
-    with tempfile.TemporaryDirectory() as data_dir:
-        prepared_data.prepare("addition", [difficulty], data_dir, 20_000)
-        examples = prepared_data.read("addition", difficulty, "train", data_dir, 20_000)
-    stored = input_pipeline.Stored({difficulty: examples})
+    stored = {number: pipeline.Stored(sources(number)) for number in (1, 4, 40)}
     with strategy.scope():
-        model = models.lstm(vocabulary.SIZE, 128, 1, 64)
+        model = models.build("lstm", vocabulary.SIZE, Config(hidden_dim=128, embedding_dim=64))
         model.compile(
             optimizers.SGD(1e-3),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
         )
 
-    def epoch(num_sources: int, number: int, num_batches: int = BATCHES_PER_EPOCH) -> float:
+    def epoch(num_sources: int, number: int, num_batches: int) -> float:
         def batches():
-            return input_pipeline.training_batches(
-                [stored.source(difficulty, seed) for seed in range(num_sources)],
-                [1 / num_sources] * num_sources,
+            return pipeline.training_batches(
+                stored[num_sources],
+                {source: (1 / num_sources, source) for source in range(num_sources)},
                 seed=number,
                 input_form="none",
                 loss_scale="character",
                 batch_size=BATCH_SIZE,
                 num_batches=num_batches,
-                look_up=stored.look_up,
             )
 
         started = time.perf_counter()
-        dataset = input_pipeline.distribute(batches, strategy)
+        dataset = pipeline.distribute(batches, strategy)
         model.fit(dataset, steps_per_epoch=num_batches, verbose=0, shuffle=False)
         return time.perf_counter() - started
 

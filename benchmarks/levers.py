@@ -1,6 +1,6 @@
 """What each part of a recipe is worth: the run of a flagfile again, with one thing changed.
 
-    python benchmarks/levers.py --workdir=W --data_dir=D --output=results/levers
+    python benchmarks/levers.py --workdir=W
 
 On shorter sums than the flagfile's, to have all runs in an hour or so. Each run sees the same
 number of training examples, but for growing batches, which see fewer. `mix` stands at the
@@ -11,7 +11,7 @@ token_accuracy above 0.95), and accuracies on the test split.
 
 import variations
 
-from keras_l2e import tables as report
+from keras_l2e import tables
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "addition_9.cfg"
@@ -37,6 +37,7 @@ LEVERS = {
     "growing batches": [{"first_batch_size": 32}],
     "strategy": [{"strategy": name} for name in ("naive", "mix", "combined", "frontier")],
     "share of review": [{"mix_share": share} for share in (0.0, 0.3)],
+    # Tried with release 0.1.0, which had these settings.
     "lengths in a batch": [{"sort_window": 1}],
     "long carries": [{"carry_share": 0.3}],
     "input form": [{"input_form": form} for form in ("none", "double", "reverse_double")],
@@ -71,9 +72,9 @@ def format_table(results: dict[str, dict]) -> str:
             line.append("never" if never else f"{level['seconds'] / 60:.1f}")
         line += [f"{found['num_examples']:,}", f"{found['seconds'] / 60:.1f}"]
         target, others = found["rows"][-1], found["rows"][1:-1]
-        line.append(report.format_rate(target["token_accuracy"], 4))
-        line.append(report.format_rate(target["exact_match"], 4))
-        line.append(report.format_rate(min(row["exact_match"] for row in others), 3))
+        line.append(tables.format_rate(target["token_accuracy"], 4))
+        line.append(tables.format_rate(target["exact_match"], 4))
+        line.append(tables.format_rate(min(row["exact_match"] for row in others), 3))
         lines.append(line)
     header = ["what was changed"]
     for length in LENGTHS:
@@ -82,16 +83,14 @@ def format_table(results: dict[str, dict]) -> str:
     header += ["examples in all", "minutes", f"token_accuracy (teacher-forced), {longest}"]
     header += [f"exact_match (free-running), {longest}"]
     header += [f"worst exact_match at 2 to {LENGTHS[-1] - 1} digits"]
-    return report.format_markdown(header, lines)
+    return tables.format_markdown(header, lines)
 
 
 def main() -> None:
     arguments = variations.parse(__doc__)
-    wanted = cells()
-    found = variations.collect(arguments, "levers", wanted)
-    missing = [name for name in wanted if name not in found]
+    found, missing = variations.collect(arguments, "levers", cells())
     result = {"flagfile": FLAGFILE, "changes": SHORTER, "missing": missing, "runs": found}
-    variations.write(arguments.output, "levers", result, format_table(found))
+    variations.write(arguments, "levers", result, format_table(found))
 
 
 if __name__ == "__main__":

@@ -9,59 +9,59 @@ import statistics
 from pathlib import Path
 
 import measuring
-from absl import flags
 
-from keras_l2e import command_line
-from keras_l2e import config as run_flags
-from keras_l2e import tables as report
+from keras_l2e import command_line, config, tables
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import write_text
 from keras_l2e.paper import comparisons, runner
-from keras_l2e.paper.cells import Cell
 
 
 def parse(description: str) -> argparse.Namespace:
     """The command line of such a benchmark: where its runs, its data and its results lie."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--draw_only", action="store_true", help="run nothing")
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--data_dir", default="~/keras_l2e_data", help="folder of prepared data")
+    parser.add_argument("--output", type=Path, help="by default where the runs lie")
+    parser.add_argument("--draw_only", action="store_true", help="run and measure nothing")
     return parser.parse_args()
 
 
 def read_recipe(flagfile: str) -> dict:
     """The values of the flags in an installed flagfile."""
-    lines = command_line.read_flagfile(command_line.find_flagfile(flagfile))
-    values = flags.FlagValues()
-    run_flags.define(values)
-    values(["", *lines, "--workdir=W"])
+    path = command_line.find_flagfile(flagfile)
+    found = command_line.parse(config.Run, ["", f"--flagfile={path}", "--workdir=W"])
+    lines = [line for line in path.read_text().splitlines() if line.startswith("--")]
     names = [line.removeprefix("--").partition("=")[0] for line in lines]
-    return {name: values[name].value for name in names}
+    return {name: getattr(found, name) for name in names}
 
 
-def run(wanted: list[Cell], folder: Path, data_dir: str) -> None:
-    """Trains what is missing of the cells; exits with one line if some fail."""
-    try:
-        runner.run(wanted, folder, data_dir)
-    except (UsageError, WorkError) as error:
-        raise SystemExit(f"error: {error}") from None
-
-
-def collect(arguments: argparse.Namespace, name: str, wanted: dict) -> dict:
+def collect(arguments: argparse.Namespace, name: str, wanted: dict) -> tuple[dict, list[str]]:
     """Trains the cells in a folder of this name, unless only drawing, and measures what is done.
 
+    Cells with settings that are gone are not trained; where an earlier release has run them they
+    are measured with the others.
+
+    Args:
+        arguments: of `parse`.
+        name: of the benchmark.
+        wanted: key -> `Cell`.
+
     Returns:
-        for each key of `wanted` (key -> `Cell`) whose run is finished, what `measure` finds.
+        For each key whose run is finished what `measure` finds; the names of cells without a run.
     """
     folder = arguments.workdir / name
+    cells = [cell for cell in wanted.values() if not cell.flags.keys() & {*config.REMOVED}]
     if not arguments.draw_only:
-        run(list(wanted.values()), folder, arguments.data_dir)
+        try:
+            runner.run(cells, folder, arguments.data_dir)
+        except (UsageError, WorkError) as error:
+            raise SystemExit(f"error: {error}") from None
     measured = {key: measure(folder / cell.name) for key, cell in wanted.items()}
     found = {key: result for key, result in measured.items() if result}
     if not found:
         raise SystemExit(f"error: no run in {folder} is done")
-    return found
+    done = {wanted[key].name for key in found}
+    return found, [cell.name for cell in cells if cell.name not in done]
 
 
 def measure(folder: Path) -> dict | None:
@@ -75,7 +75,7 @@ def measure(folder: Path) -> dict | None:
     """
     if not (folder / "evaluation.json").exists():
         return None
-    history = report.read_history(folder / "history.jsonl")
+    history = tables.read_history(folder / "history.jsonl")
     timed = runner.read_seconds(folder)
     # A stop may have cost an epoch its line.
     usual = statistics.median(timed.values())
@@ -95,13 +95,16 @@ def measure(folder: Path) -> dict | None:
         "num_examples": history[-1]["num_examples"],
         "seconds": round(seconds, 1),
         "mastered": mastered,
-        "rows": report.read_evaluation(folder / "evaluation.json")["rows"],
+        "rows": tables.read_evaluation(folder / "evaluation.json")["rows"],
     }
 
 
-def write(output: Path, name: str, result: dict, table: str) -> None:
-    """Writes what the runs have come to, with the environment as NAME.json, and as NAME.md."""
+def write(arguments: argparse.Namespace, name: str, result: dict, table: str) -> Path:
+    """Writes NAME.md, and NAME.json with the environment if something was run; gives the folder."""
+    output = arguments.output or arguments.workdir / name
     output.mkdir(parents=True, exist_ok=True)
-    measuring.write(output / f"{name}.json", result)
+    if not arguments.draw_only:  # Elsewhere than where the runs were timed, perhaps.
+        measuring.write(output / f"{name}.json", result)
     write_text(output / f"{name}.md", table + "\n")
     print(table + "\n")
+    return output

@@ -1,6 +1,6 @@
 """How wide a network must be for sums of a given length: the longest ones mastered, by its cells.
 
-    python benchmarks/width.py --workdir=W --data_dir=D --output=results/width
+    python benchmarks/width.py --workdir=W
 
 The recipe of a flagfile at another width, on longer and longer sums; every run sees the same number
 of training examples. A length is mastered when the validation's token_accuracy there was above 0.95
@@ -14,8 +14,7 @@ import variations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_l2e import plots as report
-from keras_l2e import tables
+from keras_l2e import plots, tables
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "addition_9.cfg"
@@ -67,8 +66,8 @@ def format_table(runs: list[dict]) -> str:
 
 def draw(runs: list[dict]) -> Figure:
     """A dot for each run, and a line through the means."""
-    with matplotlib.rc_context(report.STYLE):
-        figure = report.new_figure(height=3.2)
+    with matplotlib.rc_context(plots.STYLE):
+        figure = plots.new_figure(height=3.2)
         axes = figure.subplots()
         by_width = {}
         for run in runs:
@@ -77,7 +76,7 @@ def draw(runs: list[dict]) -> Figure:
         means = [statistics.mean(found) for found in by_width.values()]
         axes.plot(widths, means, color="0.6")
         for width, found in by_width.items():
-            axes.plot([width] * len(found), found, "o", color=report.BLUE, clip_on=False)
+            axes.plot([width] * len(found), found, "o", color=plots.BLUE, clip_on=False)
         axes.set_xscale("log", base=2)
         axes.set_xticks(widths, widths)
         axes.minorticks_off()
@@ -93,17 +92,15 @@ def draw(runs: list[dict]) -> Figure:
 
 def main() -> None:
     arguments = variations.parse(__doc__)
-    wanted = cells()
-    found = variations.collect(arguments, "width", wanted)
-    missing = [cell.name for key, cell in wanted.items() if key not in found]
+    found, missing = variations.collect(arguments, "width", cells())
     runs = [
         {"hidden_dim": width, "seed": seed, "longest_mastered": longest(result["mastered"])}
         | result
         for (width, seed), result in found.items()
     ]
     result = {"flagfile": FLAGFILE, "changes": CHANGES, "missing": missing, "runs": runs}
-    variations.write(arguments.output, "width", result, format_table(runs))
-    report.save_figure(draw(runs), arguments.output / "width.png")
+    output = variations.write(arguments, "width", result, format_table(runs))
+    plots.save_figure(draw(runs), output / "width.png")
 
 
 if __name__ == "__main__":

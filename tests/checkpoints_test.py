@@ -46,6 +46,21 @@ def test_numbers_come_back_bit_for_bit(tmp_path):
     assert variable.numpy().tobytes() == value.tobytes()
 
 
+def test_what_keras_numbers_in_a_process_is_known_again_in_it(tmp_path):
+    first, second = (
+        keras.Sequential([keras.layers.Dense(2), keras.layers.Dropout(0.5)]) for _ in "12"
+    )
+    for model in (first, second):
+        model.build([None, 3])
+        model.optimizer = keras.optimizers.Adam()
+        model.optimizer.build(model.trainable_variables)
+    paths = [[v.path for v in (*m.variables, *m.optimizer.variables)] for m in (first, second)]
+    assert all(path != other for path, other in zip(*paths, strict=True))
+    checkpoints.save(tmp_path, 1, [*first.variables, *first.optimizer.variables], {})
+    checkpoints.restore(tmp_path, [*second.variables, *second.optimizer.variables])
+    assert values(second.variables) == values(first.variables)
+
+
 def test_a_run_whose_folder_was_taken_away_does_not_bring_it_back(tmp_path):
     with pytest.raises(FileNotFoundError):
         checkpoints.save(tmp_path / "taken/checkpoints", 1, make_variables(), {})

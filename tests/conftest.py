@@ -68,7 +68,10 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_config(data_dir):
-    """Makes the config of a small run with some changes; its data are prepared, in this process."""
+    """Makes the config of a small run with some changes.
+
+    Its data are prepared in this process, unless they are to be in another folder.
+    """
     import tensorflow_datasets as tfds
     from keras_l2e_datasets.learning_to_execute import Builder
 
@@ -76,6 +79,8 @@ def make_config(data_dir):
 
     def make(**changes) -> Config:
         config = Config(**{**SMALL, "data_dir": data_dir, **changes})
+        if config.data_dir != str(data_dir):
+            return config
         for level in config.levels:
             name = stored.config_name(config.task, level, config.examples_per_difficulty)
             with contextlib.redirect_stdout(io.StringIO()):
@@ -196,10 +201,10 @@ def wait_for():
 
 @pytest.fixture
 def build_here(monkeypatch):
-    """Has `stored.prepare` build missing data in this process, where TensorFlow is there already."""
+    """Has missing data built in this process, where TensorFlow is there already."""
 
     def build_all(names, data_dir, num_workers):
-        return ({"name": name} | stored._build(name, data_dir) for name in names)
+        return ((name, stored._build(name, data_dir)) for name in names)
 
     monkeypatch.setattr(stored, "_build_all", build_all)
 

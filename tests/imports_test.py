@@ -195,10 +195,7 @@ LARGER = {
     "networks.lstm.lstm",
     "networks.lstm.lstm.run",
     "networks.lstm._backward",
-    # The whole network on one page.
-    "networks.models.lstm",
     # Its state is what an epoch is a pure function of.
-    "training.run.Run",
 }
 # From the draw of a program to the loss, room by room: what an example really goes through.
 WAY = {

@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 from types import SimpleNamespace
@@ -11,7 +12,6 @@ from keras_l2e.training.progress import Progress
 SCORES = {"token_accuracy": 0.5, "exact_match": 0.25}
 LINE = {
     "epoch": 2,
-    "num_examples": 8,
     "difficulty": {"length": 1, "nesting": 1},
     "loss": 1.0,
     "token_accuracy": 0.5,
@@ -26,11 +26,12 @@ def report(tmp_path, monkeypatch, capsys):
     """Reports an epoch that took so many seconds; gives what is printed."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
-    reporter = Progress(SimpleNamespace(task="addition", num_epochs=5), tmp_path)
+    examples = itertools.count(8, step=8)
+    reporter = Progress(SimpleNamespace(task="addition", num_epochs=5), tmp_path, 0)
 
     def report(seconds):
         clock.now += seconds
-        reporter.report(LINE, 8)
+        reporter.report({**LINE, "num_examples": next(examples)})
         return capsys.readouterr().out
 
     return report

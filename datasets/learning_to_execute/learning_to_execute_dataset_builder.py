@@ -7,7 +7,6 @@ Example(program='print(735221849+208143007)', target='943364856')
 import dataclasses
 import functools
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -15,10 +14,8 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from keras_l2e.data import beam as building
-from keras_l2e.data import stored as prepared_data
+from keras_l2e.data import beam, stored
 from keras_l2e.data.candidates import Candidates
-from keras_l2e.language import programs
 from keras_l2e.language.tasks import TASKS
 
 
@@ -29,9 +26,9 @@ class LearningToExecuteConfig(Candidates, tfds.core.BuilderConfig):
 
 @functools.cache
 def config_from_name(name: str) -> LearningToExecuteConfig | None:
-    """The config that `prepared_data.config_name` gives this name, None for any other name."""
+    """The config that `stored.config_name` gives this name, None for any other name."""
     try:
-        task, difficulty, examples_per_difficulty = prepared_data.parse_config_name(name)
+        task, difficulty, examples_per_difficulty = stored.parse_config_name(name)
     except ValueError:
         return None
     return LearningToExecuteConfig(
@@ -54,10 +51,10 @@ def _allowed_names() -> str:
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Programs drawn at one difficulty, and what they print."""
 
-    VERSION = tfds.core.Version(prepared_data.VERSION)
+    VERSION = tfds.core.Version(stored.VERSION)
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar = [
-        config_from_name(prepared_data.config_name(name, difficulty))
+        config_from_name(stored.config_name(name, difficulty))
         for name, task in TASKS.items()
         for difficulty in task.difficulties()
     ]
@@ -99,20 +96,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         return {
-            split: self._generate_examples(split, numbers)
+            split: self._generate_examples(numbers)
             for split, numbers in self.builder_config.choose().items()
         }
 
-    def _generate_examples(self, split, numbers):
-        config = self.builder_config
+    def _generate_examples(self, numbers):
         # Drawn again: numbers take 8 bytes each, examples would take a hundred.
         for i in numbers:
-            features = config.features(i)
-            if config.task == "program":
-                self._operation_counts[split].update(
-                    programs.count_operations(features["program"], features["nesting"])
-                )
-            yield i, features
+            yield i, self.builder_config.features(i)
 
     def _split_pipelines(self, dl_manager, pipeline):
         """As `_split_generators`, for Apache Beam."""
@@ -127,47 +118,32 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             split: size if self._cap is None else min(size, self._cap)
             for split, size in config.split_sizes.items()
         }
-        return building.split_pipelines(pipeline, candidates, sizes, self.data_path)
-
-    def _process_pipeline_result(self, pipeline_result):
-        self._operation_counts = building.read_operation_counts(self.data_path)
+        return beam.split_pipelines(pipeline, candidates, sizes)
 
     def _example_writer(self):
-        return building.StableExampleWriter(self.info.file_format)
+        return beam.StableExampleWriter(self.info.file_format)
 
     def _download_and_prepare(self, **kwargs):
         download_config = kwargs["download_config"]
         self._cap = download_config.max_examples_per_split
-        self._operation_counts = {split: Counter() for split in programs.SPLITS}
         if download_config.beam_options or download_config.beam_runner:
             # TFDS makes a pipeline for a method with an argument of this name, and for no other.
             self._split_generators = self._split_pipelines
         super()._download_and_prepare(**kwargs)
         self.info.as_proto.description = "\n".join(
-            [
-                self.get_metadata().description,
-                *self._describe_sizes(self._cap),
-                *self._describe_operations(),
-            ]
+            [self.get_metadata().description, *self._describe_sizes()]
         )
 
-    def _describe_sizes(self, cap: int | None) -> Iterator[str]:
+    def _describe_sizes(self) -> Iterator[str]:
         """The splits' sizes, and why a split is smaller than it should be."""
         config = self.builder_config
-        sizes = {split: self.info.splits[split].num_examples for split in programs.SPLITS}
+        sizes = {split: self.info.splits[split].num_examples for split in config.split_sizes}
         yield "Examples: " + ", ".join(f"{split} {n:,}" for split, n in sizes.items()) + "."
-        for split, n in sizes.items():
-            reason = (
-                f"{config.num_candidates:,} draws yield no more distinct programs of this split"
-            )
-            if n == cap:
+        for split, wanted in config.split_sizes.items():
+            if sizes[split] == self._cap:
                 reason = "this build was capped"
-            if n < config.split_sizes[split]:
-                yield f"{split} is smaller than {config.split_sizes[split]:,}: {reason}."
-
-    def _describe_operations(self) -> Iterator[str]:
-        """The share of each operation in each split, for the task that has operations."""
-        for split, counts in self._operation_counts.items():
-            if counts:
-                shares = (f"{op} {counts[op] / counts.total():.1%}" for op in programs.OPERATIONS)
-                yield f"Operations in {split}: {', '.join(shares)}."
+            else:
+                draws = f"{config.num_candidates:,} draws"
+                reason = f"{draws} yield no more distinct programs of this split"
+            if sizes[split] < wanted:
+                yield f"{split} is smaller than {wanted:,}: {reason}."

@@ -7,12 +7,8 @@ splits:
     blocks of candidates -> scan -> the first distinct ones, or each block's quota -> examples
 """
 
-import json
 import operator
-from collections import Counter
-from collections.abc import Iterable
 
-from etils import epath
 from tensorflow_datasets.core import writer
 
 from keras_l2e.data.candidates import Candidates, first_distinct, quotas
@@ -35,9 +31,7 @@ class StableExampleWriter(writer.ExampleWriter):
         return super().write(path, ((key, stable(example)) for key, example in examples))
 
 
-def split_pipelines(
-    pipeline, candidates: Candidates, sizes: dict[str, int], folder: epath.Path
-) -> dict:
+def split_pipelines(pipeline, candidates: Candidates, sizes: dict[str, int]) -> dict:
     """The examples of each split as Beam finds them: those of `candidates.choose()`.
 
     A worker holds a block of candidates, a few lists of as many digests as a held-out split has
@@ -47,7 +41,6 @@ def split_pipelines(
         pipeline: a `beam.Pipeline`.
         candidates: what to choose from.
         sizes: split -> number of examples, at most.
-        folder: takes the counts that `read_operation_counts` reads.
 
     Returns:
         Split -> `beam.PCollection` of (number, features).
@@ -79,37 +72,10 @@ def split_pipelines(
             | f"{split}Numbers" >> beam.FlatMap(dict.values)
             | f"{split}Share" >> beam.Reshuffle()
         )
-    examples = {
+    return {
         split: numbers | f"{split}Examples" >> beam.Map(_example, candidates)
         for split, numbers in chosen.items()
     }
-    if candidates.task == "program":
-        for split, pairs in examples.items():
-            _ = (
-                pairs
-                | f"{split}Operations" >> beam.Map(_count_operations)
-                | f"{split}Sum" >> beam.CombineGlobally(_sum)
-                | f"{split}Write" >> beam.Map(_write_counts, _counts_path(folder, split))
-            )
-    return examples
-
-
-def read_operation_counts(folder: epath.Path) -> dict[str, Counter]:
-    """How often each operation occurs in each split, as a pipeline that is over has counted.
-
-    Its counts come in files, which are removed: Beam's own counters may, on some runners, count
-    twice what was tried twice.
-    """
-    counts = {}
-    for split in programs.SPLITS:
-        path = _counts_path(folder, split)
-        counts[split] = Counter(json.loads(path.read_text()) if path.exists() else {})
-        path.unlink(missing_ok=True)
-    return counts
-
-
-def _counts_path(folder: epath.Path, split: str) -> epath.Path:
-    return folder / f"{split}.operations.json"
 
 
 def _block_and_size(found: dict) -> tuple[int, int]:
@@ -122,16 +88,3 @@ def _take_quota(found: dict, train_quotas: dict[int, int]) -> list[int]:
 
 def _example(i: int, candidates: Candidates) -> tuple[int, dict]:
     return i, candidates.features(i)
-
-
-def _count_operations(example: tuple[int, dict]) -> Counter:
-    _, features = example
-    return programs.count_operations(features["program"], features["nesting"])
-
-
-def _sum(counts: Iterable[Counter]) -> Counter:
-    return sum(counts, Counter())
-
-
-def _write_counts(counts: Counter, path: epath.Path) -> None:
-    path.write_text(json.dumps(counts))

@@ -10,15 +10,15 @@ program. Every split takes its candidates in order:
     >>> {split: list(numbers) for split, numbers in candidates.choose().items()}
     {'train': [0], 'validation': [2], 'test': [6]}
 
-`choose` reads the candidates in one pass. Many processes read blocks of them (`scan`), and what
-they find comes together as the same choice (`first_distinct`, `quotas`).
+Candidates are read block by block (`scan`): by one process until it has what it needs (`choose`),
+or all at once by many, whose finds come together as the same choice (`first_distinct`, `quotas`).
 """
 
 import heapq
 import operator
 import random
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keras_l2e.language import programs
@@ -71,30 +71,23 @@ class Candidates:
         length, nesting = self.difficulty
         return {"program": program, "target": target, "length": length, "nesting": nesting}
 
-    def choose(self) -> dict[str, array]:
-        """The numbers of the candidates that make up each split, in order, from one pass over them.
+    def choose(self) -> dict[str, Sequence[int]]:
+        """The numbers of the candidates that make up each split, in order.
 
         The train split keeps repeats, which belong to the class's distribution. The others keep the
         first of candidates that are equal after renaming their variables.
         """
-        chosen = {split: array("q") for split in programs.SPLITS}
-        unfilled = set(chosen)
-        seen = set()
-        for i in range(self.num_candidates):
-            digest = programs.digest(self.candidate(i).program)
-            split = programs.split_of_digest(digest)
-            if split not in unfilled:
-                continue
-            if split != "train":
-                if digest in seen:
-                    continue
-                seen.add(digest)
-            chosen[split].append(i)
-            if len(chosen[split]) == self.split_sizes[split]:
-                unfilled.remove(split)
-                if not unfilled:
-                    break
-        return chosen
+        sizes = self.split_sizes
+        chosen = {"train": array("q"), "validation": {}, "test": {}}
+        for block in range(self.num_blocks):
+            found = self.scan(block)
+            chosen["train"].extend(found["train"])
+            for split in programs.SPLITS[1:]:
+                chosen[split] = first_distinct([chosen[split], found[split]], sizes[split])
+            if all(len(chosen[split]) >= size for split, size in sizes.items()):
+                break
+        held_out = {split: list(chosen[split].values()) for split in programs.SPLITS[1:]}
+        return {"train": chosen["train"][: sizes["train"]], **held_out}
 
     @property
     def num_blocks(self) -> int:

@@ -54,8 +54,8 @@ class Teacher(NamedTuple):
         weights: the probability of each level in the training examples of an epoch; sums to 1.
         update: the state after an epoch, from the state before it and the scores of the levels.
             Scores are taken when they are asked for, so only levels looked at cost time.
-        current: the level to report, and to read schedules off; by default the hardest of those
-            with the largest weight.
+        current_level: the level to report, and to read schedules off; by default the hardest of
+            those with the largest weight.
     """
 
     start: Callable[[Sequence[Difficulty]], State]

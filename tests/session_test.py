@@ -1,0 +1,342 @@
+"""A whole run: what it leaves behind, and that it may be stopped, killed or short of disk."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import resource
+import shutil
+import signal
+import zipfile
+
+import h5py
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2e import config as configs
+from keras_l2e import devices, files
+from keras_l2e.errors import UsageError
+from keras_l2e.language.tasks import TASKS
+from keras_l2e.training import session
+from keras_l2e.training.run import Run
+
+
+def read_weights(path):
+    """The bytes of every weight in a .keras file."""
+    weights = {}
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            weights[name] = item[()].tobytes()
+
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
+        h5py.File(file).visititems(add)
+    return weights
+
+
+def assert_same_results(folder, expected):
+    """Weights, history and evaluation of two runs."""
+    assert len(read_weights(expected / "model.keras")) == 9
+    assert read_weights(folder / "model.keras") == read_weights(expected / "model.keras")
+    for name in ("history.jsonl", "evaluation.json"):
+        assert (folder / name).read_text() == (expected / name).read_text()
+
+
+def test_it_leaves_every_file(small_run):
+    assert sorted(path.name for path in small_run.folder.iterdir()) == [
+        ".lock",
+        "breakdown.png",
+        "checkpoints",
+        "evaluation.json",
+        "exact_match.png",
+        "flags.cfg",
+        "history.jsonl",
+        "learning_curve.png",
+        "model.keras",
+        "saved_model",
+        "tensorboard",
+        "timing.jsonl",
+    ]
+    for path in small_run.folder.glob("*.png"):
+        assert matplotlib.image.imread(path).std() > 0.01
+    kept = sorted(path.name for path in (small_run.folder / "checkpoints").iterdir())
+    assert kept == ["epoch_00004.npz", "epoch_00005.npz"]
+
+
+def test_it_says_how_it_goes(small_run):
+    lines = small_run.said.splitlines()
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    for i, line in enumerate(epochs, start=1):
+        assert re.fullmatch(
+            rf"epoch {i}/5  addition length [12]  loss \d\.\d+  "
+            r"validation token_accuracy [\d.]+% exact_match [\d.]+%  \(target: [\d.]+%\)  "
+            r"[\d,]+ programs/s  \d:\d\d:\d\d left at most",
+            line,
+        )
+    assert len(epochs) == 5
+    assert lines[0] == f"workdir: {small_run.folder}"
+    assert re.match(r"keras_l2e \d.*, tensorflow 2\.21\..*, Python 3\.1", lines[1])
+    assert lines[2].startswith("replicas: 2, threads in each: 1, cores: ")
+    assert f"data: {small_run.config.data_dir} (0 of 2 configs to build)" in lines
+    assert lines[-1] == f"results, plots and SavedModel: {small_run.folder}"
+
+
+def test_the_history_depends_on_no_clock_and_no_place(small_run):
+    history = small_run.history
+    assert [line["epoch"] for line in history] == [1, 2, 3, 4, 5]
+    assert [line["num_examples"] for line in history] == [640, 1280, 1920, 2560, 3200]
+    for line in history:
+        assert list(line) == [
+            "epoch",
+            "num_examples",
+            "difficulty",
+            "loss",
+            "token_accuracy",
+            "learning_rate",
+            "validation",
+            "target_validation",
+            "judged_by",
+            "judged_token_accuracy",
+            "advanced_to",
+        ]
+        for name in ("validation", "target_validation"):
+            assert list(line[name]) == ["token_accuracy", "exact_match", "num_examples"]
+        assert 0 < line["validation"]["num_examples"] <= 50
+        assert line["target_validation"]["num_examples"] == 50
+    # A hundred 1-digit sums: their validation split is too small to judge by.
+    assert history[0]["difficulty"] == {"length": 1, "nesting": 1}
+    assert history[0]["judged_by"] == "training"
+    assert history[-1]["difficulty"] == {"length": 2, "nesting": 1}
+    assert history[-1]["judged_by"] == "validation"
+    (advance,) = (line["advanced_to"] for line in history if line["advanced_to"])
+    assert advance == {"length": 2, "nesting": 1}
+    assert history[-1]["loss"] < history[0]["loss"]
+    timing = [
+        json.loads(line) for line in (small_run.folder / "timing.jsonl").read_text().splitlines()
+    ]
+    assert [line["epoch"] for line in timing] == [1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def start_again(small_run, start_command, tmp_path):
+    """Starts the command of the small run, in another folder."""
+    folder = tmp_path / "again"
+    command = (f"--flagfile={small_run.folder / 'flags.cfg'}", f"--workdir={folder}")
+    return folder, lambda: start_command("train", *command)
+
+
+def stop_after_an_epoch(process, signal_number):
+    """Sends the signal in the epoch after the one that it says; gives what stderr holds."""
+    assert any(line.startswith("epoch ") for line in process.stdout), process.stderr.read()
+    process.send_signal(signal_number)
+    return process.communicate()[1]
+
+
+def test_a_run_that_is_killed_ends_as_one_left_alone(small_run, start_again, two_replicas, capsys):
+    """By SIGKILL, in its second epoch; `kill_and_resume_test` does so at every other place."""
+    folder, start = start_again
+    process = start()
+    stop_after_an_epoch(process, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    run = Run(configs.read(folder), folder, two_replicas)
+    assert 1 <= run.epoch < 5
+    assert f"going on after epoch {run.epoch}" in capsys.readouterr().out.splitlines()
+    run.train()
+    name = "checkpoints/epoch_00005.npz"
+    with np.load(folder / name) as found, np.load(small_run.folder / name) as expected:
+        assert found.files == expected.files
+        for array in found.files:
+            assert found[array].tobytes() == expected[array].tobytes()
+    history = (folder / "history.jsonl").read_text()
+    assert history == (small_run.folder / "history.jsonl").read_text()
+    expected = tf.keras.models.load_model(small_run.folder / "model.keras").get_weights()
+    for weight, other in zip(run.averaged.get_weights(), expected, strict=True):
+        assert weight.tobytes() == other.tobytes()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_stop_ends_as_one_left_alone(small_run, start_again):
+    folder, start = start_again
+    stopped = "stopped; the same command goes on from what is finished\n"
+    for signal_number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start()
+        assert stop_after_an_epoch(process, signal_number) == stopped
+        assert process.returncode == exit_code
+        assert not (folder / "evaluation.json").exists()
+    process = start()
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+    assert re.search(r"^going on after epoch [1-4]$", stdout, re.MULTILINE)
+    assert_same_results(folder, small_run.folder)
+    lines = [
+        set((path / "flags.cfg").read_text().splitlines()) for path in (folder, small_run.folder)
+    ]
+    assert lines[0] ^ lines[1] == {f"--workdir={folder}", f"--workdir={small_run.folder}"}
+
+
+@contextlib.contextmanager
+def no_file_longer_than(size):
+    """Stands in for a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_checkpoint_on_a_full_disk_is_an_error_that_names_it(small_run, tmp_path, two_replicas):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_run.folder, copy)
+    run = Run(small_run.config, copy, two_replicas)
+    run.history.append(run.history[-1])
+    before = sorted(copy.rglob("*"))
+    with no_file_longer_than(20_000), pytest.raises(OSError, match="File too large") as error:
+        run.save()
+    assert error.value.filename == str(copy / "checkpoints/epoch_00006.npz")
+    assert sorted(copy.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_of_one_line(small_run, tmp_path, run_command):
+    """No file may be longer than a limit: a checkpoint is, or else the SavedModel."""
+    full = tmp_path / "full"
+    full.mkdir()
+    shutil.copyfile(small_run.folder / "flags.cfg", full / "flags.cfg")
+    command = ("train", f"--flagfile={full / 'flags.cfg'}", "--workdir=full")
+
+    def fail(limit, name, said):
+        size = (limit, limit)
+        process = run_command(
+            *command,
+            cwd=tmp_path,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size),
+        )
+        assert process.returncode == 1
+        assert re.fullmatch(f"error: {said}\n", process.stderr)
+        assert not (full / name).exists()
+        assert not list(full.rglob(".*tmp*"))
+
+    name = "checkpoints/epoch_00001.npz"
+    fail(20_000, name, re.escape(f"File too large: full/{name}"))
+    # As if there had been space for checkpoints all the time.
+    shutil.copytree(small_run.folder / "checkpoints", full / "checkpoints", dirs_exist_ok=True)
+    fail(9_000, "saved_model", "full/saved_model cannot be written: .*File too large.*")
+    assert not (full / "model.keras").exists()
+    process = run_command(*command, cwd=tmp_path)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert_same_results(full, small_run.folder)
+
+
+def test_a_finished_run_is_left_as_it_is(small_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in small_run.folder.rglob("*")}
+    session.train(small_run.config, small_run.folder)
+    assert capsys.readouterr().out == f"{small_run.folder} holds a finished run; nothing to do\n"
+    assert {path: path.stat().st_mtime_ns for path in small_run.folder.rglob("*")} == before
+
+
+def test_a_run_goes_on_with_the_settings_it_was_started_with(small_run, tmp_path):
+    elsewhere = dataclasses.replace(small_run.config, data_dir=str(tmp_path))
+    left_open = {"num_replicas": 0, "threads_per_replica": 0, "onednn": "auto"}
+    found = session.settle(dataclasses.replace(elsewhere, **left_open), small_run.folder)
+    assert found == elsewhere
+    with pytest.raises(UsageError) as error:
+        session.settle(dataclasses.replace(elsewhere, hidden_dim=17), small_run.folder)
+    assert str(error.value) == (
+        f"{small_run.folder} was started with --hidden_dim=16, not --hidden_dim=17; "
+        "take another --workdir"
+    )
+
+
+def test_a_new_run_is_told_what_was_left_open(small_run, tmp_path, monkeypatch):
+    found = session.settle(dataclasses.replace(small_run.config, onednn="auto"), tmp_path / "new")
+    assert found.onednn == devices.default_onednn()
+    monkeypatch.setattr(devices, "num_gpus", lambda: 0)
+    monkeypatch.setattr(devices, "num_cores", lambda: 8)
+    left_open = dataclasses.replace(small_run.config, num_replicas=0, threads_per_replica=0)
+    found = session.share_among_replicas(left_open)
+    assert (found.num_replicas, found.threads_per_replica) == (2, 4)
+    for changes, said in (
+        ({"num_replicas": 9}, "--num_replicas=9; allowed 0 to 8"),
+        ({"global_batch_size": 31}, "--global_batch_size=31; allowed multiples of the 2 replicas"),
+    ):
+        with pytest.raises(UsageError) as error:
+            session.share_among_replicas(dataclasses.replace(small_run.config, **changes))
+        assert str(error.value) == said
+
+
+def test_a_folder_is_new_if_the_first_file_of_a_run_was_not_finished(small_run, tmp_path):
+    (tmp_path / f"{files.UNFINISHED}0123abcd.flags.cfg").touch()
+    session.settle(small_run.config, tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="holds other files"):
+        session.settle(small_run.config, tmp_path)
+
+
+def test_a_network_to_start_from_must_be_of_the_same_shape(small_run, tmp_path):
+    config = dataclasses.replace(small_run.config, initial_model=str(small_run.folder))
+    session.check_shape(config, tmp_path)
+    with pytest.raises(UsageError) as error:
+        session.check_shape(dataclasses.replace(config, hidden_dim=17), tmp_path)
+    said = f"--hidden_dim=17; --initial_model={small_run.folder} has 16"
+    assert str(error.value) == said
+
+
+def test_a_run_goes_on_without_the_network_that_it_started_from(small_run, tmp_path):
+    config = dataclasses.replace(small_run.config, initial_model=str(tmp_path / "gone"))
+    folder = tmp_path / "run"
+    with pytest.raises(UsageError, match=r"no network .*gone"):
+        session.settle(config, folder)
+    folder.mkdir()
+    configs.write(folder, config)
+    assert session.settle(config, folder) == config
+    session.check_shape(dataclasses.replace(config, hidden_dim=17), folder)
+
+
+PAPER = {
+    "task": "program",
+    "target_nesting": 2,
+    "num_layers": 2,
+    "tie_encoder_decoder": True,
+    "embedding_dim": 16,
+    "uniform_init": 0.08,
+    "optimizer": "sgd",
+    "learning_rate": 0.5,
+    "learning_rate_schedule": "plateau",
+    "loss_scale": "example",
+    "clip_norm": 5.0,
+    "average_decay": 0.0,
+    "validate_all_levels": True,
+    "num_epochs": 2,
+}
+GENERATED = {
+    "task": "copy",
+    "train_source": "generated",
+    "input_form": "double",
+    "strategy": "baseline",
+    "optimizer": "adam",
+    "learning_rate_schedule": "cosine",
+    "average_decay": 0.5,
+    "num_epochs": 2,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [PAPER, GENERATED])
+def test_other_settings(make_config, tmp_path, changes):
+    config = make_config(**changes)
+    folder = session.train(config, tmp_path / "run")
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert len(evaluation["rows"]) == len(config.levels) == 2 * config.target_nesting
+    assert ("by_operation" in evaluation) == (config.task == "program")
+    if config.task == "copy":
+        assert all(row["answer_in_program"] == 1.0 for row in evaluation["rows"])
+    served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+    samples = evaluation["samples"]
+    programs = [sample["program"] for sample in samples]
+    outputs = served(program=tf.constant(programs))["output"].numpy()
+    assert [output.decode() for output in outputs] == [s["output"] for s in samples]
+    answers = [TASKS[config.task].answer(program) for program in programs]
+    assert answers == [s["target"] for s in samples]
