@@ -33,27 +33,24 @@ def main() -> None:
     arguments = parser.parse_args()
     workdir = Path(arguments.workdir)
 
-    from keras_l2e import config as run_flags
-    from keras_l2e import devices as runtime
+    from keras_l2e import config as configs
+    from keras_l2e import devices
 
-    config = run_flags.read_finished(workdir)
-    runtime.load_tensorflow(config.onednn)
-    runtime.start(1)
+    config = configs.read_finished(workdir)
+    devices.load_tensorflow(config.onednn)
+    devices.start(1)
     import tensorflow as tf
 
-    from keras_l2e.data import pipeline as input_pipeline
-    from keras_l2e.data import stored as prepared_data
-    from keras_l2e.language import vocabulary
-    from keras_l2e.language.tasks import TASKS, Difficulty
+    from keras_l2e.data import pipeline, stored
+    from keras_l2e.language import forms, vocabulary
     from keras_l2e.networks import decoding, models
 
-    target = Difficulty(config.target_length, config.target_nesting)
-    texts, targets = prepared_data.read(
-        config.task, target, "test", config.data_dir, config.examples_per_difficulty
+    examples = stored.read(
+        config.task, config.target, "test", config.data_dir, config.examples_per_difficulty
     )
-    texts, targets = texts[:NUM_EXAMPLES], targets[:NUM_EXAMPLES]
+    texts = examples.program[:NUM_EXAMPLES]
+    written = forms.write_all(examples, config.target_form)[:NUM_EXAMPLES]
     model = models.load(workdir / "model.keras")
-    max_steps = TASKS[config.task].longest(target)[1] + 1
 
     @tf.function(reduce_retracing=True)
     def teacher_forced(inputs):
@@ -61,15 +58,18 @@ def main() -> None:
 
     @tf.function(reduce_retracing=True)
     def free_running(inputs):
-        states = model.get_layer("encoder")(inputs["encoder_token_ids"])
         return decoding.greedy_decode(
-            model, states, max_steps=max_steps, bos=vocabulary.BOS, eos=vocabulary.EOS
+            model.get_layer("decoder"),
+            model.get_layer("encoder")(inputs["encoder_token_ids"]),
+            max_steps=config.longest_written() + 1,
+            bos=vocabulary.BOS,
+            eos=vocabulary.EOS,
         )
 
     def evaluate(function) -> None:
         for start in range(0, len(texts), ROWS):
-            batch = (tf.constant(column[start : start + ROWS]) for column in (texts, targets))
-            inputs, *_ = input_pipeline.encode_examples(*batch, config.input_form, "character")
+            batch = (tf.constant(column[start : start + ROWS]) for column in (texts, written))
+            inputs, *_ = pipeline.encode_examples(*batch, config.input_form, "character")
             function(inputs)
 
     network = tf.saved_model.load(str(workdir / "saved_model"))

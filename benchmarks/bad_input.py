@@ -20,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import measuring
+
+from keras_l2e.config import Config, Run
 
 SECONDS_ALLOWED = 1.0
 # Of a process that reads 25,000 inputs more, beside what the allocator may keep.
@@ -30,7 +31,14 @@ GROWTH_ALLOWED_MIB = 32
 PROBABILITY_TOLERANCE = 1e-5
 LARGEST_BATCH = 64
 # Of the network with random weights.
-NETWORK = SimpleNamespace(task="program", target_length=3, target_nesting=3, input_form="none")
+NETWORK = Config(
+    task="program",
+    target_length=3,
+    target_nesting=3,
+    hidden_dim=32,
+    embedding_dim=16,
+    uniform_init=1.0,
+)
 
 PIECES = [
     *"\n ()*+-0123456789:;<=>abcdefghijlnoprstx",
@@ -89,21 +97,16 @@ def draw_bytes(rng: random.Random) -> bytes:
 
 def draw_arguments(rng: random.Random, folder: Path) -> list[str]:
     """A command line of `train`, most of it right; flagfiles it names are written into `folder`."""
-    from absl import flags
+    from keras_l2e import settings
 
-    from keras_l2e import config as run_flags
-
-    flag_values = flags.FlagValues()
-    run_flags.define(flag_values)
-    names = sorted(flag_values)
+    known = settings.of(Run)
 
     def argument() -> str:
-        name = rng.choice(names)
-        choices = getattr(flag_values[name].parser, "enum_values", None)
+        name = rng.choice([*known, "flagfile", "help"])
+        choices = known[name].names() if name in known else ()
+        default = getattr(Run, name, "")
         number = rng.choice(["0", "1", "-1", "2", "0.5", "1e999", "nan", "1_0", "9" * 5_000, "٣"])
-        value = rng.choice(
-            [str(flag_values[name].default), rng.choice(choices or [number]), number, "", "~nobody"]
-        )
+        value = rng.choice([str(default), rng.choice(choices or [number]), number, "", "~nobody"])
         text = rng.choice(
             [f"--{name}={value}"] * 8
             + [f"--{name}", f"-{name}={value}", value, f"--{name}{value}", f"--{name * 200}"]
@@ -142,18 +145,24 @@ def check_interpreter(rng: random.Random) -> bool:
 
 
 def check_vocabulary(rng: random.Random) -> bool:
-    """`encode` gives ids or raises ValueError; in TensorFlow each byte has its id or PAD."""
+    """`encode` gives ids or raises ValueError; in TensorFlow each byte has its id or PAD.
+
+    And `clean` is the same in TensorFlow, of bytes that are no UTF-8 too.
+    """
     import tensorflow as tf
 
-    from keras_l2e.language import vocabulary
+    from keras_l2e.language import forms, vocabulary
+    from keras_l2e.networks import text as batches
 
     text = draw_bytes(rng)
     ids = [vocabulary.CHARACTERS.find(chr(byte)) + 1 for byte in text]
     neighbour = b"print(1)"
-    batch = vocabulary.encode_batch(tf.constant([neighbour, text, neighbour])).to_list()
+    batch = batches.encode(tf.constant([neighbour, text, neighbour])).to_list()
     assert batch[1] == ids
     assert batch[0] == batch[2] == vocabulary.encode(neighbour.decode())
     string = text.decode("utf-8", "surrogateescape")
+    (cleaned,) = batches.clean(tf.constant([text])).numpy()
+    assert cleaned.decode("utf-8", "surrogateescape") == forms.clean(string)
     try:
         assert vocabulary.encode(string) == ids and vocabulary.decode(ids) == string
     except ValueError as error:
@@ -165,28 +174,20 @@ def check_vocabulary(rng: random.Random) -> bool:
 
 def check_flags(rng: random.Random) -> bool:
     """`parse` gives values that can be written and read back, or raises what it documents."""
-    from absl import flags
-
     from keras_l2e import command_line
-    from keras_l2e import config as run_flags
+    from keras_l2e import config as configs
     from keras_l2e.errors import UsageError
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = draw_arguments(rng, Path(folder))
-        flag_values = flags.FlagValues()
-        run_flags.define(flag_values)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                config = command_line.parse(["train", *arguments], flag_values=flag_values)
-        except SystemExit as stop:  # After the help.
-            assert stop.code == 0
-            return True
-        except (flags.Error, UsageError) as error:
+            with contextlib.redirect_stderr(io.StringIO()):  # absl notes a file that names itself.
+                run = command_line.parse(Run, ["train", *arguments])
+        except UsageError as error:
             assert " ".join(str(error).split())
             return False
-        run_flags.write(Path(folder), config)
-        read = run_flags.read(Path(folder))
-        assert vars(read) == {name: getattr(config, name) for name in vars(read)}
+        configs.write(Path(folder), run.config)
+        assert configs.read(Path(folder)) == run.config
         return True
 
 
@@ -237,16 +238,15 @@ def export_network(output: Path):
     """Exports a network with random weights, whose answers are not all alike, and returns it."""
     import keras
 
-    from keras_l2e import export
     from keras_l2e.language import vocabulary
-    from keras_l2e.networks import models
+    from keras_l2e.networks import models, saved_model
 
     keras.utils.set_random_seed(1)
-    model = models.lstm(vocabulary.SIZE, 32, 1, 16, uniform_init=1.0)
+    model = models.build(NETWORK.model, vocabulary.SIZE, NETWORK)
     # Some answers must end: only those have a probability.
     bias = model.get_layer("decoder").get_layer("logits").bias
     bias.assign(bias + 0.5 * keras.ops.one_hot(vocabulary.EOS, vocabulary.SIZE))
-    export.export(NETWORK, model, output)
+    saved_model.save(model, NETWORK.interface, output)
     return model
 
 
@@ -288,9 +288,9 @@ def main() -> None:
     parser.add_argument("--model", help="a SavedModel instead of one with random weights")
     arguments = parser.parse_args()
 
-    from keras_l2e import devices as runtime
+    from keras_l2e import devices
 
-    runtime.load_tensorflow(runtime.default_onednn())
+    devices.load_tensorflow(devices.default_onednn())
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.model:
             export_network(Path(folder) / "network")

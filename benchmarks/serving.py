@@ -91,26 +91,22 @@ def decode(model, config, programs: list[str]) -> list[tuple[str, float]]:
     """Outputs and their probabilities as `decoding` gives them; "" and 0 for unknown characters."""
     import tensorflow as tf
 
-    from keras_l2e.data import pipeline as input_pipeline
     from keras_l2e.language import vocabulary
-    from keras_l2e.language.tasks import TASKS, Difficulty
-    from keras_l2e.networks import decoding
-
-    target = Difficulty(config.target_length, config.target_nesting)
-    max_steps = TASKS[config.task].longest(target)[1] + 1
+    from keras_l2e.networks import decoding, text
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def answer(texts):
-        states = model.get_layer("encoder")(
-            input_pipeline.encode_programs(texts, config.input_form)
-        )
         ids, logits = decoding.greedy_decode(
-            model, states, max_steps=max_steps, bos=vocabulary.BOS, eos=vocabulary.EOS
+            model.get_layer("decoder"),
+            model.get_layer("encoder")(text.encode_programs(texts, config.input_form)),
+            max_steps=config.longest_written() + 1,
+            bos=vocabulary.BOS,
+            eos=vocabulary.EOS,
         )
         picked = tf.gather(tf.nn.softmax(logits), ids, batch_dims=2)
         ended = tf.reduce_any(ids == vocabulary.EOS, axis=1)
         product = tf.reduce_prod(tf.where(ids == vocabulary.PAD, 1.0, picked), axis=1)
-        return vocabulary.decode_batch(ids), tf.where(ended, product, 0.0)
+        return text.decode(ids), tf.where(ended, product, 0.0)
 
     known = [i for i, program in enumerate(programs) if program.isascii()]
     answers = [("", 0.0)] * len(programs)
@@ -149,11 +145,10 @@ def main() -> None:
         serve(arguments.serve)
         return
 
-    from keras_l2e import config as run_flags
-    from keras_l2e import devices as runtime
-    from keras_l2e.language.tasks import Difficulty, grid
+    from keras_l2e import config as configs
+    from keras_l2e import devices
 
-    runtime.load_tensorflow(runtime.default_onednn())
+    devices.load_tensorflow(devices.default_onednn())
     from bad_input import NETWORK, export_network
 
     from keras_l2e.networks import models
@@ -161,13 +156,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.workdir:
             workdir = Path(arguments.workdir)
-            config, model_dir = run_flags.read_finished(workdir), workdir / "saved_model"
+            config, model_dir = configs.read_finished(workdir), workdir / "saved_model"
             model = models.load(workdir / "model.keras")
         else:
             config, model_dir = NETWORK, Path(folder) / "saved_model"
             model = export_network(model_dir)
-        difficulties = grid(Difficulty(config.target_length, config.target_nesting))
-        programs = draw_programs(config.task, difficulties, NUM_PROGRAMS)
+        programs = draw_programs(config.task, config.levels, NUM_PROGRAMS)
         requests = draw_requests(arguments.requests, len(programs))
         found = ask(model_dir, programs, requests)
     num_different, largest = compare(requests, found["answers"], decode(model, config, programs))

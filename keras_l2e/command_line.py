@@ -7,11 +7,12 @@ flagfile, wherever it stands.
 """
 
 import dataclasses
+import difflib
 import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -85,11 +86,11 @@ def parse(arguments: type, argv: Sequence[str]):
         flag.boolean = setting.kind is bool
         flags.DEFINE_flag(flag, flag_values)
     try:
-        rest = flag_values([argv[0], *_flagfiles_first(argv[1:])])[1:]
-    except (flags.Error, UnicodeError) as error:
+        # Unknown flags stay among the rest: absl seeks those like a long one for seconds.
+        rest = flag_values([argv[0], *_flagfiles_first(argv[1:])], known_only=True)[1:]
+    except (flags.Error, ValueError) as error:
         raise UsageError(error) from None
-    except RecursionError:  # absl seeks flags like an unknown one as deep as its name is long.
-        raise UsageError("unknown flag with a name of more than a hundred characters") from None
+    rest = _without_flags(rest, settings.of(arguments))
     values = {name: flag_values[name].value for name in settings.of(arguments)}
     for name, setting in settings.of(arguments).items():
         if setting.required and not values[name]:
@@ -99,6 +100,17 @@ def parse(arguments: type, argv: Sequence[str]):
     elif rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
     return arguments(**values)
+
+
+def _without_flags(rest: Sequence[str], known: Iterable[str]) -> list[str]:
+    """What absl left of a command line, if no flag is left; all behind -- is none."""
+    end = rest.index("--") if "--" in rest else len(rest)
+    for argument in rest[:end]:
+        if argument.startswith("-") and (name := argument.strip("-").partition("=")[0][:40]):
+            similar = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean --{similar[0]}?" if similar else ""
+            raise UsageError(f"unknown flag --{name}{meant}")
+    return [*rest[:end], *rest[end + 1 :]]
 
 
 class _Parser(flags.ArgumentParser):

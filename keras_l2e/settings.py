@@ -143,6 +143,8 @@ def check(arguments) -> None:
     """
     for name, setting in of(arguments).items():
         value = getattr(arguments, name)
+        if setting.required and not value:
+            raise UsageError(f"--{name} is required")
         try:
             object.__setattr__(arguments, name, setting.check(value))
         except ValueError as error:

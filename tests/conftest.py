@@ -3,6 +3,8 @@
 import contextlib
 import importlib
 import io
+import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -66,7 +68,10 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_config(data_dir):
-    """Makes the config of a small run with some changes; its data are prepared, in this process."""
+    """Makes the config of a small run with some changes.
+
+    Its data are prepared in this process, unless they are to be in another folder.
+    """
     import tensorflow_datasets as tfds
     from keras_l2e_datasets.learning_to_execute import Builder
 
@@ -74,6 +79,8 @@ def make_config(data_dir):
 
     def make(**changes) -> Config:
         config = Config(**{**SMALL, "data_dir": data_dir, **changes})
+        if config.data_dir != str(data_dir):
+            return config
         for level in config.levels:
             name = stored.config_name(config.task, level, config.examples_per_difficulty)
             with contextlib.redirect_stdout(io.StringIO()):
@@ -114,6 +121,34 @@ def small_run(tmp_path_factory, make_config):
     with contextlib.redirect_stdout(io.StringIO()) as said:
         session.train(make_config(), folder)
     return FinishedRun(folder, configs.read(folder), said.getvalue())
+
+
+class Finished(NamedTuple):
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs an entry point in this process, as `python -m keras_l2e.NAME ARGUMENTS...` would."""
+
+    def run(name, *arguments) -> Finished:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, f"keras_l2e.{name}", raising=False)  # runpy would warn.
+        handler, returncode = signal.getsignal(signal.SIGTERM), 0
+        capsys.readouterr()
+        try:
+            runpy.run_module(f"keras_l2e.{name}", run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            returncode = stop.code
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return Finished(returncode, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -180,3 +215,10 @@ def benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
         yield importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def random_network(benchmark, tmp_path_factory):
+    """A network with random weights, of `bad_input.NETWORK`, and the folder of its SavedModel."""
+    folder = tmp_path_factory.mktemp("network") / "saved_model"
+    return benchmark("bad_input").export_network(folder), folder

@@ -196,7 +196,6 @@ LARGER = {
     "networks.lstm.lstm.run",
     "networks.lstm._backward",
     # Its state is what an epoch is a pure function of.
-    "training.run.Run",
 }
 # From the draw of a program to the loss, room by room: what an example really goes through.
 WAY = {

@@ -1,7 +1,6 @@
 import contextlib
 import io
 import keyword
-import random
 import sys
 import threading
 import time
@@ -130,67 +129,61 @@ REFUSED = [
     ("print(1 if 1<2)", "line 1: "),
 ]
 
-LONGEST = "print(1)" + " " * (MAX_CHARACTERS - 8)
 NINES = "9" * MAX_DIGITS
 # `v+=1` is five syntax nodes: statement, target, its context, operator, literal.
 MOST_TURNS = MAX_STEPS // 5
 
 
-def sum_of_ones(num_terms):
+def ones(num_terms):
     return "+".join(["1"] * num_terms)
 
 
-# (just inside, what it prints, just outside, how the message of the latter begins); the print
-# itself takes one of the operators and brackets.
+# A program of a size, the largest size, what it then prints, how the message at one more begins.
+# The print itself takes one of the operators and brackets.
 TOO_MANY = f"statement of more than {MAX_OPERATORS} operators and brackets"
 TOO_LARGE = f"value of more than {MAX_DIGITS} digits"
 BOUNDS = {
     "characters": (
-        LONGEST,
+        lambda n: "print(1)\n".ljust(n),
+        MAX_CHARACTERS,
         "1",
-        LONGEST[:-1] + "\n ",
         f"line 2: program of more than {MAX_CHARACTERS} characters",
     ),
     "operators": (
-        f"print({sum_of_ones(MAX_OPERATORS)})",
-        str(MAX_OPERATORS),
-        f"a=1\nprint(\n{sum_of_ones(MAX_OPERATORS)}+1)",
+        lambda n: f"a=1\nprint(\n{ones(n)})",
+        MAX_OPERATORS,
+        "100",
         f"line 3: {TOO_MANY}",
     ),
-    "operators are counted per statement": (
-        ";\n".join([f"a={sum_of_ones(MAX_OPERATORS + 1)}"] * 3) + ";print(a)",
-        str(MAX_OPERATORS + 1),
-        f"a={sum_of_ones(MAX_OPERATORS + 2)};print(a)",
+    "operators of each statement": (
+        lambda n: ";\n".join([f"a={ones(n)}"] * 3) + ";print(a)",
+        MAX_OPERATORS + 1,
+        "101",
         f"line 1: {TOO_MANY}",
     ),
-    "brackets": (
-        "print" + "(" * MAX_OPERATORS + "1" + ")" * MAX_OPERATORS,
-        "1",
-        "print" + "(" * (MAX_OPERATORS + 1) + "1" + ")" * (MAX_OPERATORS + 1),
-        f"line 1: {TOO_MANY}",
-    ),
+    "brackets": (lambda n: f"print{'(' * n}1{')' * n}", MAX_OPERATORS, "1", f"line 1: {TOO_MANY}"),
     "digits of a literal": (
-        f"print(-{NINES})",
+        lambda n: f"\nprint(-{'9' * n})",
+        MAX_DIGITS,
         f"-{NINES}",
-        f"\nprint({NINES}9)",
         f"line 2: number of more than {MAX_DIGITS} digits",
     ),
     "digits of a sum": (
-        f"print({NINES[1:]}8+1)",
+        lambda n: f"print(\n{int(NINES) - MAX_DIGITS}+{n})",
+        MAX_DIGITS,
         NINES,
-        f"print(\n{NINES}+1)",
         f"line 2: {TOO_LARGE}",
     ),
     "digits of a product": (
-        f"a=10\nfor x in range({MAX_DIGITS - 2}):a=a*10\nprint(a)",
+        lambda n: f"a=10\nfor x in range({n}):\n a=a*10\nprint(a)",
+        MAX_DIGITS - 2,
         "1" + "0" * (MAX_DIGITS - 1),
-        f"a=10\nfor x in range({MAX_DIGITS - 1}):\n a=a*10\nprint(a)",
         f"line 3: {TOO_LARGE}",
     ),
     "steps of all loops": (
-        f"a=0\nfor x in range(4):a+=1\nfor x in range({MOST_TURNS - 4}):a+=1\nprint(a)",
+        lambda n: f"a=0\nfor x in range(4):a+=1\nfor x in range({n}):a+=1\nprint(a)",
+        MOST_TURNS - 4,
         str(MOST_TURNS),
-        f"a=0\nfor x in range(4):a+=1\nfor x in range({MOST_TURNS - 3}):a+=1\nprint(a)",
         f"line 3: 'for' loop past {MAX_STEPS} steps",
     ),
 }
@@ -200,7 +193,7 @@ HOSTILE = {
     "open brackets": "(" * MAX_CHARACTERS,
     "brackets over lines": "print" + "(\n" * 2000,
     "minus signs": "print(" + "-" * 4000 + "1)",
-    "sum": f"print({sum_of_ones(2000)})",
+    "sum": f"print({ones(2000)})",
     "powers": "print(" + "9**" * 49 + "9)",
     "conditions": "print(" + "1 if 1<2 else " * 250 + "1)",
     "calls": "a" + "(1)" * 1300,
@@ -260,13 +253,12 @@ def test_refusal_names_line_and_construct(program, message):
     assert str(refusal.value).startswith(message)
 
 
-@pytest.mark.parametrize(("inside", "printed", "outside", "message"), BOUNDS.values(), ids=BOUNDS)
-def test_bound_at_both_ends(inside, printed, outside, message):
-    assert outcome(inside) == printed
-    assert what_cpython_prints(inside) == printed
-    assert outcome(outside) is None
+@pytest.mark.parametrize(("make", "size", "printed", "message"), BOUNDS.values(), ids=BOUNDS)
+def test_bound_at_both_ends(make, size, printed, message):
+    assert outcome(make(size)) == what_cpython_prints(make(size)) == printed
+    assert outcome(make(size + 1)) is None
     with pytest.raises(ProgramError) as refusal:
-        run(outside)
+        run(make(size + 1))
     assert str(refusal.value).startswith(message)
 
 
@@ -376,42 +368,30 @@ def test_mutated_program(program):
     assert_equals_cpython_if_accepted(program)
 
 
-def draw_expression(rng, depth):
-    kind = rng.choice(["literal", "name", "operation", "minus", "if"]) if depth else "literal"
-    if kind == "literal":
-        return str(rng.randint(0, 10 ** rng.randint(1, 12)))
-    if kind == "name":
-        return rng.choice("ab")
-    left, right, first, second = (draw_expression(rng, depth - 1) for _ in range(4))
-    text = {
-        "operation": f"{left}{rng.choice('+-*')}{right}",
-        "minus": f"-{left}",
-        "if": f"{left} if {first}{rng.choice('<>')}{second} else {right}",
-    }[kind]
-    # Without the brackets, precedence is tested.
-    return text if kind == "operation" and rng.random() < 0.5 else f"({text})"
+def extend(inner):
+    """Texts of expressions; without brackets, precedence is tested."""
+    return st.one_of(
+        st.tuples(inner, st.sampled_from("+-*"), inner).map("".join),
+        inner.map("-{}".format),
+        inner.map("({})".format),
+        st.tuples(inner, inner, st.sampled_from("<>"), inner, inner).map(
+            lambda x: "({} if {}{}{} else {})".format(*x)
+        ),
+    )
 
 
-def draw_program(rng):
-    lines = ["a=3", "b=-4"]
-    for _ in range(rng.randint(0, 4)):
-        assignment = f"{rng.choice('ab')}{rng.choice(['=', '+=', '-='])}{draw_expression(rng, 3)}"
-        loop = rng.choice(["", f"for x in range({rng.randint(-1, 9)}):"])
-        lines.append(loop + assignment)
-    return "\n".join([*lines, f"print({draw_expression(rng, 4)})"])
+OPERANDS = st.one_of(st.integers(0, 10**12).map(str), st.sampled_from("abx"))
+EXPRESSIONS = st.recursive(OPERANDS, extend, max_leaves=12)
 
 
-def test_valid_programs():
-    rng = random.Random("valid programs")
-    num_accepted = 0
-    for _ in range(1_000):
-        program = draw_program(rng)
-        try:
-            printed = run(program)
-        except ProgramError as error:
-            # Repeated squaring in a loop; CPython would not end.
-            assert str(error).endswith((f"{MAX_DIGITS} digits", "operators and brackets"))
-        else:
-            num_accepted += 1
-            assert printed == what_cpython_prints(program)
-    assert num_accepted > 800
+@settings(max_examples=300)
+@given(st.lists(EXPRESSIONS, min_size=4, max_size=4))
+def test_expressions(expressions):
+    first, second, third, fourth = expressions
+    program = f"a=3\nb=-4;x=5\na-={first}\nfor x in range(3):b={second};b+={third}\nprint({fourth})"
+    try:
+        printed = run(program)
+    except ProgramError as error:
+        assert str(error).endswith((f"{MAX_DIGITS} digits", "operators and brackets"))
+    else:
+        assert printed == what_cpython_prints(program)

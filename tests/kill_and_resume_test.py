@@ -3,11 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parent.parent / "benchmarks/kill_and_resume.py"
 
 
+@pytest.mark.slow
 def test_a_run_killed_four_times_ends_as_one_left_alone(tmp_path):
-    """In its data, soon again, in a checkpoint, in its results; stops in an epoch: train_test."""
+    """In its data, soon again, in a checkpoint, in its results; stops in an epoch: session_test."""
     result = tmp_path / "result.json"
     process = subprocess.run(
         [sys.executable, SCRIPT, "--kills=4", f"--json={result}"],

@@ -46,6 +46,7 @@ def assert_same_results(folder, expected):
 
 def test_it_leaves_every_file(small_run):
     assert sorted(path.name for path in small_run.folder.iterdir()) == [
+        ".lock",
         "breakdown.png",
         "checkpoints",
         "evaluation.json",

@@ -47,7 +47,6 @@ class Highest:
     ("task", "length", "lowest", "highest"),
     [
         ("addition", 1, ("print(0+0)", "0"), ("print(9+9)", "18")),
-        ("addition", 2, ("print(10+10)", "20"), ("print(99+99)", "198")),
         (
             "addition",
             64,
@@ -127,7 +126,6 @@ def test_answers_to_other_texts():
     [
         # The largest value is 10+10*4; a sign may stand before it.
         ("program", Difficulty(1), (len("a=10\nfor x in range(4):a+=10\nprint(a)"), len("-50"))),
-        ("addition", Difficulty(1), (len("print(1+2)"), 2)),
         ("addition", Difficulty(64), (len("print(+)") + 128, 65)),
         ("copy", Difficulty(65), (65, 65)),
     ],
@@ -165,12 +163,9 @@ def test_the_grid_goes_through_all_lengths_before_it_nests_deeper():
     ("task", "difficulty", "message"),
     [
         ("program", Difficulty(13, 1), "length 13 is out of range; allowed 1..12"),
-        ("program", Difficulty(0, 1), "length 0 is out of range; allowed 1..12"),
         ("program", Difficulty(1, 11), "nesting 11 is out of range; allowed 1..10"),
-        ("program", Difficulty(1, 0), "nesting 0 is out of range; allowed 1..10"),
         ("addition", Difficulty(65), "length 65 is out of range; allowed 1..64"),
         ("addition", Difficulty(1, 2), "nesting 2 is out of range; allowed 1..1"),
-        ("copy", Difficulty(66), "length 66 is out of range; allowed 1..65"),
     ],
 )
 def test_other_difficulties_are_refused(task, difficulty, message):
@@ -186,13 +181,10 @@ def test_other_difficulties_are_refused(task, difficulty, message):
         ("addition", "print(7+123)", None),
         ("addition", "print(0+0)", Difficulty(1)),
         ("addition", "print(07+1)", None),
-        ("addition", "print((7+1))", None),
         ("addition", "print(7+1)\n", None),
         ("copy", "007", Difficulty(3)),
         ("copy", "", None),
-        ("copy", "7a", None),
         ("program", "print(10)", Difficulty(1)),
-        ("program", "print(11)", Difficulty(2)),
         ("program", "i=8;\nprint(((i+2)*3))", Difficulty(1, 2)),
         ("program", "print((3*88))", Difficulty(2)),
         ("program", "print((123*88))", Difficulty(22)),
@@ -201,7 +193,6 @@ def test_other_difficulties_are_refused(task, difficulty, message):
         ("program", "a=5\nfor x in range(9):a+=3\nprint(a)", Difficulty(3)),
         ("program", "a=5;b=7;print((a*b))", None),
         ("program", "print(3*4)", None),
-        ("program", "print(3*4*5)", None),
         ("program", "a=5;print(a+3)", None),
         ("program", "print(3 if 1<2 else 4)", None),
         ("program", "print(7+1)", None),
@@ -238,15 +229,12 @@ def test_kinds(task, text, difficulty, kinds):
 @pytest.mark.parametrize(
     ("program", "longest"),
     [
-        ("print(12+34)", 0),
         ("print(5+5)", 1),
         ("print(567+433)", 3),
         # A carry that is passed on by nines.
         ("print(999+1)", 3),
-        ("print(1+999)", 3),
         # Two runs: of the lowest digit, and of three in the middle.
         ("print(0555006+0555006)", 3),
-        ("print(505+505)", 1),
         (f"print({'9' * 64}+{'9' * 64})", 64),
     ],
 )

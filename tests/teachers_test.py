@@ -199,26 +199,6 @@ def test_no_level_holds_a_run_up_for_ever(data, patience):
     assert evaluations_at_the_first_level(teacher, accuracies) <= most
 
 
-@pytest.mark.parametrize("patience", [1, 5, 12])
-def test_the_slowest_learner_takes_as_long_as_that(patience):
-    best = best_accuracies(0.75)
-    accuracies = [best[min(i // patience, len(best) - 1)] for i in range(1_000)]
-    teacher = make("naive", advance_threshold=0.75, patience=patience)
-    assert evaluations_at_the_first_level(teacher, accuracies) == 1 + patience * len(best)
-
-
-@pytest.mark.parametrize("name", CLIMBING)
-@given(st.lists(st.floats(0, 0.95), max_size=60))
-def test_levels_not_mastered_rise_one_by_one_and_the_target_is_never_left(name, accuracies):
-    teacher = make(name, patience=2)
-    state = teacher.start(FIVE)
-    for accuracy in accuracies:
-        before, state = state, teacher.update(state, scores(accuracy))
-        rise = teacher.current(state) - teacher.current(before)
-        assert rise in (0, 1)
-        assert before["level"] < 4 or state == before
-
-
 @pytest.mark.parametrize("name", ["baseline", "mix"])
 def test_without_a_climb_nothing_is_looked_at(name):
     teacher = make(name)

@@ -80,12 +80,3 @@ def test_a_text_ends_at_its_first_eos(ids, written, dtype):
 def test_characters():
     ids = tf.constant([[PAD, 1, 40], [BOS, EOS, 8]])
     assert text.characters(ids).numpy().tolist() == [[b"", b"\n", b"x"], [b"", b"", b"0"]]
-
-
-def test_in_graph_with_unknown_shapes():
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def there_and_back(texts):
-        return text.decode(text.encode(texts).to_tensor(PAD))
-
-    assert there_and_back(["print(3)", "", "12"]).numpy().tolist() == [b"print(3)", b"", b"12"]
-    assert there_and_back(tf.constant([], tf.string)).numpy().tolist() == []

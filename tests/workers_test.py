@@ -6,16 +6,15 @@ import re
 import signal
 import socket
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
-from keras_l2e import devices as runtime
-from keras_l2e import train
-from keras_l2e.data import pipeline as input_pipeline
+from keras_l2e import devices
+from keras_l2e.config import Config
+from keras_l2e.data import pipeline
 from keras_l2e.errors import UsageError
-from keras_l2e.training import workers
+from keras_l2e.training import session, workers
 
 FLAGS = [
     "--task=addition",
@@ -69,18 +68,16 @@ def test_other_clusters_are_refused(monkeypatch, text):
 
 
 def share_among_replicas(**changes):
-    """The flags as `train` settles them, of two workers."""
-    config = {"num_replicas": 0, "threads_per_replica": 0, "global_batch_size": 24} | changes
-    config = SimpleNamespace(**config)
-    train.share_among_replicas(config)
-    return config.num_replicas, config.threads_per_replica
+    """The settings as a session decides them, of two workers."""
+    found = session.share_among_replicas(Config(**{"global_batch_size": 24, **changes}))
+    return found.num_replicas, found.threads_per_replica
 
 
 @pytest.mark.parametrize(("num_gpus", "num_replicas"), [(0, 2), (4, 8)])
 def test_workers_hold_as_many_replicas_as_they_have_devices(monkeypatch, num_gpus, num_replicas):
     monkeypatch.setenv("TF_CONFIG", tf_config(0, [1, 2]))
-    monkeypatch.setattr(runtime, "num_gpus", lambda: num_gpus)
-    monkeypatch.setattr(runtime, "num_cores", lambda: 16)
+    monkeypatch.setattr(devices, "num_gpus", lambda: num_gpus)
+    monkeypatch.setattr(devices, "num_cores", lambda: 16)
     expected = (num_replicas, 16 * 2 // num_replicas)
     assert share_among_replicas() == expected
     assert share_among_replicas(num_replicas=num_replicas) == expected
@@ -96,7 +93,7 @@ def test_workers_hold_as_many_replicas_as_they_have_devices(monkeypatch, num_gpu
 def test_replicas_of_a_worker_take_the_rows_in_turns():
     batch = ({"a": [[1], [2], [3], [4], [5], [6]]}, [1, 2, 3, 4, 5, 6])
     dataset = tf.data.Dataset.from_tensors(batch).repeat(2)
-    parts = list(input_pipeline.in_turns(dataset, 3))
+    parts = list(pipeline.in_turns(dataset, 3))
     assert [part[1].numpy().tolist() for part in parts] == [[1, 2], [3, 4], [5, 6]] * 2
     assert parts[1][0]["a"].numpy().tolist() == [[3], [4]]
 
@@ -131,6 +128,7 @@ def start_workers(tmp_path, start_command):
     return start
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(
     tmp_path, start_workers, start_command
 ):
@@ -167,6 +165,7 @@ def test_two_workers_train_as_two_replicas_do_and_survive_the_loss_of_one(
     assert (tmp_path / "two/evaluation.json").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_another_is_ended_by_ctrl_c(tmp_path, start_workers):
     (worker,) = start_workers([0])
     assert worker.stdout.readline() == "worker 0 of 2: waiting for the others\n"

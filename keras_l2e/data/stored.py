@@ -26,7 +26,7 @@ from keras_l2e import devices
 from keras_l2e.data import processes
 from keras_l2e.errors import WorkError
 from keras_l2e.language.programs import SPLITS, Example
-from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
+from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, OWN_TASKS, TASKS, Difficulty
 
 DATASET = "learning_to_execute"
 VERSION = "1.0.0"
@@ -167,7 +167,11 @@ def prepare(
     if missing:
         num_left = len(missing)
         num_workers = min(num_workers or devices.num_cores(), num_left)
-        for name, (num_examples, seconds) in _build_all(missing, data_dir, num_workers):
+        if task in OWN_TASKS:
+            built = _build_all(missing, data_dir, num_workers)
+        else:  # Added by the caller: other processes would not know it.
+            built = ((name, _build(name, data_dir)) for name in missing)
+        for name, (num_examples, seconds) in built:
             num_left -= 1
             report(f"{name}: {num_examples:,} examples in {seconds:.1f} s ({num_left} left)")
 

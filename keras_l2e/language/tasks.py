@@ -259,3 +259,5 @@ TASKS = {
         white_space="",
     ),
 }
+# The table may be added to; these are the tasks that every process of the package knows.
+OWN_TASKS = frozenset(TASKS)

@@ -16,8 +16,8 @@ def clean(texts):
     """`language.forms.clean` for a batch of texts, string [n]; bytes need not be UTF-8."""
     for pattern, replacement in (
         ("^\ufeff", ""),
-        (r"\r\n?", r"\n"),
-        (r"[ \t\f\n]*\n", r"\n"),
+        (r"\r\n?", "\n"),
+        (r"[ \t\f\n]*\n", "\n"),
         (r"^\n|[ \t\f\n]+$", ""),
     ):
         texts = tf.strings.regex_replace(texts, pattern, replacement)

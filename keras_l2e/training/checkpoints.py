@@ -68,6 +68,7 @@ def _assign(path: Path, arrays: dict, variables: Sequence[keras.Variable]) -> No
 
 
 def _key(i: int, variable: keras.Variable) -> str:
-    # Keras counts what it names itself, and a process may have had other models before.
-    names = (re.sub(r"_[0-9]+$", "", name) for name in variable.path.split("/"))
-    return f"{i:03}:{'.'.join(names)}"
+    # Keras counts what it names itself, and a process may have had other models before. An
+    # optimizer's variable has a layer's name, and its number, within its own.
+    path = re.sub(r"_[0-9]+", "", variable.path)
+    return f"{i:03}:{path.replace('/', '.')}"

@@ -56,9 +56,8 @@ class Run:
             self.model = models.build(config.model, vocabulary.SIZE, config)
             compile_model(self.model, config)
         self.averaged = models.build(config.model, vocabulary.SIZE, config)
-        max_steps = config.longest_written() + 1
-        scorer = Scorer(self.averaged, config.input_form, config.target_form, max_steps)
-        self.validation = Validation(config, scorer)
+        forms, max_steps = (config.input_form, config.target_form), config.longest_written() + 1
+        self.validation = Validation(config, Scorer(self.averaged, *forms, max_steps))
         self.stored = None
         if config.train_source == "prepared":
             examples = self.validation.stored("train").items()
@@ -106,10 +105,8 @@ class Run:
         saved = checkpoints.restore(self.workdir / "checkpoints", self.variables())
         found = saved["epoch"] if saved else 0
         if (expected := workers.share(self.strategy, found)) != found:
-            raise WorkError(
-                f"{self.workdir} ends with epoch {found} here and with {expected} at the chief; "
-                "all workers need the same folder"
-            )
+            there = f"ends with epoch {found} here and with {expected} at the chief"
+            raise WorkError(f"{self.workdir} {there}; all workers need the same folder")
         if saved is None:
             return
         if "teacher" not in saved:

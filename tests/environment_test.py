@@ -1,0 +1,191 @@
+"""What is set or broken around the package: it works all the same, or says in one line why not."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import pytest
+import tensorflow as tf
+
+import keras_l2e
+from keras_l2e import devices, pretrained
+from keras_l2e.errors import UsageError, WorkError
+
+ONE_LINE = re.compile(r"error: .+\n")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """The variables of a process that can import neither matplotlib nor JAX."""
+    for name in ("matplotlib", "jax"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is imported')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path}
+
+
+def test_execute_needs_no_backend_of_matplotlib_or_keras(run_command, environment, tmp_path):
+    settings = {"backend": "jax", "floatx": "float16", "epsilon": 0.1}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment |= {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "KERAS_BACKEND": "jax",
+        "KERAS_HOME": str(tmp_path),
+    }
+    process = run_command("execute", "print(12+34)", env=environment)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "\npredicted  46\ntrue       46\nright\n" in process.stdout
+
+
+@pytest.mark.parametrize("variables", [{}, {"KERAS_BACKEND": "jax", "KERAS_HOME": "/k"}])
+def test_a_process_of_another_backend_is_told_so(monkeypatch, variables):
+    for name in ("KERAS_BACKEND", "KERAS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    other = SimpleNamespace(config=SimpleNamespace(backend=lambda: "jax"))
+    monkeypatch.setitem(sys.modules, "keras", other)
+    where = "KERAS_BACKEND" if variables else "~/.keras/keras.json"
+    for use in (lambda: keras_l2e.load("addition_9"), lambda: keras_l2e.execute("print(1+2)")):
+        with pytest.raises(UsageError) as error:
+            use()
+        assert str(error.value) == (
+            f"Keras runs on jax in this process, as {where} says; it must be imported with "
+            "KERAS_BACKEND=tensorflow"
+        )
+
+
+@pytest.mark.parametrize(
+    ("floatx", "policy"),
+    [("float16", "float16"), ("float64", "float64"), ("float32", "mixed_float16")],
+)
+def test_networks_are_made_of_float32_whatever_the_process_takes(floatx, policy):
+    plain = keras_l2e.load("addition_9").execute("print(123456789+987654321)")
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
+    try:
+        network = keras_l2e.load("addition_9")
+        assert network.execute("print(123456789+987654321)") == plain
+        assert {weight.dtype for weight in network.model.weights if weight.trainable} == {"float32"}
+        # What was set stays set.
+        assert (keras.config.floatx(), keras.config.dtype_policy().name) == (floatx, policy)
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
+
+
+def test_own_settings_last_as_long_as_they_are_needed():
+    def settings():
+        return {name: getattr(keras.config, name)() for name in devices.KERAS_SETTINGS}
+
+    keras.config.set_max_steps_per_epoch(3)
+    try:
+        before = settings()
+        with pytest.raises(KeyError), devices.own_keras_settings():
+            assert settings() == devices.KERAS_SETTINGS | {
+                "dtype_policy": keras.DTypePolicy("float32")
+            }
+            raise KeyError
+        assert settings() == before and before["max_steps_per_epoch"] == 3
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+
+
+def test_libraries_that_cannot_be_loaded_are_one_line(monkeypatch):
+    monkeypatch.setenv("KERAS_MAX_EPOCHS", "x")
+    real = importlib.import_module
+
+    def fail(name):
+        if name == "keras":
+            raise ValueError("invalid literal\nfor int()")
+        return real(name)
+
+    monkeypatch.setattr(devices.importlib, "import_module", fail)
+    with pytest.raises(WorkError) as error:
+        devices.load_tensorflow()
+    message = "TensorFlow cannot be loaded: ValueError: invalid literal\nfor int() (set in the env"
+    assert str(error.value).startswith(message)
+    assert "KERAS_MAX_EPOCHS=x" in str(error.value)
+
+
+def test_a_failure_of_tensorflow_names_the_variables_that_are_set(command, monkeypatch):
+    def fail(place):
+        tf.constant(1) + tf.constant([1.0, 2.0])
+
+    monkeypatch.setattr("keras_l2e.api.find", fail)
+    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_auto_jit=2")
+    found = command("execute", "--model=x", "print(1+2)")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert ONE_LINE.fullmatch(found.stderr)
+    assert found.stderr.startswith("error: TensorFlow failed with InvalidArgumentError: ")
+    assert "TF_XLA_FLAGS=--tf_xla_auto_jit=2" in found.stderr
+    for own in devices.OWN:
+        assert f"{own}=" not in found.stderr
+
+
+@pytest.mark.slow
+def test_flags_of_xla_that_it_cannot_work_under(run_command):
+    flags = {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}
+    process = run_command("execute", "print(12+34)", env=os.environ | flags)
+    if process.returncode:  # As of TensorFlow 2.21.
+        assert ONE_LINE.fullmatch(process.stderr)
+        assert flags["TF_XLA_FLAGS"] in process.stderr
+    else:
+        assert "\nright\n" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("redirection", "exit_code", "stderr"),
+    [
+        ("> /dev/full", 1, "error: No space left on device\n"),
+        (">&-", 0, ""),
+        ("| true", 1, "error: Broken pipe\n"),
+    ],
+)
+def test_standard_output_that_takes_nothing(redirection, exit_code, stderr):
+    line = f"'{sys.executable}' -m keras_l2e.train --help {redirection}; exit ${{PIPESTATUS[0]}}"
+    process = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert process.stderr == stderr
+    assert process.returncode == exit_code
+
+
+def test_a_terminal_that_cannot_show_a_path(run_command):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    process = run_command("execute", "--model=für", "print(1)", env=environment)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: no model in f\\xfcr: ")
+
+
+def test_networks_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.find("addition_9").is_absolute()
+    monkeypatch.delenv("HOME")
+    assert keras_l2e.api.find("addition_9") == pretrained.find("addition_9")
+
+
+@pytest.mark.slow
+def test_two_commands_in_one_folder(start_command, run_command, wait_for, make_config, tmp_path):
+    """The second is refused while the first lives, and takes over where it was killed."""
+    config, folder = make_config(num_epochs=3), tmp_path / "run"
+    names = ("task", "target_length", "input_form", "examples_per_difficulty", "hidden_dim")
+    names += ("num_epochs", "batches_per_epoch", "data_dir", "validation_examples")
+    flags = [f"--workdir={folder}", *(f"--{name}={getattr(config, name)}" for name in names)]
+    first = start_command("train", *flags)
+    wait_for((folder / "history.jsonl").exists, first)
+    before = sorted(path.name for path in folder.iterdir())
+    second = run_command("train", *flags)
+    assert (second.returncode, second.stderr) == (
+        2,
+        f"error: {folder} is in use by another process\n",
+    )
+    assert set(before) <= {path.name for path in folder.iterdir()}
+    first.kill()
+    first.wait()
+    third = run_command("train", *flags)
+    assert third.returncode == 0, third.stderr
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 3

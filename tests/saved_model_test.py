@@ -1,0 +1,139 @@
+"""The functions that are exported: what they read and refuse, and the files of a SavedModel."""
+
+import itertools
+import random
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from keras_l2e import config as configs
+from keras_l2e import pretrained
+from keras_l2e.errors import WorkError
+from keras_l2e.language import forms
+from keras_l2e.language.tasks import ANYWHERE, TASKS
+from keras_l2e.networks import models, saved_model, text
+
+
+@pytest.fixture(scope="module")
+def served(random_network):
+    """The signature of a network of programs with random weights."""
+    return tf.saved_model.load(str(random_network[1])).signatures["serving_default"]
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """Texts and their answers by the functions of addition_9 as `export` writes them."""
+    folder = pretrained.find("addition_9")
+    network = models.load(folder / "model.keras")
+    module = saved_model.Module(network, configs.read(folder).interface)
+
+    def ask(*texts):
+        found = module.serve(tf.constant(texts))
+        return [
+            (output.decode(), probability)
+            for output, probability in zip(*(found[k].numpy() for k in found), strict=True)
+        ]
+
+    return ask
+
+
+def test_names_of_outputs_are_text_to_tensorflow_serving(served):
+    """It encodes as base64 whatever ends with _bytes; and it reads rows only by the batch."""
+    assert set(served.structured_outputs) == {"output", "probability"}
+    assert set(served.structured_input_signature[1]) == {"program"}
+    specs = [*served.structured_outputs.values(), *served.structured_input_signature[1].values()]
+    assert all(spec.shape.as_list() == [None] for spec in specs)
+
+
+def test_what_files_and_terminals_add_makes_no_difference(ask):
+    ((output, probability),) = ask("print(12+34)")
+    assert output == "46" and probability > 0.9
+    marks, starts, ends = (
+        ("", "\ufeff"),
+        ("", "\n", " \r\n"),
+        ("", "\n", "\r\n", "\r", " \t\f", "\n "),
+    )
+    texts = ["".join(parts) for parts in itertools.product(marks, starts, ["print(12+34)"], ends)]
+    for found in ask(*texts):
+        assert found == (output, pytest.approx(probability, abs=1e-6))
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["print(12 + 34)", " print(12+34)", "print(12+34) 5", "print(12+\n34)", "print(12+34)\n5"],
+)
+def test_white_space_that_was_not_trained_gives_no_answer(ask, program):
+    assert ask(program, "print(12+34)")[0] == ("", 0)
+    assert ask("print(12+34)", program)[0][0] == "46"
+
+
+UNREADABLE = [b"", b" ", b"\n", b"print(1/2)", b"\xff", "print(\u00b2)".encode(), b"1" * 200]
+
+
+def test_rows_that_cannot_be_read_touch_no_other(served):
+    rng = random.Random(1)
+    levels = configs.Config(task="program", target_length=3, target_nesting=3).levels
+    programs = [TASKS["program"].generate(rng, level).program.encode() for level in levels]
+
+    def answers(texts):
+        found = served(program=tf.constant(texts, tf.string))
+        return found["output"].numpy().tolist(), found["probability"].numpy().tolist()
+
+    outputs, probabilities = answers(programs)
+    assert len(set(outputs)) > 3
+    mixed = [x for pair in zip(programs, UNREADABLE * 9, strict=False) for x in pair]
+    mixed_outputs, mixed_probabilities = answers(mixed)
+    assert mixed_outputs[::2] == outputs
+    assert mixed_probabilities[::2] == pytest.approx(probabilities, abs=1e-6)
+    assert set(mixed_outputs[1::2]) == {b""} and set(mixed_probabilities[1::2]) == {0}
+    assert answers(UNREADABLE) == ([b""] * len(UNREADABLE), [0] * len(UNREADABLE))
+    assert answers([]) == ([], [])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_s_own_white_space_is_read_and_no_other(task):
+    rng, white_space = random.Random(task), TASKS[task].white_space
+    texts = []
+    for level in TASKS[task].difficulties():
+        texts += [TASKS[task].generate(rng, level).program for _ in range(20)]
+    assert not text.has_stray_white_space(tf.constant(texts), white_space).numpy().any()
+    assert all(forms.clean(program) == program for program in texts)
+    # One more character of it anywhere is one too many, if `clean` leaves it there.
+    spaced = []
+    for program in texts:
+        position = rng.randrange(len(program) + 1)
+        spaced.append(forms.clean(program[:position] + " " + program[position:]))
+    strayed = text.has_stray_white_space(tf.constant(spaced), white_space).numpy().tolist()
+    assert strayed == [program != other for program, other in zip(texts, spaced, strict=True)]
+    reasons = [forms.why_unknown(program, white_space) for program in spaced]
+    assert [reason is not None for reason in reasons] == strayed
+    assert not text.has_stray_white_space(tf.constant(spaced), ANYWHERE).numpy().any()
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", saved_model.DESCRIPTION, "variables/variables.index"]
+)
+def test_a_file_that_was_altered_or_is_missing_is_found(random_network, tmp_path, name):
+    folder = shutil.copytree(random_network[1], tmp_path / "model")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(WorkError) as error:
+        saved_model.load(folder)
+    assert str(error.value) == f"{folder} is not a whole SavedModel: {name} was altered"
+    (folder / name).unlink()
+    with pytest.raises(WorkError, match=r"is not a whole SavedModel: .*No such file"):
+        saved_model.load(folder)
+
+
+def test_a_network_is_written_whole_or_not_at_all(random_network, tmp_path, monkeypatch):
+    def fail(module, path, signatures):
+        shutil.copytree(random_network[1], path)
+        raise tf.errors.ResourceExhaustedError(None, None, "disk full")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    interface = configs.Config().interface
+    with pytest.raises(WorkError, match="new cannot be written: disk full"):
+        saved_model.save(random_network[0], interface, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
