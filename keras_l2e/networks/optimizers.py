@@ -105,14 +105,15 @@ class Muon(_WholeBatch, keras.optimizers.Muon):
         kernels.sort(key=lambda i: -gradients[i].shape.num_elements())
         for place, i in enumerate(kernels):
             momentum = self.momentums[variable_index(self, variables[i])]
-            momentum.assign(momentum * self.momentum + gradients[i])
+            moved = momentum * self.momentum + gradients[i]
             shares[i] = tf.zeros_like(gradients[i])
             if place % num_replicas == index:
                 shares[i] = orthogonalize(
-                    gradients[i] + self.momentum * momentum,
+                    gradients[i] + self.momentum * moved,
                     (self.muon_a, self.muon_b, self.muon_c),
                     self.ns_steps,
                 )
+            momentum.assign(moved)
         return shares
 
     def update_step(self, gradient, variable, learning_rate):
