@@ -93,7 +93,7 @@ def differ(weights, others):
 
 def averages(run):
     """The weights that a run's `averaged` is to have."""
-    return [average.numpy() for average in run.model.optimizer._model_variables_moving_average]
+    return [average.numpy() for average in run.model.optimizer.averages]
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     optimizer = run.model.optimizer
     assert type(optimizer) is optimizers.SGD
     assert optimizer.learning_rate.numpy() == run.learning_rate == 0.25
-    assert (optimizer.clip_norm, optimizer.use_ema, optimizer.ema_momentum) == (3.0, True, 0.75)
+    assert (optimizer.clip_norm, optimizer.average_decay) == (3.0, 0.75)
     assert "num_layers 2" in runs.describe(run.averaged)
     examples = pipeline.Generated("addition", "answer")
     run.batches(examples, 24)
