@@ -18,14 +18,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="builds of one config")
     arguments = parser.parse_args()
 
-    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.data import stored
     from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
     def build(task: str, difficulties: list[Difficulty]) -> tuple[float, list[str]]:
         lines = []
         with tempfile.TemporaryDirectory() as data_dir:
             started = time.perf_counter()
-            prepared_data.prepare(
+            stored.prepare(
                 task, difficulties, data_dir, EXAMPLES_PER_DIFFICULTY, report=lines.append
             )
             return time.perf_counter() - started, lines
@@ -34,7 +34,7 @@ def main() -> None:
     num_examples = EXAMPLES_PER_DIFFICULTY + 12_000
     for task, difficulty in (("addition", Difficulty(9)), ("program", Difficulty(12, 10))):
         seconds = [build(task, [difficulty])[0] for _ in range(arguments.repeats)]
-        name = prepared_data.config_name(task, difficulty)
+        name = stored.config_name(task, difficulty)
         result[name] = measuring.summary(seconds)
         median = result[name]["median"]
         print(f"{name}: {median:.1f} s with start-up, {1e6 * median / num_examples:.0f} us/example")

@@ -37,31 +37,30 @@ def measure(function, repeats: int) -> dict:
 
 def batches_of(examples, seed: int):
     """NUM_BATCHES batches of the mix of stored or generated examples."""
-    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.data import pipeline
     from keras_l2e.language import tasks
 
     levels = tasks.grid(tasks.Difficulty(*TARGET))
-    return input_pipeline.training_batches(
-        [examples.source(difficulty, seed) for difficulty in levels],
-        [1 / len(levels)] * len(levels),
+    return pipeline.training_batches(
+        examples,
+        {level: (1 / len(levels), seed) for level in levels},
         seed=seed,
         input_form="none",
         loss_scale="character",
         batch_size=BATCH_SIZE,
         num_batches=NUM_BATCHES,
-        look_up=examples.look_up,
     )
 
 
 def read_stored(data_dir: str):
     """The prepared training examples."""
-    from keras_l2e.data import pipeline as input_pipeline
-    from keras_l2e.data import stored as prepared_data
+    from keras_l2e.data import pipeline
+    from keras_l2e.data.stored import read
     from keras_l2e.language import tasks
 
-    return input_pipeline.Stored(
+    return pipeline.Stored(
         {
-            level: prepared_data.read("program", level, "train", data_dir, NUM_STORED)
+            level: read("program", level, "train", data_dir, NUM_STORED)
             for level in tasks.grid(tasks.Difficulty(*TARGET))
         }
     )
@@ -69,32 +68,34 @@ def read_stored(data_dir: str):
 
 def train(data_dir: str, repeats: int) -> dict:
     """Examples a second that `fit` consumes at 1 x 128, as train.py runs it: with all cores."""
-    from keras_l2e import devices as runtime
+    from keras_l2e import devices
 
-    runtime.load_tensorflow(runtime.default_onednn())
-    strategy = runtime.start(runtime.default_num_replicas())
-    import keras
-
-    from keras_l2e.data import pipeline as input_pipeline
+    devices.load_tensorflow(devices.default_onednn())
+    strategy = devices.start(devices.default_num_replicas())
+    from keras_l2e.config import Config
+    from keras_l2e.data import pipeline
     from keras_l2e.language import vocabulary
-    from keras_l2e.networks import models, optimizers
-    from keras_l2e.training import run as training
+    from keras_l2e.networks import models
+    from keras_l2e.training import run
 
+    config = Config(
+        model="lstm",
+        hidden_dim=128,
+        num_layers=1,
+        embedding_dim=64,
+        optimizer="sgd",
+        average_decay=0.0,
+    )
     with strategy.scope():
-        model = models.lstm(vocabulary.SIZE, 128, 1, 64)
-        model.compile(
-            optimizers.SGD(1e-3, clip_norm=1.0),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
-            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
-            steps_per_execution=training.STEPS_PER_EXECUTION,
-        )
+        model = models.build(config.model, vocabulary.SIZE, config)
+        run.compile_model(model, config)
     stored = read_stored(data_dir)
     seed = 0
 
     def epoch() -> int:
         nonlocal seed
         seed += 1
-        batches = input_pipeline.distribute(lambda: batches_of(stored, seed), strategy)
+        batches = pipeline.distribute(lambda: batches_of(stored, seed), strategy)
         model.fit(batches, steps_per_epoch=NUM_BATCHES, verbose=0, shuffle=False)
         return BATCH_SIZE * NUM_BATCHES
 
@@ -112,16 +113,15 @@ def main() -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
 
-    from keras_l2e import devices as runtime
+    from keras_l2e import devices
 
-    runtime.load_tensorflow()
-    runtime.start(1)
-    from keras_l2e.data import pipeline as input_pipeline
-    from keras_l2e.data import stored as prepared_data
+    devices.load_tensorflow()
+    devices.start(1)
+    from keras_l2e.data import pipeline
+    from keras_l2e.data.stored import prepare
     from keras_l2e.language import programs, tasks
 
     levels = tasks.grid(tasks.Difficulty(*TARGET))
-    mix = [1 / len(levels)] * len(levels)
 
     def draw() -> int:
         rng = random.Random(0)
@@ -137,10 +137,10 @@ def main() -> None:
         return sum(len(labels) for _, labels, _ in batches_of(examples, seed))
 
     def generate() -> int:
-        return consume(input_pipeline.Generated("program"))
+        return consume(pipeline.Generated("program", "answer"))
 
     with tempfile.TemporaryDirectory() as data_dir:
-        prepared_data.prepare("program", levels, data_dir, NUM_STORED, report=lambda line: None)
+        prepare("program", levels, data_dir, NUM_STORED, report=lambda line: None)
         stored = read_stored(data_dir)
         command = [
             sys.executable,
@@ -174,9 +174,10 @@ def main() -> None:
         ids = inputs["encoder_token_ids"].numpy()
         real += (ids != 0).sum()
         computed += ids.size
-    mixed = input_pipeline.mixture([stored.source(difficulty, 0) for difficulty in levels], mix, 0)
-    for rows in mixed.batch(BATCH_SIZE).take(NUM_BATCHES):
-        lengths = [len(text) + 1 for text in stored.look_up(rows)[0].numpy()]
+    sources = [stored.numbers(level, 0) for level in levels]
+    mixed = pipeline.mixture(sources, [1 / len(levels)] * len(levels), 0)
+    for numbers in mixed.batch(BATCH_SIZE).take(NUM_BATCHES):
+        lengths = [len(text) + 1 for text in stored.texts(numbers)[0].numpy()]
         in_order += max(lengths) * len(lengths)
     padding = {"sorted": 1 - real / computed, "in_order": 1 - real / in_order}
     print(

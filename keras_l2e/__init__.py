@@ -102,8 +102,8 @@ def train(config, workdir):
         network = keras_l2e.train(Config(task="addition", target_length=3), "runs/addition_3")
         network.evaluation["rows"][-1]["exact_match"]
 
-    A stopped run goes on where it left off. TensorFlow must not have been used before in this
-    process, except by this package, if the CPU is to hold more than one replica.
+    A stopped run goes on where it left off. A TensorFlow that was used before in this process has
+    one device on the CPU, and trains one replica there, where a new one would train two.
 
     Args:
         config: a `Config`.

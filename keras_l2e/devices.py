@@ -177,8 +177,12 @@ def num_devices() -> int:
 
 
 def default_num_replicas() -> int:
-    """One on each GPU, or else two on the CPU where it has the cores."""
-    return num_gpus() or min(2, num_cores())
+    """One on each GPU, or else two on the CPU where it has the cores.
+
+    A TensorFlow that has started, as in a notebook, holds no more than it has devices.
+    """
+    started = _logical_cpus()
+    return num_gpus() or min(2, num_cores() if started is None else len(started))
 
 
 def start(num_replicas: int, threads_per_replica: int = 1):

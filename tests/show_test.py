@@ -1,28 +1,33 @@
-"""What is shown is what the pipeline makes."""
+"""What is shown is what the network gets."""
 
+import importlib
 import random
 
 import pytest
 import tensorflow as tf
 
-from keras_l2e import show
-from keras_l2e.data import pipeline as input_pipeline
-from keras_l2e.language.tasks import INPUT_FORMS, TASKS, Difficulty
+from keras_l2e.language import forms
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.networks import text
+
+show = importlib.import_module("keras_l2e.show")
 
 
-@pytest.mark.parametrize("form", INPUT_FORMS)
+@pytest.mark.parametrize("form", forms.INPUT_FORMS)
 def test_the_encoder_s_ids_are_those_of_the_pipeline(form):
     rng = random.Random(1)
     for name, task in TASKS.items():
         difficulty = Difficulty(4, 2 if name == "program" else 1)
         for _ in range(20):
-            program, _ = task.generate(rng, difficulty)
-            ids = input_pipeline.encode_programs(tf.constant([program]), form)
+            program = task.generate(rng, difficulty).program
+            ids = text.encode_programs(tf.constant([program]), form)
             assert show.encoder_ids(program, form) == ids.numpy()[0].tolist()
 
 
-def test_copy_read_twice():
-    assert show.show("copy", Difficulty(5), "double", count=1).splitlines() == [
+def test_copy_read_twice(command):
+    found = command("show", "--task=copy", "--input_form=double", "--length=5", "--count=1")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines() == [
         "program  84802",
         "target   84802",
         "                    8   4   8   0   2 EOS   8   4   8   0   2 EOS",
@@ -34,19 +39,25 @@ def test_copy_read_twice():
     ]
 
 
-def test_every_task_difficulty_and_form_fits_the_page():
+@pytest.mark.parametrize("target_form", forms.TARGET_FORMS)
+def test_every_task_difficulty_and_form_fits_the_page(target_form):
     for name, task in TASKS.items():
-        for form in INPUT_FORMS:
-            text = show.show(name, Difficulty(task.max_length, task.max_nesting), form, count=5)
-            assert text.count("encoder_token_ids") == text.count("labels") == 5
+        for form in forms.INPUT_FORMS:
+            shown = show.show(
+                show.Arguments(name, task.max_length, task.max_nesting, form, target_form, count=5)
+            )
+            assert shown.count("encoder_token_ids") == shown.count("labels") == 5
             # All but the text of programs, which is as long as it is.
             names = ("encoder", "decoder", "labels", " " * show.NAME_WIDTH)
-            shown = [line for line in text.splitlines() if line.startswith(names)]
-            assert max(map(len, shown)) <= 100
-    assert "\\n" in show.show("program", Difficulty(2, 3), count=10)
+            lines = [line for line in shown.splitlines() if line.startswith(names)]
+            assert max(map(len, lines)) <= 100
+    assert "\\n" in show.show(show.Arguments("program", 2, 3, count=10))
 
 
-def test_command(run_command):
-    process = run_command("show", "--task=copy", "--input_form=reverse", "--length=3", "--count=2")
-    assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout == show.show("copy", Difficulty(3), "reverse", count=2) + "\n"
+def test_a_target_form_of_its_own_is_shown_beside_the_target(monkeypatch):
+    doubled = forms.TargetForm(lambda example: example.target * 2, str, lambda task, level: 99)
+    monkeypatch.setitem(forms.TARGET_FORMS, "doubled", doubled)
+    shown = show.show(show.Arguments("copy", 3, target_form="doubled", count=1)).splitlines()
+    assert shown[1].split() == ["target", target := shown[0].split()[1]]
+    assert shown[2].split() == ["written", target * 2]
+    assert shown[-2].split() == [*target, *target, "EOS"]

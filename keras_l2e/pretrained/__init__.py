@@ -9,13 +9,14 @@ network's model card.
 
 import re
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from keras_l2e import config as configs
 from keras_l2e import tables
 from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, interpreter, rewriting
-from keras_l2e.language.tasks import ANYWHERE, TASKS
+from keras_l2e.language.tasks import ANYWHERE, TASKS, Task
 
 FOLDER = Path(__file__).parent
 
@@ -72,12 +73,13 @@ def suited(program: str) -> str:
         return found
     rewritten = rewriting.rewrite(program)
     nearest = next((text for text in rewritten if _fitting(text, configs_of)), None)
+    tasks = [TASKS[name] for name in dict.fromkeys(c.task for c in configs_of.values())]
     trained = ", ".join(
         "{} (task {}, length {}, nesting {})".format(name, config.task, *config.target)
         for name, config in configs_of.items()
     )
     raise UsageError(
-        f"program {reprlib.repr(program)}: {_misfit(program)}; "
+        f"program {reprlib.repr(program)}: {_misfit(program, tasks)}; "
         + (f"{_fitting(nearest, configs_of)} knows {nearest!r}; " if nearest else "")
         + f"with the package come {trained}; --model names another network"
     )
@@ -94,30 +96,32 @@ def _fitting(program: str, configs_of: dict) -> str | None:
     return fitting[min(fitting)] if fitting else None
 
 
-def _misfit(program: str) -> str:
-    """What makes a text unlike all that the networks were trained on.
+def _misfit(program: str, tasks: Iterable[Task]) -> str:
+    """What makes a text unlike all that networks of these tasks were trained on.
 
-    >>> _misfit("print(535+61)")
+    >>> _misfit("print(535+61)", TASKS.values())
     'sums are of two numbers of as many digits, these have 3 and 2'
     """
     if reason := forms.why_unknown(program, white_space=ANYWHERE):
         return reason
-    if not program.isdigit():
-        if "print" not in program:
-            return "there is no print in it"
-        try:
-            interpreter.run(program)
-        except interpreter.ProgramError as error:
-            return str(error)
-    if all(forms.why_unknown(program, task.white_space) for task in TASKS.values()):
-        return "no network was trained on white space at such a place"
-    if numbers := re.fullmatch(r"print\(([0-9]+)\+([0-9]+)\)", program):
-        digits = list(map(len, numbers.groups()))
-        if digits[0] != digits[1]:
-            return "sums are of two numbers of as many digits, these have {} and {}".format(*digits)
-    found = [task.difficulty_of(program) for task in TASKS.values()]
+    found = [
+        task.difficulty_of(program)
+        for task in tasks
+        if not forms.why_unknown(program, task.white_space)
+    ]
     if harder := [difficulty.label for difficulty in found if difficulty]:
         return f"no network was trained on {' or '.join(harder)}"
+    if "print" not in program:
+        return "there is no print in it"
+    try:
+        interpreter.run(program)
+    except interpreter.ProgramError as error:
+        return str(error)
+    if not found:
+        return "no network was trained on white space at such a place"
+    if numbers := re.fullmatch(r"print\(([0-9]+)\+([0-9]+)\)", program):
+        digits = map(len, numbers.groups())
+        return "sums are of two numbers of as many digits, these have {} and {}".format(*digits)
     return "no network was trained on programs written so"
 
 
