@@ -1,10 +1,12 @@
-"""One run, trained in this process on one replica, is rewound for every test: another one would
-take seconds to be compiled."""
+"""One run, trained in this process, is rewound for every test: another one would take seconds to be
+compiled."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import re
+import resource
 import shutil
 
 import numpy as np
@@ -25,11 +27,11 @@ from keras_l2e.training.scoring import Scorer
 @pytest.fixture(scope="module")
 def make_run(make_config, tmp_path_factory):
     """Makes a small run with some changes, which costs little until it is trained."""
-    strategy = devices.start(num_replicas=1)
 
     def make(**changes):
-        config = make_config(**{"num_replicas": 1, **changes})
-        return runs.Run(config, tmp_path_factory.mktemp("run"), strategy)
+        config = make_config(**changes)
+        folder, strategy = tmp_path_factory.mktemp("run"), devices.start(config.num_replicas)
+        return runs.Run(config, folder, strategy)
 
     return make
 
@@ -93,7 +95,7 @@ def differ(weights, others):
 
 def averages(run):
     """The weights that a run's `averaged` is to have."""
-    return [average.numpy() for average in run.model.optimizer._model_variables_moving_average]
+    return [average.numpy() for average in run.model.optimizer.averages]
 
 
 @pytest.fixture
@@ -141,8 +143,36 @@ def test_a_run_that_is_stopped_ends_as_one_left_alone(
     assert_same(run.averaged.get_weights(), averages(run))
 
 
-def test_two_replicas_learn_what_one_learns(run, small_run):
-    change(run, num_epochs=2)
+def test_a_run_that_is_killed_ends_as_one_left_alone(
+    run, small_run, tmp_path, start_command, capsys
+):
+    """By SIGKILL, in its second epoch; `kill_and_resume_test` does so at every other place."""
+    folder = tmp_path / "killed"
+    command = (f"--flagfile={small_run.folder / 'flags.cfg'}", f"--workdir={folder}")
+    process = start_command("train", *command)
+    assert any(line.startswith("epoch ") for line in process.stdout), process.stderr.read()
+    process.kill()
+    process.wait()
+    run.workdir = folder
+    run.restore()
+    assert 1 <= run.epoch < 5
+    assert f"going on after epoch {run.epoch}" in capsys.readouterr().out.splitlines()
+    run.train()
+    name = "checkpoints/epoch_00005.npz"
+    with np.load(folder / name) as found, np.load(small_run.folder / name) as expected:
+        assert found.files == expected.files
+        for array in found.files:
+            assert found[array].tobytes() == expected[array].tobytes()
+    history = (folder / "history.jsonl").read_text()
+    assert history == (small_run.folder / "history.jsonl").read_text()
+    expected = models.load(small_run.folder / "model.keras").get_weights()
+    assert_same(run.averaged.get_weights(), expected)
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_what_one_learns(make_run, small_run):
+    """As `optimizers_test` shows of a batch; and here are all parts of a run."""
+    run = make_run(num_replicas=1, num_epochs=2)
     run.train()
     for one, two in zip(run.history, small_run.history[:2], strict=True):
         for name in ("loss", "token_accuracy"):
@@ -245,7 +275,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     optimizer = run.model.optimizer
     assert type(optimizer) is optimizers.SGD
     assert optimizer.learning_rate.numpy() == run.learning_rate == 0.25
-    assert (optimizer.clip_norm, optimizer.use_ema, optimizer.ema_momentum) == (3.0, True, 0.75)
+    assert (optimizer.clip_norm, optimizer.average_decay) == (3.0, 0.75)
     assert "num_layers 2" in runs.describe(run.averaged)
     examples = pipeline.Generated("addition", "answer")
     run.batches(examples, 24)
@@ -439,6 +469,26 @@ def test_a_run_of_another_release_cannot_go_on(run, monkeypatch):
     run.save()
     with pytest.raises(WorkError, match="was begun by another release; it cannot go on in this"):
         run.restore()
+
+
+@contextlib.contextmanager
+def no_file_longer_than(size):
+    """Stands in for a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_checkpoint_on_a_full_disk_is_an_error_that_names_it(run):
+    run.history = [{}]
+    before = sorted(run.workdir.rglob("*"))
+    with no_file_longer_than(20_000), pytest.raises(OSError, match="File too large") as error:
+        run.save()
+    assert error.value.filename == str(run.workdir / "checkpoints/epoch_00001.npz")
+    assert sorted(run.workdir.rglob("*")) == before
 
 
 def test_another_network_s_checkpoint_is_an_error_of_one_line(run, make_run):

@@ -119,10 +119,10 @@ def make_model():
 def test_every_example_keeps_its_place(model):
     # Random weights answer, too; in other batches, of other neighbours and padding, the same.
     examples = draw("program", Difficulty(3, 2), 20)
-    together, alone = (
-        Scorer(model, "reverse", "answer", max_steps=6, batch_size=size).score(examples)
-        for size in (7, 1)
-    )
+    scorer = Scorer(model, "reverse", "answer", max_steps=6, batch_size=7)
+    together = scorer.score(examples)
+    scorer.batch_size = 1
+    alone = scorer.score(examples)
     assert together.targets == [target.decode() for target in examples.target]
     assert together.outputs == alone.outputs
     np.testing.assert_array_equal(together.num_right, alone.num_right)

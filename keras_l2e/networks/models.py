@@ -19,6 +19,7 @@ import keras
 from keras_l2e import devices
 from keras_l2e.errors import WorkError
 from keras_l2e.networks import MODELS, resolve
+from keras_l2e.networks.keras_hooks import FitsUnderStrategies
 from keras_l2e.networks.lstm import LSTM, EmbeddingTable
 
 
@@ -107,7 +108,7 @@ def _uniform(limit: float, *names: str) -> dict[str, keras.initializers.Initiali
 
 
 @keras.saving.register_keras_serializable("keras_l2e")
-class Network(keras.Model):
+class Network(FitsUnderStrategies, keras.Model):
     """A network that is saved as the call that builds it.
 
     Keras saves the graph, but a layer that stands in two models within it (the embedding; with one
@@ -129,14 +130,6 @@ class Network(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return _assemble(config["name"], config["arguments"])
-
-    # Keras' hook by which `fit` learns what batches look like. Under a strategy it would make an
-    # iterator and read a batch for this at every call; and for several workers it fails (Keras
-    # 3.15, github.com/keras-team/keras/issues/20585).
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        ids = keras.ops.zeros([1, 1], "int32")
-        inputs = {x.name: ids for x in self.inputs}
-        super()._maybe_symbolic_build(data_batch=(inputs, ids, keras.ops.zeros([1, 1])))
 
 
 def arguments_of(name: str, settings) -> dict:

@@ -1,51 +1,77 @@
-"""Optimizers: Keras' own, with the gradient clipped by the norm of the whole batch's gradient.
+"""Optimizers: Keras' own, which see the gradient of the whole batch and average the weights.
 
-`global_clipnorm` of Keras clips each replica's part before the parts are summed, so its effect
-depends on the number of replicas; here the sum is clipped.
+    optimizer = optimizers.make("muon", 0.01, clip_norm=1.0, average_decay=0.999)
+    model.compile(optimizer, loss)
+    model.fit(dataset)
+    optimizer.averages  # A variable for each trainable variable of the model, in their order.
+
+Keras' `global_clipnorm` clips each replica's part before the parts are summed, so its effect
+depends on the number of replicas; here the sum is clipped. Keras' `use_ema` overwrites the weights
+with their average at the end of every `fit`, so that many short fits are not one long one; here
+the averages are only kept.
 """
 
 import keras
 import tensorflow as tf
 
 from keras_l2e.networks import OPTIMIZERS, resolve
+from keras_l2e.networks.keras_hooks import variable_index
 
 
 class _WholeBatch:
-    """Clips after the replicas' gradients are summed; averages weights, and leaves it at that."""
+    """What our optimizers have in common, by Keras' public methods alone.
 
-    def __init__(self, *args, clip_norm: float = 0.0, **kwargs):
+    Args:
+        *args, **kwargs: those of the optimizer of Keras.
+        clip_norm: float, bound on the norm of the whole batch's gradient; 0 for none.
+        average_decay: float, decay of the weights' moving average in a step; 0 for no average.
+    """
+
+    def __init__(self, *args, clip_norm: float = 0.0, average_decay: float = 0.0, **kwargs):
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
+        self.average_decay = average_decay
+        self.averages = []
 
-    # Keras' own hook between the sum over replicas and the update. tests/optimizers_test.py fails
-    # if a later Keras stops calling it.
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
-        if not self.clip_norm:
-            return reduced
-        gradients, variables = zip(*reduced, strict=True)
-        clipped, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
-        return list(zip(clipped, variables, strict=True))
+    def build(self, variables):
+        if self.average_decay and not self.built:
+            self.averages = self.add_optimizer_variables(variables, "average")
+        super().build(variables)
 
-    # At full decay from the start, the first weights, which know nothing, would long have the most
-    # say, and a curriculum that judges the average would wait for that to end. (At step 0 the
-    # average is the weights.)
-    def _update_model_variables_moving_average(self, trainable_variables):
-        if not self.use_ema:
-            return
+    def apply_gradients(self, grads_and_vars):
+        """Updates the variables with the gradients of one replica, in the context of that one."""
+        pairs = list(grads_and_vars)
+        if not self.built:
+            self.build([variable for _, variable in pairs])
+        # Dense: in a sparse gradient a token that occurs twice counts twice in the norm.
+        gradients = [tf.convert_to_tensor(g) for g, _ in pairs if g is not None]
+        variables = [variable for g, variable in pairs if g is not None]
+        replica = tf.distribute.get_replica_context()
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         steps = tf.cast(self.iterations, tf.float32)
-        decay = tf.minimum(self.ema_momentum, steps / (steps + 9))
-        averages = self._model_variables_moving_average
-        for variable, average in zip(trainable_variables, averages, strict=True):
+        index = int(tf.get_static_value(replica.replica_id_in_sync_group))
+        shares = self._shares(gradients, variables, index, replica.num_replicas_in_sync)
+        iterations = super().apply_gradients(zip(shares, variables, strict=True))
+        # At full decay from the start, the first weights, which know nothing, would long have the
+        # most say, and a curriculum that judges the average would wait for that to end. (At step 0
+        # the average is the weights.)
+        decay = tf.minimum(self.average_decay, steps / (steps + 9))
+        for (_, variable), average in zip(pairs, self.averages, strict=False):
             average.assign(decay * average + (1 - decay) * variable)
+        return iterations
 
-    def finalize_variable_values(self, var_list):
-        # Keras would overwrite the weights with their average at the end of EVERY fit, so that
-        # training in many short fits would not be one long training.
-        pass
+    def _shares(self, gradients, variables, index: int, num_replicas: int):
+        """What a replica brings to the update: Keras sums over the replicas once more."""
+        return [g if index == 0 else tf.zeros_like(g) for g in gradients]
 
     def get_config(self):
-        return {**super().get_config(), "clip_norm": self.clip_norm}
+        return {
+            **super().get_config(),
+            "clip_norm": self.clip_norm,
+            "average_decay": self.average_decay,
+        }
 
 
 class SGD(_WholeBatch, keras.optimizers.SGD):
@@ -67,44 +93,37 @@ class Muon(_WholeBatch, keras.optimizers.Muon):
         settings = {
             "exclude_layers": ["logits"],
             "adam_beta_2": 0.99,
-            "weight_decay": 0,
-            "adam_weight_decay": 0,
+            "weight_decay": None,
+            "adam_weight_decay": None,
         }
         super().__init__(*args, **{**settings, **kwargs})
 
-    # Keras' hook for the update, in which it sees all replicas.
-    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        others = []
-        kernels = []
-        for gradient, variable in grads_and_vars:
-            by_adam = self.adam_velocities[self._get_variable_index(variable)] is not None
-            (others if by_adam else kernels).append((gradient, variable))
+    def _shares(self, gradients, variables, index: int, num_replicas: int):
+        shares = super()._shares(gradients, variables, index, num_replicas)
+        kernels = [i for i, variable in enumerate(variables) if self._is_kernel(variable)]
         # Without the large kernels first, one replica might get them all.
-        kernels.sort(key=lambda pair: -pair[1].shape.num_elements())
-        for i, (gradient, variable) in enumerate(kernels):
-            direction = self._direction(distribution, i, gradient, variable)
-            arguments = (gradient, direction, learning_rate)
-            distribution.extended.update(variable, self._update_kernel, args=arguments, group=False)
-        super()._distributed_tf_update_step(distribution, others, learning_rate)
+        kernels.sort(key=lambda i: -gradients[i].shape.num_elements())
+        for place, i in enumerate(kernels):
+            momentum = self.momentums[variable_index(self, variables[i])]
+            moved = momentum * self.momentum + gradients[i]
+            shares[i] = tf.zeros_like(gradients[i])
+            if place % num_replicas == index:
+                shares[i] = orthogonalize(
+                    gradients[i] + self.momentum * moved,
+                    (self.muon_a, self.muon_b, self.muon_c),
+                    self.ns_steps,
+                )
+            momentum.assign(moved)
+        return shares
 
-    def _direction(self, distribution, i: int, gradient, variable):
-        """A kernel's orthogonalized momentum, computed on one replica's device."""
-        momentum = self.momentums[self._get_variable_index(variable)].value
-        gradients = distribution.experimental_local_results(gradient)
-        momenta = distribution.experimental_local_results(momentum)
-        chosen = i % len(gradients)
-        with tf.device(gradients[chosen].device):
-            gradient, moved = gradients[chosen], momenta[chosen] * self.momentum
-            return orthogonalize(
-                gradient + self.momentum * (moved + gradient),
-                (self.muon_a, self.muon_b, self.muon_c),
-                self.ns_steps,
-            )
+    def update_step(self, gradient, variable, learning_rate):
+        if self._is_kernel(variable):
+            self.assign_sub(variable, self.lr_adjust(learning_rate * gradient))
+        else:
+            super().update_step(gradient, variable, learning_rate)
 
-    def _update_kernel(self, variable, gradient, direction, learning_rate):
-        momentum = self.momentums[self._get_variable_index(variable)]
-        self.assign(momentum, momentum * self.momentum + gradient)
-        self.assign_sub(variable, self.lr_adjust(learning_rate * direction))
+    def _is_kernel(self, variable) -> bool:
+        return self.adam_velocities[variable_index(self, variable)] is None
 
 
 def orthogonalize(matrix, coefficients: tuple[float, float, float], num_steps: int):
@@ -142,7 +161,5 @@ def make(name: str, *args, **kwargs) -> keras.Optimizer:
 
 def averages(model: keras.Model) -> dict[str, keras.Variable]:
     """The averaged weights of a model by their weights' paths; none without averaging."""
-    if not model.optimizer.use_ema:
-        return {}
-    averaged = model.optimizer._model_variables_moving_average
-    return {v.path: average for v, average in zip(model.trainable_variables, averaged, strict=True)}
+    pairs = zip(model.trainable_variables, model.optimizer.averages, strict=False)
+    return {variable.path: average for variable, average in pairs}

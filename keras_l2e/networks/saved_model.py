@@ -145,7 +145,8 @@ def save(network, interface: Interface, output: Path) -> None:
 @contextlib.contextmanager
 def _without_cudnn(network) -> Iterator[None]:
     """With a GPU, Keras would put an operation of cuDNN's into the graph, which no CPU has."""
-    layers = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.LSTM)]
+    parts = network.get_layer("encoder"), network.get_layer("decoder")
+    layers = [x for part in parts for x in part.layers if isinstance(x, keras.layers.LSTM)]
     settings = [layer.use_cudnn for layer in layers]
     for layer in layers:
         layer.use_cudnn = False

@@ -260,25 +260,21 @@ def make_teacher(config: Config) -> Teacher:
 
 def compile_model(model: keras.Model, config: Config) -> None:
     """Gives a model its optimizer, with the variables of it, and its loss."""
-    averaging = {"use_ema": True, "ema_momentum": config.average_decay}
     optimizer = optimizers.make(
         config.optimizer,
         config.learning_rate,
         clip_norm=config.clip_norm,
-        **(averaging if config.average_decay else {}),
+        average_decay=config.average_decay,
     )
     optimizer.build(model.trainable_variables)
-    several_workers = workers.num_workers() > 1
     model.compile(
         optimizer,
         # Weights sum to 1 over the whole batch, whatever the number of replicas.
         keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")],
         # Sums over several workers, collective operations, cannot run in a loop of several steps.
-        steps_per_execution=1 if several_workers else STEPS_PER_EXECUTION,
+        steps_per_execution=1 if workers.num_workers() > 1 else STEPS_PER_EXECUTION,
     )
-    if several_workers:
-        workers.let_fit_run()
 
 
 def describe(network: models.Network) -> str:

@@ -74,18 +74,6 @@ def start(num_replicas: int, threads_per_replica: int):
             signal.signal(number, handler)
 
 
-def let_fit_run() -> None:
-    """Lets `fit` run under the strategy of several workers.
-
-    Keras 3.15 fails there in two places (github.com/keras-team/keras/issues/20585): it takes the
-    mean of a batch over workers to learn its shapes, which `models.Network` does without, and that
-    of scalars along their first axis: a replica's own logs, which nobody reads, are left alone.
-    """
-    from keras.src.backend.tensorflow import trainer
-
-    trainer._collective_all_reduce_multi_worker = lambda strategy: False
-
-
 def share(strategy, value):
     """The chief's value on every worker, each of which must call this.
 
