@@ -73,7 +73,8 @@ def load_tensorflow(onednn: str = "") -> None:
             importlib.import_module("keras")
     except Exception as error:  # Whatever a library raises at a setting or a file it cannot take.
         reason = f"{type(error).__name__}: {error}"
-        raise WorkError(f"TensorFlow cannot be loaded: {reason}{_settings()}") from None
+        settings = _settings(_keras_json())
+        raise WorkError(f"TensorFlow cannot be loaded: {reason}{settings}") from None
     from absl import logging
 
     logging.set_verbosity(logging.ERROR)
@@ -130,12 +131,11 @@ def _keras_json() -> str:
     return os.path.join(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json")
 
 
-def _settings() -> str:
-    """What is in force that changes what TensorFlow and Keras do, if the user has set anything."""
+def _settings(*files: str) -> str:
+    """What is in force that changes what TensorFlow and Keras do, these files if they exist."""
     names = sorted(name for name in os.environ if name.startswith(PREFIXES) and name not in OWN)
     shown = [f"{name}={os.environ[name]}" for name in names]
-    if os.path.exists(os.path.expanduser(path := _keras_json())):
-        shown.append(path)
+    shown += [path for path in files if os.path.exists(os.path.expanduser(path))]
     return f" (in force: {', '.join(shown)}; try it without)" if shown else ""
 
 

@@ -74,7 +74,7 @@ def test_only_known_notes_are_kept_back(python, tmp_path):
     shown = f"{lines[2]}\n{lines[3]}\nTraceback, without an end of line"
     # What it writes before it fails to load is shown as well.
     assert stderr.startswith(shown)
-    assert stderr.endswith("cannot be loaded: NameError: name 'wrong' is not defined\n")
+    assert "TensorFlow cannot be loaded: NameError: name 'wrong' is not defined" in stderr
 
 
 @pytest.mark.parametrize(
