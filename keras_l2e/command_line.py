@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def run(main: Callable, arguments: type) -> None:
             what is no flag, which else is refused.
     """
     signal.signal(signal.SIGTERM, _stop)
+    if any(option.startswith("error") for option in sys.warnoptions):
+        warnings.simplefilter("default")  # TensorFlow and TFDS warn of themselves.
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None where they were closed.
         stream.reconfigure(errors="backslashreplace")  # Not every terminal shows every path.
     try:
@@ -157,9 +160,9 @@ def find_flagfile(path: str) -> Path:
     raise UsageError(f"no flagfile {path!r}; installed are {installed}")
 
 
-def format_help(arguments: type, description: str = "") -> str:
+def format_help(arguments: type, description: str | None = None) -> str:
     """What an entry point does, and its flags."""
-    lines = [description]
+    lines = [description or ""]  # Python -OO has no docstrings.
     flagfile = "File of flags, one a line, as if given here; those given here win."
     lines.append(_format_flag("flagfile", flagfile))
     for name, setting in settings.of(arguments).items():

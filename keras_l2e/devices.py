@@ -85,8 +85,7 @@ def _choose_backend() -> None:
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"
     elif (backend := sys.modules["keras"].config.backend()) != "tensorflow":
-        home = os.environ.get("KERAS_HOME", "~/.keras")
-        where = "KERAS_BACKEND" if "KERAS_BACKEND" in os.environ else f"{home}/keras.json"
+        where = "KERAS_BACKEND" if "KERAS_BACKEND" in os.environ else _keras_json()
         raise UsageError(
             f"Keras runs on {backend} in this process, as {where} says; it must be imported with "
             "KERAS_BACKEND=tensorflow"
@@ -119,16 +118,25 @@ def explain(error: Exception) -> str | None:
         return f"out of memory {error}".strip()
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
-        reason = " ".join(error.message.split())[:300]
+        reason = " ".join(error.message.split())
+        if len(reason) > 300:  # What was done stands first, why it failed last.
+            reason = f"{reason[:100]} ... {reason[-200:]}"
         return f"TensorFlow failed with {type(error).__name__}: {reason}{_settings()}"
     return None
 
 
+def _keras_json() -> str:
+    """The file of a user's settings for Keras."""
+    return os.path.join(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json")
+
+
 def _settings() -> str:
-    """The variables in force that change what TensorFlow and Keras do, if the user has set any."""
+    """What is in force that changes what TensorFlow and Keras do, if the user has set anything."""
     names = sorted(name for name in os.environ if name.startswith(PREFIXES) and name not in OWN)
-    shown = ", ".join(f"{name}={os.environ[name]}" for name in names)
-    return shown and f" (set in the environment: {shown}; try it without)"
+    shown = [f"{name}={os.environ[name]}" for name in names]
+    if os.path.exists(os.path.expanduser(path := _keras_json())):
+        shown.append(path)
+    return f" (in force: {', '.join(shown)}; try it without)" if shown else ""
 
 
 def onednn_in_force() -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -199,6 +200,7 @@ def test_help_says_what_it_does_and_names_every_flag(command, no_work, name):
     assert shown == [f"--{flag}" for flag in ["flagfile", *settings.of(arguments)]]
     assert max(map(len, lines)) <= 100
     if name == "train":
+        assert "  --seed: " in command_line.format_help(arguments)  # As Python -OO shows it.
         for names in (TEACHERS, MODELS, OPTIMIZERS):
             assert f"One of {', '.join(sorted(names))}." in " ".join(found.stdout.split())
 
@@ -314,6 +316,17 @@ def test_what_is_nobody_else_s_fault_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(KeyError):
         command_line.run(main, Arguments)
+
+
+@pytest.mark.parametrize("option", ["error", "error::UserWarning"])
+def test_warnings_of_libraries_stay_warnings(monkeypatch, option):
+    """TensorFlow and TFDS do not survive python -W error."""
+    monkeypatch.setattr(sys, "warnoptions", [option])
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.warns(UserWarning, match="deprecated"):
+            command_line.run(lambda arguments: warnings.warn("deprecated", stacklevel=1), Arguments)
 
 
 SLEEPS = """

@@ -35,6 +35,7 @@ def test_execute_needs_no_backend_of_matplotlib_or_keras(run_command, environmen
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "KERAS_BACKEND": "jax",
         "KERAS_HOME": str(tmp_path),
+        "PYTHONWARNINGS": "error",
     }
     process = run_command("execute", "print(12+34)", env=environment)
     assert (process.returncode, process.stderr) == (0, "")
@@ -96,8 +97,10 @@ def test_own_settings_last_as_long_as_they_are_needed():
         keras.config.set_max_steps_per_epoch(None)
 
 
-def test_libraries_that_cannot_be_loaded_are_one_line(monkeypatch):
+def test_libraries_that_cannot_be_loaded_are_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_MAX_EPOCHS", "x")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text("{}")
     real = importlib.import_module
 
     def fail(name):
@@ -108,9 +111,10 @@ def test_libraries_that_cannot_be_loaded_are_one_line(monkeypatch):
     monkeypatch.setattr(devices.importlib, "import_module", fail)
     with pytest.raises(WorkError) as error:
         devices.load_tensorflow()
-    message = "TensorFlow cannot be loaded: ValueError: invalid literal\nfor int() (set in the env"
+    message = "TensorFlow cannot be loaded: ValueError: invalid literal\nfor int() (in force: "
     assert str(error.value).startswith(message)
-    assert "KERAS_MAX_EPOCHS=x" in str(error.value)
+    assert f"KERAS_HOME={tmp_path}, KERAS_MAX_EPOCHS=x, " in str(error.value)
+    assert str(error.value).endswith(f", {tmp_path}/keras.json; try it without)")
 
 
 def test_a_failure_of_tensorflow_names_the_variables_that_are_set(command, monkeypatch):
