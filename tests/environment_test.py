@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import keras_l2e
-from keras_l2e import devices, pretrained
+from keras_l2e import devices
 from keras_l2e.errors import UsageError, WorkError
 
 ONE_LINE = re.compile(r"error: .+\n")
@@ -78,23 +78,6 @@ def test_networks_are_made_of_float32_whatever_the_process_takes(floatx, policy)
     finally:
         keras.config.set_floatx(before[0])
         keras.config.set_dtype_policy(before[1])
-
-
-def test_own_settings_last_as_long_as_they_are_needed():
-    def settings():
-        return {name: getattr(keras.config, name)() for name in devices.KERAS_SETTINGS}
-
-    keras.config.set_max_steps_per_epoch(3)
-    try:
-        before = settings()
-        with pytest.raises(KeyError), devices.own_keras_settings():
-            assert settings() == devices.KERAS_SETTINGS | {
-                "dtype_policy": keras.DTypePolicy("float32")
-            }
-            raise KeyError
-        assert settings() == before and before["max_steps_per_epoch"] == 3
-    finally:
-        keras.config.set_max_steps_per_epoch(None)
 
 
 def test_libraries_that_cannot_be_loaded_are_one_line(monkeypatch, tmp_path):
@@ -163,13 +146,6 @@ def test_a_terminal_that_cannot_show_a_path(run_command):
     process = run_command("execute", "--model=für", "print(1)", env=environment)
     assert process.returncode == 2
     assert process.stderr.startswith("error: no model in f\\xfcr: ")
-
-
-def test_networks_are_found_from_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert pretrained.find("addition_9").is_absolute()
-    monkeypatch.delenv("HOME")
-    assert keras_l2e.api.find("addition_9") == pretrained.find("addition_9")
 
 
 @pytest.mark.slow

@@ -68,29 +68,6 @@ def test_white_space_that_was_not_trained_gives_no_answer(ask, program):
     assert ask("print(12+34)", program)[0][0] == "46"
 
 
-UNREADABLE = [b"", b" ", b"\n", b"print(1/2)", b"\xff", "print(\u00b2)".encode(), b"1" * 200]
-
-
-def test_rows_that_cannot_be_read_touch_no_other(served):
-    rng = random.Random(1)
-    levels = configs.Config(task="program", target_length=3, target_nesting=3).levels
-    programs = [TASKS["program"].generate(rng, level).program.encode() for level in levels]
-
-    def answers(texts):
-        found = served(program=tf.constant(texts, tf.string))
-        return found["output"].numpy().tolist(), found["probability"].numpy().tolist()
-
-    outputs, probabilities = answers(programs)
-    assert len(set(outputs)) > 3
-    mixed = [x for pair in zip(programs, UNREADABLE * 9, strict=False) for x in pair]
-    mixed_outputs, mixed_probabilities = answers(mixed)
-    assert mixed_outputs[::2] == outputs
-    assert mixed_probabilities[::2] == pytest.approx(probabilities, abs=1e-6)
-    assert set(mixed_outputs[1::2]) == {b""} and set(mixed_probabilities[1::2]) == {0}
-    assert answers(UNREADABLE) == ([b""] * len(UNREADABLE), [0] * len(UNREADABLE))
-    assert answers([]) == ([], [])
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_s_own_white_space_is_read_and_no_other(task):
     rng, white_space = random.Random(task), TASKS[task].white_space
