@@ -22,22 +22,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="bursts of each optimizer")
     arguments = parser.parse_args()
 
-    from keras_l2e import devices as runtime
+    from keras_l2e import devices
 
-    runtime.load_tensorflow(runtime.default_onednn())
-    strategy = runtime.start(runtime.default_num_replicas())
+    devices.load_tensorflow(devices.default_onednn())
+    strategy = devices.start(devices.default_num_replicas(), 1)
     import keras
     import tensorflow as tf
 
-    from keras_l2e.data import pipeline as input_pipeline
+    from keras_l2e.config import Config
+    from keras_l2e.data import pipeline
     from keras_l2e.language import vocabulary
-    from keras_l2e.networks import models, optimizers
-    from keras_l2e.training import run as training
+    from keras_l2e.networks import OPTIMIZERS, models, optimizers
+    from keras_l2e.training.run import STEPS_PER_EXECUTION
 
     makers = {
         **{
-            name: lambda optimizer=optimizer: optimizer(1e-3, clip_norm=1.0)
-            for name, optimizer in optimizers.OPTIMIZERS.items()
+            name: lambda name=name: optimizers.make(name, 1e-3, clip_norm=1.0)
+            for name in OPTIMIZERS
         },
         "keras_muon": lambda: keras.optimizers.Muon(1e-3, exclude_layers=["logits"]),
     }
@@ -50,17 +51,18 @@ def main() -> None:
 
     def run(model, num_steps: int) -> float:
         repeated = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
-        dataset = input_pipeline.distribute(lambda: repeated, strategy)
+        dataset = pipeline.distribute(lambda: repeated, strategy)
         started = time.perf_counter()
         model.fit(dataset, verbose=0, shuffle=False)
         return time.perf_counter() - started
 
+    config = Config(hidden_dim=CELLS, num_layers=1, embedding_dim=EMBEDDING_DIM)
     networks = {}
     for name, make in makers.items():
         with strategy.scope():
-            model = models.lstm(vocabulary.SIZE, CELLS, 1, EMBEDDING_DIM)
+            model = models.build("lstm", vocabulary.SIZE, config)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-            model.compile(make(), loss, steps_per_execution=training.STEPS_PER_EXECUTION)
+            model.compile(make(), loss, steps_per_execution=STEPS_PER_EXECUTION)
         run(model, 3)
         run(model, 1)
         networks[name] = model

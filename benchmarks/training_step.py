@@ -22,6 +22,7 @@ from typing import NamedTuple
 import measuring
 import numpy as np
 
+from keras_l2e.config import Config
 from keras_l2e.language.tasks import TASKS, Difficulty
 
 
@@ -54,16 +55,13 @@ LEARNING_RATE = 1e-3
 
 def draw_batch(network: Network) -> dict[str, list[list[int]]]:
     """Ids to read, to write from (BOS first) and to write (EOS last), of drawn examples."""
-    from keras_l2e import devices as runtime
-
-    runtime.load_tensorflow()
     from keras_l2e.language import vocabulary
 
     rng = random.Random(0)
     batch = {"read": [], "given": [], "written": []}
     while len(batch["read"]) < network.rows:
         example = TASKS[network.task].generate(rng, network.difficulty)
-        read, written = map(vocabulary.encode, example)
+        read, written = vocabulary.encode(example.program), vocabulary.encode(example.target)
         if (len(read), len(written)) == (network.read - 1, network.written - 1):
             batch["read"].append([*read, vocabulary.EOS])
             batch["given"].append([vocabulary.BOS, *written])
@@ -73,38 +71,40 @@ def draw_batch(network: Network) -> dict[str, list[list[int]]]:
 
 def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
     """A function that makes a number of steps in `fit`."""
-    from keras_l2e import devices as runtime
+    from keras_l2e import devices
 
-    runtime.load_tensorflow(runtime.default_onednn() if ours else "")
-    strategy = runtime.start(runtime.default_num_replicas()) if ours else None
+    devices.load_tensorflow(devices.default_onednn() if ours else "")
+    strategy = devices.start(devices.default_num_replicas(), 1) if ours else None
     import contextlib
 
     import keras
     import tensorflow as tf
 
-    from keras_l2e.data import pipeline as input_pipeline
-    from keras_l2e.language import vocabulary
-    from keras_l2e.networks import lstm as layers
-    from keras_l2e.networks import optimizers
-    from keras_l2e.training import run as training
+    from keras_l2e.data import pipeline
+    from keras_l2e.networks import models, optimizers
+    from keras_l2e.networks.lstm import LSTM
+    from keras_l2e.training.run import STEPS_PER_EXECUTION
 
-    shape = vocabulary.SIZE, network.cells, network.layer_count, network.embedding_dim, network.tied
     with strategy.scope() if ours else contextlib.nullcontext():
         if ours:
-            from keras_l2e.networks.models import lstm
-
-            model = lstm(*shape)
+            config = Config(
+                hidden_dim=network.cells,
+                num_layers=network.layer_count,
+                embedding_dim=network.embedding_dim,
+                tie_encoder_decoder=network.tied,
+            )
+            model = models.build("lstm", VOCABULARY_SIZE, config)
             optimizer = optimizers.SGD(LEARNING_RATE, clip_norm=CLIP_NORM)
         else:
-            model = stock_model(*shape)
+            model = stock_model(network)
             optimizer = keras.optimizers.SGD(LEARNING_RATE, global_clipnorm=CLIP_NORM)
         model.compile(
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
-            steps_per_execution=training.STEPS_PER_EXECUTION,
+            steps_per_execution=STEPS_PER_EXECUTION,
         )
-    assert ours == any(isinstance(x, layers.LSTM) for x in model.get_layer("encoder").layers)
+    assert ours == any(isinstance(x, LSTM) for x in model.get_layer("encoder").layers)
     written = batch["written"]
     inputs = {"encoder_token_ids": batch["read"], "decoder_token_ids": batch["given"]}
     example = inputs, written, np.full(written.shape, 1 / written.size, np.float32)
@@ -113,25 +113,25 @@ def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
 
     def run(num_steps: int) -> None:
         repeated = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
-        dataset = input_pipeline.distribute(lambda: repeated, strategy) if ours else repeated
+        dataset = pipeline.distribute(lambda: repeated, strategy) if ours else repeated
         model.fit(dataset, verbose=0, shuffle=False)
 
     return run
 
 
-def stock_model(vocabulary_size: int, cells: int, layer_count: int, embedding_dim: int, tied: bool):
+def stock_model(network: Network):
     """The same network from stock layers."""
     import keras
 
     def stack():
         return [
-            keras.layers.LSTM(cells, return_sequences=True, return_state=True)
-            for _ in range(layer_count)
+            keras.layers.LSTM(network.cells, return_sequences=True, return_state=True)
+            for _ in range(network.layer_count)
         ]
 
-    embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, mask_zero=True)
+    embedding = keras.layers.Embedding(VOCABULARY_SIZE, network.embedding_dim, mask_zero=True)
     reader = stack()
-    writer = reader if tied else stack()
+    writer = reader if network.tied else stack()
     read = keras.Input([None], dtype="int32", name="encoder_token_ids")
     x, states = embedding(read), []
     for layer in reader:
@@ -142,7 +142,7 @@ def stock_model(vocabulary_size: int, cells: int, layer_count: int, embedding_di
     x = embedding(written)
     for layer, state in zip(writer, encoder(read), strict=True):
         x, *_ = layer(x, initial_state=state)
-    logits = keras.layers.Dense(vocabulary_size)(x)
+    logits = keras.layers.Dense(VOCABULARY_SIZE)(x)
     return keras.Model({"encoder_token_ids": read, "decoder_token_ids": written}, logits)
 
 
