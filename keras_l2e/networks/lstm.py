@@ -10,8 +10,9 @@ The whole sequence goes forward in one operation instead of a dozen a step; back
 one operation for the gates and one product, and the weights' gradient is one large product over all
 steps. Given token ids and their embeddings, the first product is done once for each token of the
 vocabulary instead of once for each position, the steps compute only with tokens that occur, and
-first steps that are the same in all rows ("print(" before every sum) are computed once.
-benchmarks/training_step.py measures it.
+first steps that are the same in all rows ("print(" before every sum) are computed once: for sums
+read forwards 20.5 to 21.3 ms a step instead of 24.7 to 28.6 at 1 x 128
+(results/benchmarks/shared_first_steps.json). benchmarks/training_step.py measures the layer.
 """
 
 import keras
