@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from keras_l2e.language.tasks import TASKS
 
+# Seconds: far more than any input takes, so that other work on the machine cannot matter.
+HANGS_AFTER = 30
+
 
 @pytest.fixture(scope="module")
 def bad_input(benchmark):
@@ -43,13 +46,13 @@ def signature(bad_input, network):
 
 
 @pytest.fixture(scope="module")
-def in_a_second(bad_input):
-    """Runs a check, which may take a second; of the processor, whatever else the machine does."""
+def in_time():
+    """Runs a check, which must not hang; how fast it is `benchmarks/bad_input.py` measures."""
 
     def run(check, rng):
-        started = time.process_time()
+        started = time.thread_time()  # Of this thread: TensorFlow has others.
         check(rng)
-        assert time.process_time() - started < bad_input.SECONDS_ALLOWED
+        assert time.thread_time() - started < HANGS_AFTER
 
     return run
 
@@ -65,26 +68,26 @@ limits = settings(
 
 @limits
 @anything
-def test_interpreter(bad_input, in_a_second, rng):
-    in_a_second(bad_input.check_interpreter, rng)
+def test_interpreter(bad_input, in_time, rng):
+    in_time(bad_input.check_interpreter, rng)
 
 
 @limits
 @anything
-def test_vocabulary(bad_input, in_a_second, rng):
-    in_a_second(bad_input.check_vocabulary, rng)
+def test_vocabulary(bad_input, in_time, rng):
+    in_time(bad_input.check_vocabulary, rng)
 
 
 @limits
 @anything
-def test_flags(bad_input, in_a_second, rng):
-    in_a_second(bad_input.check_flags, rng)
+def test_flags(bad_input, in_time, rng):
+    in_time(bad_input.check_flags, rng)
 
 
 @limits
 @anything
-def test_signature(signature, in_a_second, rng):
-    in_a_second(signature, rng)
+def test_signature(signature, in_time, rng):
+    in_time(signature, rng)
 
 
 @pytest.mark.parametrize(
