@@ -10,6 +10,7 @@ Python to the same rules.
 """
 
 import dataclasses
+import inspect
 import math
 import os
 from collections.abc import Callable, Collection
@@ -133,6 +134,12 @@ def of(arguments) -> dict[str, Setting]:
     """The settings of a dataclass or of its instance, by name, in order."""
     fields = dataclasses.fields(arguments)
     return {field.name: field.metadata["setting"] for field in fields if field.metadata}
+
+
+def taken_by(function: Callable, arguments) -> dict:
+    """Of an instance's attributes those that a function has parameters for, by name."""
+    parameters = inspect.signature(function).parameters
+    return {name: getattr(arguments, name) for name in parameters if hasattr(arguments, name)}
 
 
 def check(arguments) -> None:

@@ -11,7 +11,6 @@ growing past. `build` makes one network of the two, which maps `encoder_token_id
 `decoder_token_ids` to logits.
 """
 
-import inspect
 import zipfile
 
 import keras
@@ -21,6 +20,7 @@ from keras_l2e.errors import WorkError
 from keras_l2e.networks import MODELS, resolve
 from keras_l2e.networks.keras_hooks import FitsUnderStrategies
 from keras_l2e.networks.lstm import LSTM, EmbeddingTable
+from keras_l2e.settings import taken_by
 
 
 def lstm(
@@ -139,8 +139,7 @@ def arguments_of(name: str, settings) -> dict:
         name: a name in `MODELS`.
         settings: an object with these as attributes, as a `Config`.
     """
-    parameters = inspect.signature(resolve(MODELS, name)).parameters
-    return {key: getattr(settings, key) for key in parameters if hasattr(settings, key)}
+    return taken_by(resolve(MODELS, name), settings)
 
 
 def build(name: str, vocabulary_size: int, settings) -> Network:

@@ -18,10 +18,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import timedelta
 from pathlib import Path
 
 from keras_l2e import devices
+from keras_l2e.command_line import clock
 from keras_l2e.errors import WorkError
 from keras_l2e.files import lock, write_text
 from keras_l2e.paper.cells import Cell, check_flags
@@ -188,7 +188,7 @@ class _Pool:
         if futures and seconds:
             left = sum(c.flags["num_epochs"] - len(epochs[c.name]) for c in futures.values())
             time = left * statistics.mean(seconds) / min(self.at_once, len(futures))
-            parts.append(f"about {timedelta(seconds=round(time))} left")
+            parts.append(f"about {clock(time)} left")
         return ", ".join(parts)
 
 

@@ -8,7 +8,6 @@ An epoch is a pure function of the config, its number and the teacher's state, s
 stopped anywhere and goes on ends with the same weights, bit for bit.
 """
 
-import inspect
 import math
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import write_all
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers
+from keras_l2e.settings import taken_by
 from keras_l2e.teaching.teachers import TEACHERS, Teacher
 from keras_l2e.training import checkpoints, schedules, workers
 from keras_l2e.training.progress import Progress
@@ -253,9 +253,7 @@ class _FirstNaN(keras.callbacks.Callback):
 def make_teacher(config: Config) -> Teacher:
     """The teacher that a config names, with what it takes of its settings."""
     teacher = TEACHERS[config.strategy]
-    return teacher(
-        **{name: getattr(config, name) for name in inspect.signature(teacher).parameters}
-    )
+    return teacher(**taken_by(teacher, config))
 
 
 def compile_model(model: keras.Model, config: Config) -> None:
