@@ -80,10 +80,13 @@ import os, pathlib, subprocess, sys, time
 from keras_l2e import files
 with files.lock(pathlib.Path(sys.argv[1])):
     sleeper = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+    forked, ready = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(1)
+        os.write(ready, b"!")
         time.sleep(60)
+    os.read(forked, 1)
     print(pid, sleeper.pid, flush=True)
     time.sleep(60)
 """
