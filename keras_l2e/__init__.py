@@ -16,10 +16,20 @@ Importing this package imports neither TensorFlow nor Keras. The entry points ha
 `keras_l2e.train` and `keras_l2e.execute` too; they are run by `python -m`, never imported.
 """
 
+import importlib.util
+import os
+
 from keras_l2e.config import Config
 
 __all__ = ["Config", "execute", "load", "train"]
 __version__ = "0.2.0"
+
+# What a notebook starts inherits the name of its backend, and where that is not installed the mere
+# import of matplotlib fails. Figures here are written to files and need no backend. It is settled
+# before any module imports matplotlib; a backend that is there stays, for the user's own figures.
+_, _, _backend = os.environ.get("MPLBACKEND", "").partition("module://")
+if _backend and importlib.util.find_spec(_backend.partition(".")[0]) is None:
+    os.environ["MPLBACKEND"] = "agg"
 
 
 def load(place):

@@ -6,36 +6,31 @@ figure and never share a name. No rate is rounded to 1 or 0 unless it is exactly
 
 import itertools
 import math
+import textwrap
 from pathlib import Path
 
 import matplotlib
 from matplotlib import patheffects
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, MultipleLocator, NullLocator
 
 from keras_l2e.files import write_atomically
-from keras_l2e.tables import (
-    BREAKDOWNS,
-    METRICS,
-    breakdown_groups,
-    describe,
-    format_rate,
-    format_short_rate,
-)
+from keras_l2e.tables import METRICS, breakdowns, describe, format_rate, format_short_rate
 
 # Okabe and Ito's colours, distinct for colour-blind readers; the pale ones are tints of them.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
+COLOURS = {"exact_match": BLUE, "token_accuracy": ORANGE}
 PALE = {BLUE: "#8CC3E3", ORANGE: "#F5CE7A"}
-
-COPY_MARK = Line2D([], [], color=BLACK, linewidth=1.3)
-COPY_MARK.set_label("answer_in_program (the text holds the answer)")
+# Keeps black lines and small texts visible on every colour.
+WHITE_EDGE = [patheffects.withStroke(linewidth=2.4, foreground="white")]
 
 WIDTH = 7.2  # inches: a page's text width
 DPI = 200
 MAX_BARS_WITH_VALUES = 11  # more lengths than this leave no room for numbers above the bars
 MAX_BARS_IN_PAIRS = 20  # more lengths than this leave stripes: one bar is drawn before the other
+MAX_BARS_WITH_NAMES = 28
 LABEL_WIDTH = 0.022  # of the axis: labels of difficulties that stand closer would touch
 NESTING_LABEL_WIDTH = 0.09
 MAX_RATIO_WITH_STEPS = 300  # of losses: labels at 1, 2 and 5 of more powers of ten would overlap
@@ -57,7 +52,8 @@ STYLE = {
     "legend.frameon": False,
 }
 
-COLOURS = {"exact_match": BLUE, "token_accuracy": ORANGE}
+# What stands below the bars of a kind of programs, where its name alone would not say it.
+KIND_LABELS = {"carry_chain": "longest carry chain (digits)"}
 
 
 def plot_learning_curve(history: list[dict], path) -> None:
@@ -81,20 +77,21 @@ def plot_evaluation(evaluation: dict, path) -> None:
             with several it has two heat maps on the fixed scale 0..1.
         path: where the PNG goes.
     """
-    several = len({row["nesting"] for row, _ in _all_rows(evaluation)}) > 1
+    several = len({row["nesting"] for row in _all_rows(evaluation)}) > 1
     save_figure(_heat_maps(evaluation) if several else _length_bars(evaluation), path)
 
 
 def plot_breakdown(evaluation: dict, path) -> None:
-    """Draws `exact_match` by operation or by carry-chain length as a PNG, where there is either."""
-    if breakdown := breakdown_groups(evaluation):
-        save_figure(_breakdown(evaluation, *breakdown), path)
+    """Draws `exact_match` by each kind of program as a PNG, where the evaluation has kinds."""
+    if groups := breakdowns(evaluation):
+        save_figure(_breakdown(evaluation, groups), path)
 
 
-# Figures
+# What all figures share
 
 
 def new_figure(height: float) -> Figure:
+    """An empty figure as wide as a page, `height` inches high."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
     return figure
@@ -107,21 +104,46 @@ def save_figure(figure: Figure, path) -> None:
     write_atomically(Path(path), lambda temporary: figure.savefig(temporary, **options))
 
 
+def write_near(axes, x: float, y: float, text: str, size: float, rise: float, **style) -> None:
+    """Writes a text `rise` points above the place (x, y)."""
+    style = {"ha": "center", "color": "0.2", "zorder": 4, "textcoords": "offset points"} | style
+    axes.annotate(text, (x, y), xytext=(0, rise), fontsize=size, **style)
+
+
+def write_value(axes, x: float, rate: float, top: float) -> None:
+    """Writes a bar's value above it, on white."""
+    text = format_short_rate(rate, 3)
+    write_near(axes, x, top, text, size=5.4, rise=2, va="bottom", path_effects=WHITE_EDGE)
+
+
+def share_axis(axes) -> None:
+    """A y axis for shares, from 0 to 1, with room for values above the bars."""
+    axes.set_ylim(0, 1.1)
+    axes.yaxis.set_major_locator(MultipleLocator(0.2))
+    axes.spines["left"].set_bounds(0, 1)
+    axes.grid(axis="y")
+
+
+# Learning curve
+
+
 @matplotlib.rc_context(STYLE)
 def _learning_curve(history: list[dict]) -> Figure:
     figure = new_figure(height=4.7)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=[5, 2])
+    steps = _steps(history)
+    examples = [epoch["num_examples"] for epoch in history]
     for name, label in METRICS.items():
         colour = COLOURS[name]
-        current, target = (_curve(history, s, name) for s in ("validation", "target_validation"))
         # Without a curriculum the current difficulty is the target from the first epoch on.
-        if len(_steps(history)) > 1:
+        if len(steps) > 1:
+            current = _current(history, name)
             _plot(upper, *current, PALE[colour], 1.0, label=f"{label}, current difficulty")
-        _plot(upper, *target, colour, 1.8, label=f"{label}, target difficulty", zorder=3)
+        target = [epoch["target_validation"][name] for epoch in history]
+        _plot(upper, examples, target, colour, 1.8, label=f"{label}, target difficulty", zorder=3)
     upper.set(ylim=(-0.02, 1.02), ylabel="share right, validation")
     upper.yaxis.set_major_locator(MultipleLocator(0.2))
 
-    examples = [epoch["num_examples"] for epoch in history]
     losses = [epoch["loss"] for epoch in history]
     _plot(lower, examples, losses, GREEN, 1.3)
     lower.set_yscale("log")
@@ -130,14 +152,14 @@ def _learning_curve(history: list[dict]) -> Figure:
     lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
     lower.yaxis.set_minor_locator(NullLocator())
     lower.yaxis.set_major_formatter("{x:g}")
-    lower.set(ylabel="training loss (nats)", xlabel="training examples seen")
     lower.xaxis.set_major_formatter(EngFormatter(sep=""))
+    lower.set(ylabel="training loss (nats)", xlabel="training examples seen")
     lower.set_xlim(0, examples[-1] * 1.015)
     for axes in (upper, lower):
         axes.grid(axis="y")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.align_ylabels()
-    _mark_steps(upper, lower, _steps(history))
+    _mark_steps((upper, lower), steps)
     return figure
 
 
@@ -146,73 +168,71 @@ def _plot(axes, x, y, colour: str, width: float, **style) -> None:
     axes.plot(x, y, color=colour, linewidth=width, marker="o", markersize=width + 0.4, **style)
 
 
-def _curve(history: list[dict], split: str, name: str) -> tuple[list[float], list[float]]:
-    """Examples seen and rates; a line breaks where the difficulty changes that is measured."""
-    x, y = [], []
-    for before, epoch in itertools.pairwise([history[0], *history]):
-        if split == "validation" and epoch["difficulty"] != before["difficulty"]:
-            x.append(math.nan)
-            y.append(math.nan)
-        x.append(epoch["num_examples"])
-        y.append(epoch[split][name])
-    return x, y
+def _level(epoch: dict) -> tuple[int, str]:
+    """(length, nesting) of an epoch; a star marks an early run's level of some operations only."""
+    level = epoch["difficulty"]
+    return level["length"], f"nesting {level['nesting']}" + "*" * ("operations" in level)
+
+
+def _current(history: list[dict], name: str) -> tuple[tuple, tuple]:
+    """Examples seen and rates at the current difficulty; the line breaks where that changes."""
+    points = []
+    for _, epochs in itertools.groupby(history, key=_level):
+        points += [(epoch["num_examples"], epoch["validation"][name]) for epoch in epochs]
+        points.append((math.nan, math.nan))
+    return tuple(zip(*points, strict=True))
 
 
 def _steps(history: list[dict]) -> list[tuple[int, int, str]]:
-    """(examples seen, length, nesting) where each new level begins, the first at 0.
-
-    A star behind the nesting says that the level has programs of some operations only.
-    """
+    """(examples seen, length, nesting) where each new level begins, the first at 0."""
     steps = []
     seen = 0
-    for epoch in history:
-        level = epoch["difficulty"]
-        nesting = f"nesting {level['nesting']}" + "*" * ("operations" in level)
-        if not steps or (level["length"], nesting) != steps[-1][1:]:
-            steps.append((seen, level["length"], nesting))
-        seen = epoch["num_examples"]
+    for level, epochs in itertools.groupby(history, key=_level):
+        steps.append((seen, *level))
+        seen = [epoch["num_examples"] for epoch in epochs][-1]
     return steps
 
 
-def _mark_steps(upper, lower, steps: list[tuple[int, int, str]]) -> None:
+def _mark_steps(panels, steps: list[tuple[int, int, str]]) -> None:
     """Marks by lines and labels where the difficulty changes, as far as there is room."""
     style = {"fontsize": 7, "color": "0.35"}
     if len(steps) == 1:
         _, length, nesting = steps[0]
-        upper.set_title(f"difficulty: length {length}, {nesting}", **style)
+        panels[0].set_title(f"difficulty: length {length}, {nesting}", **style)
         return
-    deeper = [next(same) for _, same in itertools.groupby(steps, key=lambda step: step[2])]
-    pad = 27 if len(deeper) > 1 else 16
     some = "; *: some operations only" if any("*" in nesting for *_, nesting in steps) else ""
-    upper.set_title(f"current difficulty: length (digits){some}", pad=pad, **style)
-    above = {"xycoords": upper.get_xaxis_transform(), "va": "bottom"}
-    width = upper.get_xlim()[1]
-    for x, length, _ in _apart(steps, width * LABEL_WIDTH):
-        write_near(upper, x, 1, str(length), size=7, rise=3, **above)
-        for axes in (upper, lower):
-            axes.axvline(x, color="0.87", linewidth=0.6, zorder=0.5)
-    if len(deeper) == 1:
-        return
-    for x, _, nesting in _apart(deeper, width * NESTING_LABEL_WIDTH):
-        write_near(upper, x, 1, nesting, size=7, rise=14, ha="left", **above)
-        for axes in (upper, lower):
-            axes.axvline(x, color="0.6", linewidth=0.8, zorder=0.6)
+    panels[0].set_title(f"current difficulty: length (digits){some}", **style)
+    lengths = [(x, str(length)) for x, length, _ in steps]
+    _mark(panels, lengths, LABEL_WIDTH, "0.87", pad=2)
+    deeper = [next(same) for _, same in itertools.groupby(steps, key=lambda step: step[2])]
+    if len(deeper) > 1:
+        nestings = [(x, nesting) for x, _, nesting in deeper]
+        _mark(panels, nestings, NESTING_LABEL_WIDTH, "0.6", pad=13, ha="left")
 
 
-def _apart(steps: list[tuple[int, int, str]], distance: float) -> list[tuple[int, int, str]]:
-    """The last step, and of those before it the ones that are so far from the next one kept."""
-    kept = [steps[-1]]
-    for step in reversed(steps):
-        if kept[-1][0] - step[0] >= distance:
-            kept.append(step)
-    return kept[::-1]
+def _mark(panels, marks: list[tuple], distance: float, colour: str, pad: float, **style) -> None:
+    """Marks the last place, and of those before it the ones far enough from the next one kept."""
+    kept = [marks[-1]]
+    for mark in reversed(marks):
+        if kept[-1][0] - mark[0] >= distance * panels[0].get_xlim()[1]:
+            kept.append(mark)
+    above = panels[0].secondary_xaxis("top")
+    above.set_xticks(*zip(*reversed(kept), strict=True), **style)
+    above.spines[:].set_visible(False)
+    above.tick_params(length=0, pad=pad, labelsize=7, labelcolor="0.2")
+    for x, _ in kept:
+        for axes in panels:
+            axes.axvline(x, color=colour, linewidth=0.7, zorder=0.5)
 
 
-def _all_rows(evaluation: dict) -> list[tuple[dict, bool]]:
-    """(row, whether it lies beyond training), by nesting and length."""
-    rows = [(row, False) for row in evaluation["rows"]]
-    rows += [(row, True) for row in evaluation["beyond_training"]]
-    return sorted(rows, key=lambda pair: (pair[0]["nesting"], pair[0]["length"]))
+# Evaluation
+
+
+def _all_rows(evaluation: dict) -> list[dict]:
+    """The rows by nesting and length; `beyond` says whether one lies beyond training."""
+    rows = [row | {"beyond": False} for row in evaluation["rows"]]
+    rows += [row | {"beyond": True} for row in evaluation["beyond_training"]]
+    return sorted(rows, key=lambda row: (row["nesting"], row["length"]))
 
 
 @matplotlib.rc_context(STYLE)
@@ -225,84 +245,69 @@ def _length_bars(evaluation: dict) -> Figure:
     # Unpaired, token_accuracy goes behind: an answer right as a whole has every character right, so
     # among answers of about one length it is the higher of the two.
     for name, offset in (("token_accuracy", 0.2), ("exact_match", -0.2)):
-        colour = COLOURS[name]
-        for i, (row, beyond) in enumerate(rows):
+        for i, row in enumerate(rows):
             x = i + offset if in_pairs else i
-            style = _beyond_training(colour) if beyond else {"color": colour}
+            style = _bar_style(COLOURS[name], row["beyond"])
             axes.bar(x, row[name], 0.38 if in_pairs else 0.84, **style)
             if len(rows) <= MAX_BARS_WITH_VALUES:
                 write_value(axes, x, row[name], row[name])
-    _copy_marks(axes, [row["answer_in_program"] for row, _ in rows])
+    copy_mark = _mark_copies(axes, rows)
 
     chance = evaluation["chance_token_accuracy"]
-    line = {"color": BLACK, "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
-    axes.axhline(chance, **line)
+    label = f"chance token_accuracy: {format_rate(chance, 3)}"
+    line = axes.axhline(chance, color=BLACK, linewidth=0.9, linestyle=(0, (1, 1.5)), label=label)
     handles = [Patch(color=COLOURS[name], label=label) for name, label in METRICS.items()]
     if not in_pairs:
         handles[1].set_label(f"{handles[1].get_label()}, behind")
-    handles.append(COPY_MARK)
-    handles.append(Line2D([], [], label=f"chance token_accuracy: {format_rate(chance, 3)}", **line))
+    handles += [copy_mark, line]
     if evaluation["beyond_training"]:
-        handles.append(Patch(label="beyond training", **_beyond_training(BLUE)))
+        handles.append(Patch(label="beyond training", **_bar_style(BLUE, beyond=True)))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     axes.set(ylabel=f"share right ({_counts(rows)})", xlabel="length (digits)")
     share_axis(axes)
-    _categories(axes, [row["length"] for row, _ in rows])
+    _name_bars(axes, [row["length"] for row in rows])
     return figure
 
 
-def _beyond_training(colour: str) -> dict:
+def _bar_style(colour: str, beyond: bool) -> dict:
+    if not beyond:
+        return {"color": colour}
     return {"facecolor": PALE[colour], "edgecolor": colour, "linewidth": 0.5, "hatch": "/////"}
 
 
-def write_value(axes, x: float, rate: float, top: float) -> None:
-    """Writes a bar's value above it, on white."""
-    halo = [patheffects.withStroke(linewidth=2.2, foreground="white")]
-    write_near(
-        axes, x, top, format_short_rate(rate, 3), 5.4, rise=2, va="bottom", path_effects=halo
-    )
-
-
-def _copy_marks(axes, rates: list[float]) -> None:
-    """A short line across each place, edged in white so that it shows on every colour."""
+def _mark_copies(axes, entries: list[dict]) -> LineCollection:
+    """A line across each place of a bar at its `answer_in_program`."""
+    rates = [entry["answer_in_program"] for entry in entries]
     left, right = ([i + side for i in range(len(rates))] for side in (-0.42, 0.42))
-    for linewidth, colour in ((2.4, "white"), (1.3, BLACK)):
-        axes.hlines(rates, left, right, colour, linewidth=linewidth, clip_on=False, zorder=3)
+    lines = axes.hlines(rates, left, right, BLACK, linewidth=1.3, clip_on=False, zorder=3)
+    lines.set(label="answer_in_program (the text holds the answer)", path_effects=WHITE_EDGE)
+    return lines
 
 
-def share_axis(axes) -> None:
-    axes.set_ylim(0, 1.1)
-    axes.yaxis.set_major_locator(MultipleLocator(0.2))
-    axes.spines["left"].set_bounds(0, 1)
-    axes.grid(axis="y")
-
-
-def _categories(axes, names: list) -> None:
+def _name_bars(axes, names: list) -> None:
     """One place a name on the x axis; of many numbers only the round ones are written."""
-    stride = 1 if len(names) <= 28 else 5
-    places = [i for i, name in enumerate(names) if stride == 1 or name % stride == 0]
-    axes.set_xticks(places, [str(names[i]) for i in places])
+    many = len(names) > MAX_BARS_WITH_NAMES
+    written = [isinstance(name, str) or name % 5 == 0 or not many for name in names]
+    places = [i for i in range(len(names)) if written[i]]
+    axes.set_xticks(places, [textwrap.fill(str(names[i]), 16) for i in places])
     # Few bars keep their width: without room beside it a single one would fill the page.
     margin = max(0.5, (5 - len(names)) / 2)
     axes.set_xlim(-margin, len(names) - 1 + margin)
 
 
-def _counts(rows: list[tuple[dict, bool]]) -> str:
-    counts = sorted({row["num_examples"] for row, _ in rows})
-    few = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    return f"{few} examples each"
+def _counts(rows: list[dict]) -> str:
+    fewest, most = (f"{count({row['num_examples'] for row in rows}):,}" for count in (min, max))
+    return f"{fewest} examples each" if fewest == most else f"{fewest} to {most} examples each"
 
 
 @matplotlib.rc_context(STYLE)
 def _heat_maps(evaluation: dict) -> Figure:
     rows = _all_rows(evaluation)
-    lengths = sorted({row["length"] for row, _ in rows})
-    nestings = sorted({row["nesting"] for row, _ in rows})
-    figure = new_figure(height=1.6 + 0.84 * len(nestings))
+    figure = new_figure(height=1.6 + 0.84 * len({row["nesting"] for row in rows}))
     panels = figure.subplots(2, sharex=True, sharey=True)
     figure.suptitle(describe(evaluation), x=0.01, ha="left")
     for axes, (name, title) in zip(panels, METRICS.items(), strict=True):
-        image = _heat_map(axes, rows, name, lengths, nestings)
+        image = _heat_map(axes, rows, name)
         axes.set(title=title, ylabel="nesting (operations)")
     axes.set_title(f"{title}, chance {format_rate(evaluation['chance_token_accuracy'], 3)}")
     axes.set_xlabel("length (digits)")
@@ -316,26 +321,22 @@ def _heat_maps(evaluation: dict) -> Figure:
     return figure
 
 
-def _heat_map(axes, rows, name: str, lengths: list[int], nestings: list[int]):
+def _heat_map(axes, rows: list[dict], name: str):
+    lengths, nestings = (sorted({row[key] for row in rows}) for key in ("length", "nesting"))
     grid = [[math.nan] * len(lengths) for _ in nestings]
-    for row, beyond in rows:
+    for row in rows:
         x, y = lengths.index(row["length"]), nestings.index(row["nesting"])
         grid[y][x] = row[name]
-        ink = {"color": "white" if row[name] > 0.6 else "0.1", "va": "center"}
-        write_near(axes, x + 0.5, y + 0.5, format_short_rate(row[name], 3), 8, rise=3, **ink)
-        write_near(
-            axes, x + 0.5, y + 0.5, format_short_rate(row["answer_in_program"], 2), 6.2, -7, **ink
-        )
-        if beyond:
-            frame = {
-                "fill": False,
-                "edgecolor": ink["color"],
-                "linestyle": (0, (3, 2)),
-                "zorder": 2,
-            }
-            axes.add_patch(Rectangle((x + 0.06, y + 0.07), 0.88, 0.86, linewidth=0.8, **frame))
-    cells = {"cmap": "YlGnBu", "vmin": 0, "vmax": 1, "edgecolor": "white", "linewidth": 1.5}
-    mesh = axes.pcolormesh(grid, **cells)
+        ink = "white" if row[name] > 0.6 else "0.1"
+        style = {"va": "center", "color": ink}
+        copied = format_short_rate(row["answer_in_program"], 2)
+        write_near(axes, x + 0.5, y + 0.5, format_short_rate(row[name], 3), 8, rise=3, **style)
+        write_near(axes, x + 0.5, y + 0.5, copied, 6.2, rise=-7, **style)
+        if row["beyond"]:
+            style = {"facecolor": "none", "edgecolor": ink, "linestyle": (0, (3, 2))}
+            axes.add_patch(Rectangle((x + 0.06, y + 0.07), 0.88, 0.86, linewidth=0.8, **style))
+    cells = {"vmin": 0, "vmax": 1, "edgecolor": "white", "linewidth": 1.5, "zorder": 0}
+    mesh = axes.pcolormesh(grid, cmap="YlGnBu", **cells)
     axes.set_xticks([i + 0.5 for i in range(len(lengths))], map(str, lengths))
     axes.set_yticks([i + 0.5 for i in range(len(nestings))], map(str, nestings))
     axes.tick_params(length=0)
@@ -343,36 +344,31 @@ def _heat_map(axes, rows, name: str, lengths: list[int], nestings: list[int]):
     return mesh
 
 
-def write_near(axes, x: float, y: float, text: str, size: float, rise: float, **style) -> None:
-    """Writes a text `rise` points above the place (x, y)."""
-    style = {"ha": "center", "color": "0.2", "zorder": 4, "textcoords": "offset points"} | style
-    axes.annotate(text, (x, y), xytext=(0, rise), fontsize=size, **style)
+# Breakdown
 
 
 @matplotlib.rc_context(STYLE)
-def _breakdown(evaluation: dict, kind: str, groups: list[tuple[str, list[dict]]]) -> Figure:
-    figure = new_figure(height=1.0 + 1.9 * len(groups))
+def _breakdown(evaluation: dict, groups: list[tuple[str, str, list[dict]]]) -> Figure:
+    figure = new_figure(height=0.8 + 2.1 * len(groups))
     panels = figure.subplots(len(groups), squeeze=False)[:, 0]
     figure.suptitle(describe(evaluation), x=0.01, ha="left")
-    field, field_label = BREAKDOWNS[kind]
-    colour, label = COLOURS["exact_match"], METRICS["exact_match"]
-    for axes, (title, entries) in zip(panels, groups, strict=True):
-        for x, entry in enumerate(entries):
-            rate = entry["exact_match"]
-            low, high = wilson(rate, entry["num_examples"])
-            axes.bar(x, rate, 0.6, color=colour)
-            # An edge in white keeps the black line visible on the bar.
-            for linewidth, ink in ((2.6, "white"), (1.2, "0.1")):
-                axes.vlines(x, low, high, ink, linewidth=linewidth, zorder=3)
-            if len(entries) <= MAX_BARS_WITH_VALUES:
-                write_value(axes, x, rate, high)
-        _copy_marks(axes, [entry["answer_in_program"] for entry in entries])
-        axes.set(ylabel="share right", title=title)
+    for axes, (kind, title, entries) in zip(panels, groups, strict=True):
+        rates = [entry["exact_match"] for entry in entries]
+        places = range(len(rates))
+        axes.bar(places, rates, 0.6, color=BLUE)
+        bounds = [wilson(entry["exact_match"], entry["num_examples"]) for entry in entries]
+        low, high = zip(*bounds, strict=True)
+        axes.vlines(places, low, high, "0.1", linewidth=1.2, path_effects=WHITE_EDGE, zorder=3)
+        if len(entries) <= MAX_BARS_WITH_VALUES:
+            for x in places:
+                write_value(axes, x, rates[x], high[x])
+        copy_mark = _mark_copies(axes, entries)
+        label = KIND_LABELS.get(kind, kind.replace("_", " "))
+        axes.set(ylabel="share right", title=title, xlabel=label)
         share_axis(axes)
-        _categories(axes, [entry[field] for entry in entries])
-    axes.set_xlabel(field_label)
-    handles = [Patch(color=colour, label=f"{label} and its 95% interval"), COPY_MARK]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        _name_bars(axes, [entry[kind] for entry in entries])
+    bar = Patch(color=BLUE, label=f"{METRICS['exact_match']} and its 95% interval")
+    figure.legend(handles=[bar, copy_mark], loc="outside lower center", ncols=2)
     return figure
 
 

@@ -19,19 +19,21 @@ METRICS = {
     "exact_match": "exact_match (free-running)",
     "token_accuracy": "token_accuracy (teacher-forced)",
 }
-BREAKDOWNS = {
-    "by_operation": ("operation", "operation"),
-    "by_carry_chain": ("carry_chain", "longest carry chain (digits)"),
-}
+# Those that a row has are shown; `written_match` is there where a network writes its work.
+RATES = (
+    "token_accuracy",
+    "exact_match",
+    "written_match",
+    "free_token_accuracy",
+    "answer_in_program",
+)
+# Rates over examples can be pooled; those over characters cannot, for these are not counted.
+POOLED = ("exact_match", "written_match", "answer_in_program")
 
 
 def format_table(evaluation: dict) -> str:
-    """The evaluation as aligned plain text: a row per difficulty, chance, then the breakdowns.
-
-    A breakdown shows the hardest trained difficulty and all together, where it can: rates over
-    examples can be pooled, `token_accuracy` cannot, for its positions are not counted there.
-    """
-    return _join_tables(evaluation, _plain_table, "{}")
+    """The evaluation as aligned plain text: a row per difficulty, chance, then the breakdowns."""
+    return _join_tables(evaluation, _format_plain, "{}")
 
 
 def format_markdown_table(evaluation: dict) -> str:
@@ -49,7 +51,7 @@ def format_samples(evaluation: dict, count: int = 10) -> str:
     samples = evaluation["samples"]
     if 1 < count < len(samples):
         samples = [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
-    return "\n\n".join(_sample(sample) for sample in samples[:count])
+    return "\n\n".join(_format_sample(sample) for sample in samples[:count])
 
 
 def read_history(path) -> list[dict]:
@@ -78,42 +80,50 @@ def _parse(text: str, where) -> dict:
         raise ValueError(f"{where}: no JSON ({error})") from None
 
 
-def describe(evaluation: dict) -> str:
-    return "{task}, {split} split, input form {input_form}, seed {seed}".format_map(evaluation)
+def kinds(evaluation: dict) -> list[str]:
+    """What the evaluation tells apart: for each of these there is an entry `by_<kind>`.
+
+    >>> kinds({"rows": [], "by_carry_chain": [{"carry_chain": 3, "exact_match": 0.5}]})
+    ['carry_chain']
+    """
+    keys = [key for key in evaluation if key.startswith("by_") and evaluation[key]]
+    return [key.removeprefix("by_") for key in keys]
 
 
-def format_difficulty(length: int, nesting: int) -> str:
-    return f"length {length}" + (f", nesting {nesting}" if nesting > 1 else "")
-
-
-def breakdown_groups(evaluation: dict) -> tuple[str, list[tuple[str, list[dict]]]] | None:
-    """The breakdown's kind and its groups: the hardest trained difficulty, then all together.
+def breakdowns(evaluation: dict) -> list[tuple[str, str, list[dict]]]:
+    """Each kind at the hardest trained difficulty and, if there are several, at all together.
 
     Returns:
-        (a key of BREAKDOWNS, [(title, entries)]), see `_pool`; None if there is no breakdown.
+        (kind, title, entries): one entry for each value of the kind, in order, with that value
+        under the kind's name, `num_examples`, and the rates that can be pooled.
     """
-    for kind, (field, _) in BREAKDOWNS.items():
-        if kind in evaluation:
-            hardest = max((entry["nesting"], entry["length"]) for entry in evaluation[kind])
-            chosen = [e for e in evaluation[kind] if (e["nesting"], e["length"]) == hardest]
-            title = f"hardest trained difficulty: {format_difficulty(*hardest[::-1])}"
-            groups = [(title, _pool(chosen, field))]
-            if len(evaluation["rows"]) > 1:
-                groups.append(("all trained difficulties", _pool(evaluation[kind], field)))
-            return kind, groups
-    return None
+    groups = []
+    for kind in kinds(evaluation):
+        entries = evaluation[f"by_{kind}"]
+        hardest = max((entry["nesting"], entry["length"]) for entry in entries)
+        chosen = [e for e in entries if (e["nesting"], e["length"]) == hardest]
+        title = f"hardest trained difficulty: {_format_difficulty(*hardest[::-1])}"
+        groups.append((kind, title, _pool(chosen, kind)))
+        if len(evaluation["rows"]) > 1:
+            groups.append((kind, "all trained difficulties", _pool(entries, kind)))
+    return groups
 
 
-def _pool(entries: list[dict], field: str) -> list[dict]:
-    """One entry a value of `field`, in order; rates are averaged with the numbers of examples."""
-    pooled = []
-    for value in sorted({entry[field] for entry in entries}):
-        same = [entry for entry in entries if entry[field] == value]
-        total = sum(entry["num_examples"] for entry in same)
-        pooled.append({field: value, "num_examples": total})
-        for rate in ("exact_match", "answer_in_program"):
-            pooled[-1][rate] = sum(e[rate] * e["num_examples"] for e in same) / total
-    return pooled
+def _pool(entries: list[dict], kind: str) -> list[dict]:
+    """Rates are averaged with the numbers of examples as weights."""
+    import pandas as pd
+
+    table = pd.DataFrame(entries)
+    rates = [rate for rate in POOLED if rate in table]
+    table[rates] = table[rates].mul(table["num_examples"], axis="index")
+    pooled = table.groupby(kind)[["num_examples", *rates]].sum()
+    pooled[rates] = pooled[rates].div(pooled["num_examples"], axis="index")
+    return pooled.reset_index().to_dict("records")
+
+
+def describe(evaluation: dict) -> str:
+    """What was evaluated, in one line."""
+    return "{task}, {split} split, input form {input_form}, seed {seed}".format_map(evaluation)
 
 
 def format_rate(value: float, decimals: int) -> str:
@@ -135,39 +145,14 @@ def format_short_rate(value: float, decimals: int) -> str:
     return str(int(value)) if value in (0, 1) else format_rate(value, decimals).replace("0.", ".")
 
 
-def _join_tables(evaluation: dict, render, heading: str) -> str:
-    rates = ["token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program"]
-    columns = ["length", "nesting", "num_examples", *rates]
-    rows = evaluation["rows"]
-    if evaluation["beyond_training"]:
-        columns.append("")
-        rows = [row | {"": ""} for row in rows]
-        rows += [row | {"": "beyond training"} for row in evaluation["beyond_training"]]
-    parts = [heading.format(describe(evaluation)), render(*_cells(rows, columns))]
-    parts.append(f"chance token_accuracy: {format_rate(evaluation['chance_token_accuracy'], 4)}")
-    kind, groups = breakdown_groups(evaluation) or ("", [])
-    for title, entries in groups:
-        columns = [BREAKDOWNS[kind][0], "num_examples", "exact_match", "answer_in_program"]
-        parts += [heading.format(f"{kind}, {title}"), render(*_cells(entries, columns))]
-    if unequal := evaluation.get("unequal_digits"):
-        columns = ["shorter", "num_examples", *rates[:2]]
-        title = f"unequal_digits (not trained): {unequal[0]['length']} digits and fewer"
-        parts += [heading.format(title), render(*_cells(unequal, columns))]
-    return "\n\n".join(parts)
+def format_markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table of cells that are text already; columns of numbers are set to the right."""
+    names = [name.replace("\n", " ") for name in header]
+    sides = ["---" if _is_text(column) else "---:" for column in zip(*rows, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (names, sides, *rows))
 
 
-def _cells(rows: list[dict], columns: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The header and the cells of a table, rates in four decimals."""
-    labels = {name: label.replace(" ", "\n") for name, label in METRICS.items()}
-    header = [labels.get(name, name) for name in columns]
-    return header, [[_cell(row[name]) for name in columns] for row in rows]
-
-
-def _cell(value) -> str:
-    return format_rate(value, 4) if isinstance(value, float) else str(value)
-
-
-def _plain_table(header: list[str], rows: list[list[str]]) -> str:
+def _format_plain(header: list[str], rows: list[list[str]]) -> str:
     names = [["", *name.split("\n")][-2:] for name in header]
     columns = []
     for column in zip(*zip(*names, strict=True), *rows, strict=True):
@@ -177,23 +162,49 @@ def _plain_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
-def format_markdown(header: list[str], rows: list[list[str]]) -> str:
-    names = [name.replace("\n", " ") for name in header]
-    sides = ["---" if _is_text(column) else "---:" for column in zip(*rows, strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (names, sides, *rows))
-
-
 def _is_text(column) -> bool:
     return any(cell[:1].isalpha() for cell in column)
 
 
-def _sample(sample: dict) -> str:
+def _join_tables(evaluation: dict, render, heading: str) -> str:
+    beyond = [row | {"": "beyond training"} for row in evaluation["beyond_training"]]
+    columns = ["length", "nesting", "num_examples", *RATES, ""]
+    tables = [(describe(evaluation), evaluation["rows"] + beyond, columns)]
+    for kind, title, entries in breakdowns(evaluation):
+        tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *POOLED]))
+    if unequal := evaluation.get("unequal_digits"):
+        title = f"unequal_digits (not trained): {unequal[0]['length']} digits and fewer"
+        tables.append((title, unequal, ["shorter", "num_examples", *RATES[:3]]))
+    parts = []
+    for title, rows, columns in tables:
+        parts += [heading.format(title), render(*_cells(rows, columns))]
+    chance = format_rate(evaluation["chance_token_accuracy"], 4)
+    parts.insert(2, f"chance token_accuracy: {chance}")
+    return "\n\n".join(parts)
+
+
+def _cells(rows: list[dict], columns: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The header and the cells of the columns that any row has, rates in four decimals."""
+    columns = [name for name in columns if any(name in row for row in rows)]
+    header = [METRICS.get(name, name).replace(" ", "\n") for name in columns]
+    return header, [[_format_cell(row.get(name, "")) for name in columns] for row in rows]
+
+
+def _format_cell(value) -> str:
+    return format_rate(value, 4) if isinstance(value, float) else str(value)
+
+
+def _format_sample(sample: dict) -> str:
     # A model may write any character, newlines among them.
     output = sample["output"].replace("\n", "\\n")
     program = sample["program"].replace("\n", "\n           ")
     return (
-        f"{format_difficulty(sample['length'], sample['nesting'])}\n"
+        f"{_format_difficulty(sample['length'], sample['nesting'])}\n"
         f"  program  {program}\n"
         f"  target   {sample['target']}\n"
         f"  output   {output}  {'CORRECT' if sample['correct'] else 'WRONG'}"
     )
+
+
+def _format_difficulty(length: int, nesting: int) -> str:
+    return f"length {length}" + (f", nesting {nesting}" if nesting > 1 else "")

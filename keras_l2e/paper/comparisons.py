@@ -195,9 +195,9 @@ def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
     """How each kind of program fares at the target, where an evaluation tells kinds apart."""
     target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
     return [
-        {"kind": str(entry[name]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for breakdown, (name, _) in report.BREAKDOWNS.items()
-        for entry in evaluation.get(breakdown, [])
+        {"kind": str(entry[kind]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
+        for kind in report.kinds(evaluation)
+        for entry in evaluation[f"by_{kind}"]
         if (entry["length"], entry["nesting"]) == target
     ]
 

@@ -1,0 +1,201 @@
+"""Tests of `tables`: texts compared letter by letter, and the files they are made of."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from keras_l2e import tables
+
+
+def make_row(length, nesting=1, token_accuracy=0.98, exact_match=0.9, **changes):
+    return {
+        "length": length,
+        "nesting": nesting,
+        "num_examples": 1000,
+        "token_accuracy": token_accuracy,
+        "exact_match": exact_match,
+        "free_token_accuracy": 0.97,
+        "answer_in_program": 0.125,
+        **changes,
+    }
+
+
+def make_evaluation(rows, **changes):
+    return {
+        "task": "addition",
+        "split": "test",
+        "input_form": "reverse",
+        "seed": 1,
+        "chance_token_accuracy": 0.0909,
+        "rows": rows,
+        "beyond_training": [],
+        "samples": [],
+        **changes,
+    }
+
+
+SAMPLE = {"length": 1, "nesting": 1, "program": "print(1+2)", "target": "3"}
+EVALUATION = make_evaluation(
+    [
+        make_row(1, token_accuracy=1.0, exact_match=1.0),
+        make_row(2, token_accuracy=0.99996, exact_match=0.9),
+    ],
+    beyond_training=[make_row(3, exact_match=0.00002, num_examples=50)],
+    by_carry_chain=[
+        make_row(1, exact_match=1.0, carry_chain=1, num_examples=100),
+        make_row(1, exact_match=0.9, carry_chain=0, num_examples=100),
+        make_row(2, exact_match=0.5, carry_chain=0, num_examples=300),
+    ],
+    unequal_digits=[make_row(2, shorter=1, exact_match=0.25)],
+)
+TABLE = """\
+addition, test split, input form reverse, seed 1
+
+                                 token_accuracy     exact_match
+length  nesting  num_examples  (teacher-forced)  (free-running)  free_token_accuracy  \
+answer_in_program
+     1        1          1000            1.0000          1.0000               0.9700  \
+           0.1250
+     2        1          1000           >0.9999          0.9000               0.9700  \
+           0.1250
+     3        1            50            0.9800         <0.0001               0.9700  \
+           0.1250  beyond training
+
+chance token_accuracy: 0.0909
+
+by_carry_chain, hardest trained difficulty: length 2
+
+                              exact_match
+carry_chain  num_examples  (free-running)  answer_in_program
+          0           300          0.5000             0.1250
+
+by_carry_chain, all trained difficulties
+
+                              exact_match
+carry_chain  num_examples  (free-running)  answer_in_program
+          0           400          0.6000             0.1250
+          1           100          1.0000             0.1250
+
+unequal_digits (not trained): 2 digits and fewer
+
+                         token_accuracy     exact_match
+shorter  num_examples  (teacher-forced)  (free-running)
+      1          1000            0.9800          0.2500"""
+MARKDOWN = """\
+**program, test split, input form reverse, seed 1**
+
+| length | nesting | num_examples | token_accuracy (teacher-forced) | exact_match (free-running) | \
+written_match | free_token_accuracy | answer_in_program |  |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+| 1 | 1 | 1000 | 0.9800 | 0.9000 | 0.5000 | 0.9700 | 0.1250 |  |
+| 2 | 1 | 1000 | 0.9800 | 0.9000 | 0.2500 | 0.9700 | 0.1250 | beyond training |
+
+chance token_accuracy: 0.0909
+
+**by_sign, hardest trained difficulty: length 1**
+
+| sign | num_examples | exact_match (free-running) | written_match | answer_in_program |
+| --- | ---: | ---: | ---: | ---: |
+| minus | 1000 | 0.7500 | 0.7000 | 0.1250 |"""
+
+
+def test_plain_table():
+    assert tables.format_table(EVALUATION) == TABLE
+
+
+def test_markdown_of_a_kind_never_seen_and_of_written_work():
+    evaluation = make_evaluation(
+        [make_row(1, written_match=0.5)],
+        task="program",
+        beyond_training=[make_row(2, written_match=0.25)],
+        by_sign=[make_row(1, sign="minus", exact_match=0.75, written_match=0.7)],
+    )
+    assert tables.format_markdown_table(evaluation) == MARKDOWN
+
+
+def test_every_kind_is_broken_down():
+    evaluation = make_evaluation(
+        [make_row(1, 1), make_row(2, 2)],
+        by_operation=[make_row(1, 1, operation="pair"), make_row(2, 2, operation="ifstat")],
+        by_nothing=[],
+        by_sign=[make_row(1, 1, sign=1), make_row(1, 1, sign=-1)],
+    )
+    groups = tables.breakdowns(evaluation)
+    assert [(kind, title, [e[kind] for e in entries]) for kind, title, entries in groups] == [
+        ("operation", "hardest trained difficulty: length 2, nesting 2", ["ifstat"]),
+        ("operation", "all trained difficulties", ["ifstat", "pair"]),
+        ("sign", "hardest trained difficulty: length 1", [-1, 1]),
+        ("sign", "all trained difficulties", [-1, 1]),
+    ]
+
+
+def test_samples():
+    program = "j=858\nfor x in range(8):j+=92\nprint((j+756))"
+    wrong = {"length": 3, "nesting": 2, "program": program, "target": "2350"}
+    samples = [
+        wrong | {"output": "235\n", "correct": False},
+        SAMPLE | {"output": "3", "correct": True},
+    ]
+    assert tables.format_samples({"samples": samples}) == (
+        "length 3, nesting 2\n"
+        "  program  j=858\n"
+        "           for x in range(8):j+=92\n"
+        "           print((j+756))\n"
+        "  target   2350\n"
+        "  output   235\\n  WRONG\n"
+        "\n"
+        "length 1\n"
+        "  program  print(1+2)\n"
+        "  target   3\n"
+        "  output   3  CORRECT"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "lengths"),
+    [(0, []), (1, [1]), (2, [1, 7]), (3, [1, 4, 7]), (7, [1, 2, 3, 4, 5, 6, 7]), (9, range(1, 8))],
+)
+def test_samples_are_spread_over_the_difficulties(count, lengths):
+    samples = [SAMPLE | {"output": "", "correct": True, "length": x} for x in range(1, 8)]
+    lines = tables.format_samples({"samples": samples}, count=count).splitlines()
+    assert [line for line in lines if line.startswith("length")] == [f"length {x}" for x in lengths]
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "short"),
+    [(0, "0.00", "0"), (0.001, "<0.01", "<.01"), (0.999, ">0.99", ">.99"), (1.0, "1.00", "1")],
+)
+def test_no_rate_is_rounded_to_all_or_nothing(value, text, short):
+    assert tables.format_rate(value, 2) == text
+    assert tables.format_short_rate(value, 2) == short
+
+
+def test_files_are_read_as_written(tmp_path):
+    history = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    (tmp_path / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    assert tables.read_history(tmp_path / "history.jsonl") == history
+    (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION, indent=2))
+    assert tables.read_evaluation(tmp_path / "evaluation.json") == EVALUATION
+
+
+def test_broken_files_are_named(tmp_path):
+    torn = tmp_path / "history.jsonl"
+    torn.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 3: no JSON"):
+        tables.read_history(torn)
+    broken = tmp_path / "evaluation.json"
+    broken.write_text('{"task": "addition",\n "rows": }\n')
+    with pytest.raises(ValueError) as caught:
+        tables.read_evaluation(broken)
+    assert str(caught.value).startswith(f"{broken}: no JSON (Expecting value: line 2 column 10")
+
+
+def test_importing_is_quick():
+    code = (
+        "import sys, keras_l2e.execute, keras_l2e.tables;"
+        "print({'matplotlib', 'pandas', 'tensorflow'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
