@@ -2,6 +2,8 @@
 
     >>> run("i=8827\\nc=(i-5347)\\nprint((c+8704) if 2641<8500 else 5308)")
     '12184'
+    >>> trace("i=8827\\nc=(i-5347)\\nprint((c+8704) if 2641<8500 else 5308)")
+    '3480;12184;12184'
 
 The text is parsed by `ast.parse` and executed by a small evaluator of our own, never by `exec`. The
 class is a whitelist: assignments to one-letter names, one level of `for x in range(n)`, the
@@ -14,6 +16,9 @@ import keyword
 import operator
 import re
 import reprlib
+from typing import NamedTuple
+
+from keras_l2e.language import traces
 
 # The longest program at length 12 and nesting 10 has about 560 characters.
 MAX_CHARACTERS = 4096
@@ -25,6 +30,8 @@ MAX_DIGITS = 500
 # Syntax nodes visited in all loops of a program: 100,000 turns of `a+=1`, a fraction of a second.
 # They are counted before a loop starts; a loop inside a loop is refused, as the class has none.
 MAX_STEPS = 500_000
+# Of a trace, whose values may all be long.
+MAX_TRACE = 1_000_000
 
 _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 _COMPARISONS = {ast.Gt: operator.gt, ast.Lt: operator.lt}
@@ -60,6 +67,39 @@ def run(program: str) -> str:
             passes one of the limits above.
         TypeError: `program` is not a string.
     """
+    return str(_run(program, []))
+
+
+def trace(program: str) -> str:
+    """Returns the trace of `program`: the value of every operation, as Python computes them.
+
+        >>> trace("print((17*22753))"), trace("e=58308\\nfor x in range(2):e+=65807\\nprint(e)")
+        ('159271;227530;386801', '124115;189922')
+
+    See `traces`. What Python does not compute, as a branch not taken, is not there.
+
+    Raises:
+        ProgramError, TypeError: as `run`, or the trace passes the limit above.
+    """
+    work = _Work()
+    printed = _run(program, work)
+    return traces.write(traces.closed(work, printed))
+
+
+class _Work(list):
+    """Takes the values that are computed, up to a limit."""
+
+    num_characters = 0
+
+    def append(self, value: int) -> None:
+        self.num_characters += len(str(value)) + 1
+        if self.num_characters > MAX_TRACE:
+            raise ProgramError(f"work of more than {MAX_TRACE} characters")
+        super().append(value)
+
+
+def _run(program: str, work: list[int]) -> int:
+    """Returns the value that `program` prints; adds all that it computes to `work`."""
     if not isinstance(program, str):
         raise TypeError(f"program must be a str, not {type(program).__name__}")
     _check_text(program)
@@ -67,7 +107,9 @@ def run(program: str) -> str:
     for statement in statements[:-1]:
         _check_statement(statement, program)
     printed = _check_print(statements, program)
-    return str(_evaluate(printed, _execute(statements[:-1])))
+    state = _State({}, work)
+    _execute(statements[:-1], state)
+    return _evaluate(printed, state)
 
 
 def _outside(line: int, construct: str) -> ProgramError:
@@ -185,55 +227,65 @@ def _check_expression(node: ast.expr, program: str) -> None:
             raise _outside(node.lineno, f"{_source(node, program)} in this place")
 
 
-def _execute(statements: list[ast.stmt]) -> dict[str, int]:
-    """Returns the variables after statements that `_check_statement` has passed."""
-    variables: dict[str, int] = {}
+class _State(NamedTuple):
+    """What a program has done so far: its variables, and the values that it computed."""
+
+    variables: dict[str, int]
+    work: list[int]
+
+
+def _execute(statements: list[ast.stmt], state: _State) -> None:
+    """Executes statements that `_check_statement` has passed."""
     num_steps = 0
     for statement in statements:
         if not isinstance(statement, ast.For):
-            _assign(statement, variables)
+            _assign(statement, state)
             continue
-        num_turns = max(0, _evaluate(statement.iter.args[0], variables))
+        num_turns = max(0, _evaluate(statement.iter.args[0], state))
         num_steps += num_turns * sum(1 for line in statement.body for _ in ast.walk(line))
         if num_steps > MAX_STEPS:
             raise ProgramError(f"line {statement.lineno}: 'for' loop past {MAX_STEPS} steps")
         for turn in range(num_turns):
-            variables[statement.target.id] = turn
+            state.variables[statement.target.id] = turn
             for assignment in statement.body:
-                _assign(assignment, variables)
-    return variables
+                _assign(assignment, state)
 
 
-def _assign(node: ast.Assign | ast.AugAssign, variables: dict[str, int]) -> None:
-    value = _evaluate(node.value, variables)
+def _assign(node: ast.Assign | ast.AugAssign, state: _State) -> None:
     if isinstance(node, ast.Assign):
-        variables[node.targets[0].id] = value
-    else:
-        variables[node.target.id] = _apply(node, _evaluate(node.target, variables), value)
+        state.variables[node.targets[0].id] = _evaluate(node.value, state)
+    else:  # As in Python, the variable is read before the value is computed.
+        before = _evaluate(node.target, state)
+        value = _evaluate(node.value, state)
+        state.variables[node.target.id] = _apply(node, before, value, state.work)
 
 
-def _evaluate(node: ast.expr, variables: dict[str, int]) -> int:
+def _evaluate(node: ast.expr, state: _State) -> int:
     """Returns the value of an expression that `_check_expression` has passed."""
     match node:
         case ast.Constant(value):
             return value
         case ast.Name(name):
-            if name not in variables:
+            if name not in state.variables:
                 raise ProgramError(f"line {node.lineno}: unknown name {name!r}")
-            return variables[name]
+            return state.variables[name]
         case ast.UnaryOp(operand=operand):
-            return -_evaluate(operand, variables)
+            return -_evaluate(operand, state)
         case ast.BinOp(left=left, right=right):
-            return _apply(node, _evaluate(left, variables), _evaluate(right, variables))
+            return _apply(node, _evaluate(left, state), _evaluate(right, state), state.work)
         case ast.IfExp(test=test):
             compare = _COMPARISONS[type(test.ops[0])]
-            left = _evaluate(test.left, variables)
-            right = _evaluate(test.comparators[0], variables)
-            return _evaluate(node.body if compare(left, right) else node.orelse, variables)
+            left = _evaluate(test.left, state)
+            right = _evaluate(test.comparators[0], state)
+            value = _evaluate(node.body if compare(left, right) else node.orelse, state)
+            state.work.append(value)
+            return value
 
 
-def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int) -> int:
+def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, work: list[int]) -> int:
     value = _OPERATIONS[type(node.op)](left, right)
     if abs(value) >= _BOUND:
         raise ProgramError(f"line {node.lineno}: value of more than {MAX_DIGITS} digits")
+    for computed in traces.products(left, right) if isinstance(node.op, ast.Mult) else (value,):
+        work.append(computed)
     return value

@@ -1,12 +1,12 @@
 """The program class of "Learning to Execute": six operations, chained `nesting` times.
 
-    >>> program, target = generate(random.Random(3), length=2, nesting=2)
+    >>> program, target, trace = generate(random.Random(3), length=2, nesting=2)
     >>> print(program)
     j=81
     for x in range(2):j+=(3*76)
     print(j)
-    >>> target
-    '537'
+    >>> target, trace
+    ('537', '228;309;228;537')
 
 Every operation takes the previous result at a uniformly random operand position and literals at the
 others, so a program is a chain in which each result is used exactly once. The class is that of the
@@ -21,26 +21,45 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from keras_l2e.language import traces
+from keras_l2e.language.traces import products
+
 SPLITS = ("train", "validation", "test")
 VARIABLES = "abcdefghij"
 
 
 class Example(NamedTuple):
-    """A program's text and the text it prints, without the closing newline."""
+    """A program's text, the text it prints without the closing newline, and its work.
+
+    The work is the value of every operation; see `traces`. A task with nothing to compute has none.
+    """
 
     program: str
     target: str
+    trace: str = ""
+
+
+class Longest(NamedTuple):
+    """The most characters of each text of an example."""
+
+    program: int
+    target: int
+    trace: int
 
 
 class Operand(NamedTuple):
-    """An expression's text and its value."""
+    """An expression's text, its value, and the values computed whenever it is evaluated."""
 
     text: str
     value: int
+    work: tuple[int, ...] = ()
 
 
 class Draft:
-    """A program while it is drawn: its statements so far and the result of the last operation."""
+    """A program while it is drawn: its statements so far and the result of the last operation.
+
+    `work` are the values that the statements compute.
+    """
 
     def __init__(self, rng: random.Random, length: int, previous: Operand | None = None):
         self.draw = rng.randrange
@@ -48,6 +67,7 @@ class Draft:
         self.largest_small = 4 * length
         self.unused_variables = list(VARIABLES)
         self.statements: list[str] = []
+        self.work: list[int] = []
         self.previous = previous
 
     def literal(self) -> Operand:
@@ -78,9 +98,8 @@ class Draft:
 def pair(draft: Draft) -> Operand:
     """`(A+B)` or `(A-B)`."""
     a, b = draft.operands(2)
-    if draft.flip():
-        return Operand(f"({a.text}+{b.text})", a.value + b.value)
-    return Operand(f"({a.text}-{b.text})", a.value - b.value)
+    sign, value = ("+", a.value + b.value) if draft.flip() else ("-", a.value - b.value)
+    return Operand(f"({a.text}{sign}{b.text})", value, (*a.work, *b.work, value))
 
 
 def smallmul(draft: Draft) -> Operand:
@@ -88,7 +107,7 @@ def smallmul(draft: Draft) -> Operand:
     (a,) = draft.operands(1)
     b = draft.small()
     text = f"({a.text}*{b})" if draft.flip() else f"({b}*{a.text})"
-    return Operand(text, a.value * b)
+    return Operand(text, a.value * b, (*a.work, *products(a.value, b)))
 
 
 def equality(draft: Draft) -> Operand:
@@ -101,9 +120,9 @@ def vars_(draft: Draft) -> Operand:
     a, b = draft.operands(2)
     v = draft.variable()
     draft.statements.append(f"{v}={a.text};")
-    if draft.flip():
-        return Operand(f"({v}+{b.text})", a.value + b.value)
-    return Operand(f"({v}-{b.text})", a.value - b.value)
+    draft.work += a.work
+    sign, value = ("+", a.value + b.value) if draft.flip() else ("-", a.value - b.value)
+    return Operand(f"({v}{sign}{b.text})", value, (*b.work, value))
 
 
 def small_loop(draft: Draft) -> Operand:
@@ -114,6 +133,9 @@ def small_loop(draft: Draft) -> Operand:
     sign, step = ("+", b.value) if draft.flip() else ("-", -b.value)
     draft.statements.append(f"{v}={a.text}")
     draft.statements.append(f"for x in range({n}):{v}{sign}={b.text}")
+    draft.work += a.work
+    for turn in range(1, n + 1):
+        draft.work += (*b.work, a.value + turn * step)
     return Operand(v, a.value + n * step)
 
 
@@ -124,8 +146,9 @@ def ifstat(draft: Draft) -> Operand:
         comparison, truth = ">", a.value > b.value
     else:
         comparison, truth = "<", a.value < b.value
-    value = c.value if truth else d.value
-    return Operand(f"({c.text} if {a.text}{comparison}{b.text} else {d.text})", value)
+    chosen = c if truth else d
+    text = f"({c.text} if {a.text}{comparison}{b.text} else {d.text})"
+    return Operand(text, chosen.value, (*a.work, *b.work, *chosen.work, chosen.value))
 
 
 OPERATIONS = {
@@ -148,14 +171,16 @@ def generate(rng: random.Random, length: int, nesting: int) -> Example:
             number of variable names.
 
     Returns:
-        The program as Python 3 text and what it prints.
+        The program as Python 3 text, what it prints, and its trace.
     """
     draft = Draft(rng, length)
     for _ in range(nesting):
         operation = _OPERATION_LIST[rng.randrange(len(_OPERATION_LIST))]
         draft.previous = operation(draft)
-    draft.statements.append(f"print({draft.previous.text})")
-    return Example("\n".join(draft.statements), str(draft.previous.value))
+    text, value, work = draft.previous
+    draft.statements.append(f"print({text})")
+    trace = traces.write(traces.closed([*draft.work, *work], value))
+    return Example("\n".join(draft.statements), str(value), trace)
 
 
 _OPERATION_LIST = list(OPERATIONS.values())
@@ -272,7 +297,7 @@ def _extremes(operation, length: int, previous: Operand | None) -> Iterator[tupl
         draws = pending.pop()
         script = _Script(draws)
         draft = Draft(script, length, previous)
-        text, value = operation(draft)
+        text, value, _ = operation(draft)
         yield "\n".join([*draft.statements, text]), value
         for depth in range(len(draws), len(script.bounds)):
             bound = script.bounds[depth]
@@ -282,11 +307,12 @@ def _extremes(operation, length: int, previous: Operand | None) -> Iterator[tupl
 
 
 @functools.cache
-def longest(length: int, nesting: int) -> tuple[int, int]:
-    """The longest possible program and target at a difficulty, in characters.
+def longest(length: int, nesting: int) -> Longest:
+    """The longest possible texts at a difficulty, in characters.
 
     Worked out from the operations themselves, never from a sample. The program's bound is reached;
-    the target's is a bound, exact for the largest absolute value plus a sign.
+    the target's is a bound, exact for the largest absolute value plus a sign, and the trace's one
+    for as many such values as can be computed.
     """
     text = "1" * (length + 1)
     value = 10**length
@@ -301,4 +327,25 @@ def longest(length: int, nesting: int) -> tuple[int, int]:
         # A statement's newline is part of the program, so lengths of whole texts may be compared.
         program_length += max(len(outcome) for outcome, _ in outcomes) - len(text)
         value = max(abs(outcome) for _, outcome in outcomes)
-    return program_length + len("print()"), len(str(value)) + 1
+    target_length = len(str(value)) + 1
+    trace_length = _most_values(length, nesting) * (target_length + 1)
+    return Longest(program_length + len("print()"), target_length, trace_length)
+
+
+def _most_values(length: int, nesting: int) -> int:
+    """The most values that a program computes."""
+    largest_small = 4 * length
+    of_a_product = max(len(products(small, 10**9)) for small in range(1, largest_small + 1))
+    # Those computed for good, and those computed whenever the last result is evaluated. A loop does
+    # this in each round, and its own result is a variable; of the others a product computes most.
+    outcomes = {(0, 0)}
+    for _ in range(nesting):
+        outcomes = {
+            outcome
+            for done, pending in outcomes
+            for outcome in (
+                (done + largest_small * (pending + 1), 0),
+                (done, pending + of_a_product),
+            )
+        }
+    return max(done + pending for done, pending in outcomes)

@@ -1,0 +1,57 @@
+"""The trace of a program: the value of every operation in the order in which Python computes them.
+
+    >>> write([159271, 227530, 386801])
+    '159271;227530;386801'
+    >>> reverse("124115;-189922")
+    '511421;229981-;-189922'
+
+Values stand between semicolons, the last one being what is printed (after "Show Your Work", arXiv
+2112.00114). A product by a factor of two digits is worked out as at school.
+"""
+
+from collections.abc import Iterable, Sequence
+
+SEPARATOR = ";"
+
+
+def products(left: int, right: int) -> tuple[int, ...]:
+    """What is computed for a product: by units, by tens and the product, or the product alone.
+
+    The factor nearer to 0 is the one taken apart, if it has two digits of which none is 0.
+
+    >>> products(17, 22753), products(22753, 20)
+    ((159271, 227530, 386801), (455060,))
+    """
+    number, factor = (right, left) if abs(left) < abs(right) else (left, right)
+    if not 10 < abs(factor) < 100 or factor % 10 == 0:
+        return (left * right,)
+    units = abs(factor) % 10 * (1 if factor > 0 else -1)
+    return number * units, number * (factor - units), left * right
+
+
+def closed(work: Sequence[int], printed: int) -> list[int]:
+    """The values of a program's operations and what it prints, where that is not the last of them.
+
+    >>> closed([], 5), closed([3, 8], 8)
+    ([5], [3, 8])
+    """
+    return [*work] if work and work[-1] == printed else [*work, printed]
+
+
+def write(values: Iterable[int]) -> str:
+    """The values as they are printed, semicolons between them."""
+    return SEPARATOR.join(map(str, values))
+
+
+def reverse(trace: str) -> str:
+    """A trace with the least significant digit of each value first, its sign last; then the answer.
+
+    Carries run from the least significant digit, so each digit can be written when it is known.
+    """
+    values = [value[::-1] for value in trace.split(SEPARATOR)]
+    return SEPARATOR.join([*values, answer(trace)])
+
+
+def answer(written: str) -> str:
+    """What is printed: what stands behind the last semicolon."""
+    return written.rpartition(SEPARATOR)[2]

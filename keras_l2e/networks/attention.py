@@ -1,0 +1,161 @@
+"""A network that looks at what it reads and at what it wrote.
+
+    encoder, decoder = attention(vocabulary_size=43, hidden_dim=192, embedding_dim=64, num_heads=4)
+
+The reader is a bidirectional LSTM. The writer is an LSTM; its output asks, by several heads each,
+what was read and what was written before it; a second LSTM takes what they answer. Long work is
+written from one place of the program and of itself to the next, which a fixed state cannot hold.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_l2e.networks.lstm import LSTM, EmbeddingTable
+
+
+def attention(
+    vocabulary_size: int, hidden_dim: int, embedding_dim: int, num_heads: int
+) -> tuple[keras.Model, keras.Model]:
+    """Bidirectional LSTM reader; writer: LSTM, attention to text and own past, second LSTM.
+
+    Args:
+        vocabulary_size: int, number of token ids, 0 being padding.
+        hidden_dim: int, cells of both writing LSTMs; the reader has half as many each way.
+        embedding_dim: int, width of the token embedding.
+        num_heads: int, heads of each attention; divides hidden_dim.
+
+    Returns:
+        encoder, decoder. The state is a dict: `lstm` and `second_lstm` (h, c), `read` (keys,
+        values, mask of the text) and `past` (keys, values of all that was written so far).
+    """
+    # Layers.
+    embedding = EmbeddingTable(vocabulary_size, embedding_dim, name="embedding")
+    sequences = {"return_sequences": True, "return_state": True}
+    forward = LSTM(hidden_dim // 2, name="encoder_forward", **sequences)
+    backward = LSTM(hidden_dim // 2, name="encoder_backward", **sequences)
+    first = LSTM(hidden_dim, name="decoder_lstm", **sequences)
+    second = LSTM(hidden_dim, name="decoder_second_lstm", **sequences)
+    names = ("read_query", "read_key", "read_value", "past_query", "past_key", "past_value", "mix")
+    projections = {name: keras.layers.Dense(hidden_dim, use_bias=False, name=name) for name in names}
+    attend = Attention(num_heads, name="attend")
+    logits = keras.layers.Dense(vocabulary_size, name="logits")
+
+    # Encoder.
+    ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
+    mask = keras.ops.not_equal(ids, 0)
+    table = embedding(ids)
+    reverse = ReverseSequence(name="reverse")
+    onward, h, c = forward(ids, mask=mask, embeddings=table)
+    back, back_h, back_c = backward(reverse([ids, mask]), mask=mask, embeddings=table)
+    read = keras.ops.concatenate([onward, reverse([back, mask])], axis=-1)
+    joined = [keras.ops.concatenate(pair, axis=-1) for pair in ((h, back_h), (c, back_c))]
+    nothing = keras.ops.zeros_like(joined[0])
+    none_yet = NoRows(hidden_dim, name="no_past")(ids)
+    state = {
+        "lstm": joined,
+        "second_lstm": [nothing, nothing],
+        "read": [projections["read_key"](read), projections["read_value"](read), mask],
+        "past": [none_yet, none_yet],
+    }
+    encoder = keras.Model(ids, state, name="encoder")
+
+    # Decoder.
+    ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    state = {
+        "lstm": [keras.Input([hidden_dim]) for _ in range(2)],
+        "second_lstm": [keras.Input([hidden_dim]) for _ in range(2)],
+        "read": [*(keras.Input([None, hidden_dim]) for _ in range(2)), keras.Input([None], dtype="bool")],
+        "past": [keras.Input([None, hidden_dim]) for _ in range(2)],
+    }
+    h, *lstm_state = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
+    past = [
+        keras.ops.concatenate([before, projections[name](h)], axis=1)
+        for before, name in zip(state["past"], ("past_key", "past_value"), strict=True)
+    ]
+    found = attend([projections["read_query"](h), *state["read"]])
+    recalled = attend([projections["past_query"](h), *past])
+    u = h + projections["mix"](keras.ops.concatenate([found, recalled], axis=-1))
+    x = keras.ops.concatenate([u, found], axis=-1)
+    x, *second_state = second(x, initial_state=state["second_lstm"])
+    outputs = {
+        "lstm": lstm_state,
+        "second_lstm": second_state,
+        "read": state["read"],
+        "past": past,
+    }
+    written = logits(keras.ops.concatenate([x, u], axis=-1))
+    return encoder, keras.Model([ids, state], [written, outputs], name="decoder")
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class Attention(keras.layers.Layer):
+    """Scaled dot-product attention of several heads (arXiv 1706.03762), without projections.
+
+    Called on queries float32 [n, s, d], keys and values [n, t, d], and a mask bool [n, t] of the
+    places that count. Without a mask it is causal: the queries stand at the last s of the t places,
+    and each looks at its own place and those before. Gives float32 [n, s, d].
+    """
+
+    def __init__(self, num_heads: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def call(self, inputs):
+        queries, keys, values, *mask = inputs
+        queries, keys, values = map(self._split, (queries, keys, values))
+        scores = tf.matmul(queries, keys, transpose_b=True) * queries.shape[-1] ** -0.5
+        if mask:
+            allowed = mask[0][:, None, None, :]
+        else:
+            num_queries, num_keys = tf.shape(scores)[2], tf.shape(scores)[3]
+            places = tf.range(num_keys - num_queries, num_keys)
+            allowed = tf.range(num_keys)[None, :] <= places[:, None]
+        weights = tf.nn.softmax(tf.where(allowed, scores, -1e9))
+        found = tf.transpose(tf.matmul(weights, values), [0, 2, 1, 3])
+        return tf.reshape(found, [*tf.unstack(tf.shape(found)[:2]), inputs[0].shape[-1]])
+
+    def _split(self, x):
+        n, t = tf.unstack(tf.shape(x)[:2])
+        parts = tf.reshape(x, [n, t, self.num_heads, x.shape[-1] // self.num_heads])
+        return tf.transpose(parts, [0, 2, 1, 3])
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class ReverseSequence(keras.layers.Layer):
+    """Turns round the first steps of each row, [n, t, ...], those that a mask, [n, t], counts."""
+
+    supports_masking = True  # Keras' own mask, which comes with an LSTM's outputs, ends here.
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
+
+    def call(self, inputs):
+        x, mask = inputs
+        return tf.reverse_sequence(x, tf.reduce_sum(tf.cast(mask, tf.int32), axis=1), seq_axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class NoRows(keras.layers.Layer):
+    """For ids [n, t], what was written before the first step: float32 [n, 0, d]."""
+
+    def __init__(self, width: int, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def call(self, ids):
+        return tf.zeros([tf.shape(ids)[0], 0, self.width])
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], None, self.width)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}

@@ -1,0 +1,132 @@
+"""The trace against the generator and against Python itself, whose operations are recorded."""
+
+import ast
+import operator
+import random
+
+import pytest
+
+from keras_l2e.language import interpreter, programs, traces
+from keras_l2e.language.tasks import TASKS, Difficulty
+
+CELLS = TASKS["program"].difficulties()
+
+
+class _Recorded(ast.NodeTransformer):
+    """Has every operation of a program give its value to `record`, which returns it."""
+
+    def visit_BinOp(self, node):
+        self.generic_visit(node)
+        name = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}[type(node.op)]
+        return ast.Call(ast.Name(name, ast.Load()), [node.left, node.right], [])
+
+    def visit_IfExp(self, node):
+        self.generic_visit(node)
+        return ast.Call(ast.Name("chosen", ast.Load()), [node], [])
+
+    def visit_AugAssign(self, node):
+        read = ast.Name(node.target.id, ast.Load())
+        return ast.Assign([node.target], self.visit(ast.BinOp(read, node.op, node.value)))
+
+
+def recorded_by_python(program):
+    """What CPython computes and prints, as a trace."""
+    work, printed = [], []
+
+    def record(value):
+        work.append(value)
+        return value
+
+    def mul(a, b):
+        work.extend(schoolbook(a, b))
+        return a * b
+
+    tree = ast.fix_missing_locations(_Recorded().visit(ast.parse(program)))
+    exec(  # Programs of the package's own class.
+        compile(tree, "program", "exec"),
+        {
+            "add": lambda a, b: record(operator.add(a, b)),
+            "sub": lambda a, b: record(operator.sub(a, b)),
+            "mul": mul,
+            "chosen": record,
+            "print": printed.append,
+        },
+    )
+    if not work or work[-1] != printed[0]:
+        work += printed
+    return ";".join(map(str, work))
+
+
+def schoolbook(a, b):
+    """A product with a two-digit factor without zeros, as at school; written anew for the test."""
+    if abs(a) < abs(b):
+        a, b = b, a
+    digits = str(abs(b))
+    if len(digits) != 2 or "0" in digits:
+        return [a * b]
+    tens, units = (int(digit) if b > 0 else -int(digit) for digit in digits)
+    return [a * units, a * 10 * tens, a * b]
+
+
+def check(difficulty, count):
+    rng = random.Random(f"traces/{difficulty}")
+    bound = programs.longest(*difficulty)
+    for _ in range(count):
+        program, target, trace = programs.generate(rng, *difficulty)
+        assert interpreter.trace(program) == trace == recorded_by_python(program), program
+        assert traces.answer(trace) == target
+        assert len(trace) <= bound.trace
+
+
+@pytest.mark.parametrize("difficulty", CELLS[:2] + CELLS[4:5] + CELLS[16:17] + CELLS[-1:])
+def test_generator_interpreter_and_python_agree(difficulty):
+    check(difficulty, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("difficulty", CELLS[:36])
+def test_generator_interpreter_and_python_agree_on_many(difficulty):
+    check(difficulty, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("program", "trace"),
+    [
+        ("print((17*22753))", "159271;227530;386801"),
+        ("e=58308\nfor x in range(2):e+=65807\nprint(e)", "124115;189922"),
+        ("print(12+34)", "46"),
+        ("print(773)", "773"),
+        ("print((8 if 5>9 else (3*4)))", "12;12"),
+        ("print(((1+2) if 9>5 else (3*4)))", "3;3"),
+        ("a=(1+2)\nb=7\nprint(b)", "3;7"),
+        ("a=5\nprint(-a)", "-5"),
+        ("a=4\nfor x in range(0):a+=1\nprint(a)", "4"),
+        ("a=1\nfor x in range(2):\n  a+=(x*12)\nprint(a)", "0;1;12;13"),
+        ("print((-12*11))", "-12;-120;-132"),
+        ("print((12*-11))", "-12;-120;-132"),
+        ("print((300*20))", "6000"),
+    ],
+)
+def test_programs_by_hand(program, trace):
+    assert interpreter.trace(program) == trace == recorded_by_python(program)
+
+
+def test_backwards():
+    assert traces.reverse("46") == "64;46"
+    assert traces.reverse("159271;227530;386801") == "172951;035722;108683;386801"
+    assert traces.reverse("-12;7") == "21-;7;7"
+
+
+def test_long_work_is_refused():
+    program = "a=1\nfor x in range(99999):a+=9" + "9" * 20 + "\nprint(a)"
+    with pytest.raises(interpreter.ProgramError, match="work of more than 1000000 characters"):
+        interpreter.trace(program)
+    assert interpreter.run(program)
+
+
+def test_the_bound_is_near():
+    """The longest work that is drawn is not far below its bound where programs are short."""
+    rng = random.Random(0)
+    drawn = max(len(programs.generate(rng, 5, 1).trace) for _ in range(20_000))
+    assert 0.6 * programs.longest(5, 1).trace < drawn <= programs.longest(5, 1).trace
+    assert Difficulty(5) in CELLS
