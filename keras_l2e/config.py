@@ -66,7 +66,12 @@ class Config:
         "reverse_double, backwards and twice.",
     )
     target_form: str = choice(
-        "answer", TARGET_FORMS, "What the network writes: answer, what the program prints."
+        "answer",
+        TARGET_FORMS,
+        "What the network writes. answer: what the program prints. trace: the value of every "
+        "operation in the order in which Python computes them, semicolons between them; the last "
+        "one is the answer. reversed_trace: the same with the digits of each value backwards, "
+        "then the answer. The task copy has nothing to compute, and takes answer only.",
     )
     train_source: str = choice(
         "prepared",
@@ -105,21 +110,36 @@ class Config:
     )
     advance_threshold: float = number(
         0.95,
-        "A difficulty is left when its validation token accuracy is above this, or when learning "
-        "stands still (--patience). Difficulties with too few examples to hold out are judged by "
-        "training ones.",
+        "A difficulty is left when its validation accuracy (--advance_metric) is above this, or "
+        "when learning stands still (--patience). Difficulties with too few examples to hold out "
+        "are judged by training ones.",
         upper=1.0,
+    )
+    advance_metric: str = choice(
+        "auto",
+        ("auto", "token_accuracy", "exact_match"),
+        "The accuracy by which a difficulty counts as mastered: token_accuracy, of the characters, "
+        "each written behind the true ones; exact_match, of whole answers, written freely. auto: "
+        "exact_match where the network writes its work, else token_accuracy.",
     )
     patience: int = integer(
         5,
-        "Epochs which, when they have not raised a difficulty's validation token accuracy by 0.02, "
+        "Epochs which, when they have not raised a difficulty's validation accuracy by 0.02, "
         "end it although it is not mastered, so that none holds the run up for ever.",
     )
 
-    model: str = choice("lstm", MODELS, "The network.")
-    num_layers: int = integer(1, "LSTM layers of the encoder and of the decoder.")
+    model: str = choice(
+        "lstm",
+        MODELS,
+        "The network. lstm: one LSTM stack reads, another writes. attention: the writer also looks "
+        "at what was read and at what it wrote.",
+    )
+    num_layers: int = integer(1, "LSTM layers of the encoder and of the decoder (model lstm).")
     hidden_dim: int = integer(256, "Cells of each LSTM layer.")
     embedding_dim: int = integer(64, "Width of the character embedding.")
+    num_heads: int = integer(
+        4, "Heads of each attention; --hidden_dim is a multiple of it (model attention)."
+    )
     tie_encoder_decoder: bool = boolean(
         False, "One LSTM stack reads and writes (the paper's network)."
     )
@@ -189,6 +209,11 @@ class Config:
             TASKS[self.task].check(self.target)
         except ValueError as error:
             raise UsageError(f"--task={self.task}: target {error}") from None
+        if TARGET_FORMS[self.target_form].work and not TASKS[self.task].trace:
+            raise UsageError(
+                f"--target_form={self.target_form}; allowed with --task={self.task}, where nothing "
+                "is computed, is answer"
+            )
         if self.first_batch_size > self.global_batch_size:
             raise UsageError(
                 f"--first_batch_size={self.first_batch_size}; allowed 0 to --global_batch_size="
@@ -212,9 +237,16 @@ class Config:
         return grid(self.target)
 
     @property
+    def mastered_by(self) -> str:
+        """The accuracy that `--advance_metric` means, a field of `teachers.Score`."""
+        if self.advance_metric != "auto":
+            return self.advance_metric
+        return "exact_match" if TARGET_FORMS[self.target_form].work else "token_accuracy"
+
+    @property
     def interface(self) -> Interface:
         """What must be known to use the trained network."""
-        longest_program = max(TASKS[self.task].longest(level)[0] for level in self.levels)
+        longest_program = max(TASKS[self.task].longest(level).program for level in self.levels)
         names = Interface._fields[:5]
         values = (getattr(self, name) for name in names)
         white_space = TASKS[self.task].white_space

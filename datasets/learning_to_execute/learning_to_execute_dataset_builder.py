@@ -1,7 +1,7 @@
 """The `learning_to_execute` data set: programs and what they print, one config per difficulty.
 
 >>> config_from_name("addition_length_9").candidate(0)
-Example(program='print(735221849+208143007)', target='943364856')
+Example(program='print(735221849+208143007)', target='943364856', trace='943364856')
 """
 
 import dataclasses
@@ -52,7 +52,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Programs drawn at one difficulty, and what they print."""
 
     VERSION = tfds.core.Version(stored.VERSION)
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    RELEASE_NOTES: ClassVar = {
+        "1.1.0": "New feature `trace`, the value of every operation; all else is as it was.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS: ClassVar = [
         config_from_name(stored.config_name(name, difficulty))
         for name, task in TASKS.items()
@@ -83,6 +86,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 {
                     "program": tfds.features.Text(),
                     "target": tfds.features.Text(),
+                    "trace": tfds.features.Text(),
                     "length": np.int64,
                     "nesting": np.int64,
                 }

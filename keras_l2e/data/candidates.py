@@ -6,7 +6,7 @@ program. Every split takes its candidates in order:
     >>> nine_digits = {"task": "addition", "difficulty": Difficulty(9)}
     >>> candidates = Candidates(**nine_digits, examples_per_difficulty=1)
     >>> candidates.candidate(0)
-    Example(program='print(735221849+208143007)', target='943364856')
+    Example(program='print(735221849+208143007)', target='943364856', trace='943364856')
     >>> {split: list(numbers) for split, numbers in candidates.choose().items()}
     {'train': [0], 'validation': [2], 'test': [6]}
 
@@ -67,9 +67,7 @@ class Candidates:
 
     def features(self, i: int) -> dict:
         """Candidate i as it is stored."""
-        program, target = self.candidate(i)
-        length, nesting = self.difficulty
-        return {"program": program, "target": target, "length": length, "nesting": nesting}
+        return {**self.candidate(i)._asdict(), **self.difficulty._asdict()}
 
     def choose(self) -> dict[str, Sequence[int]]:
         """The numbers of the candidates that make up each split, in order.

@@ -158,8 +158,10 @@ def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: 
     )
 
 
-def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int):
-    """Windows of texts as full batches of similar program length, in a random order.
+def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int, column: int = 0):
+    """Windows of texts as full batches of similar length, in a random order.
+
+    The length is that of the program, column 0, or of what is written, column 1.
 
     No example is dropped or delayed past its window; buckets that fill at their own pace would
     starve rare lengths in a short epoch.
@@ -167,11 +169,10 @@ def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int):
 
     @tf.autograph.experimental.do_not_convert
     def cut(number, texts):
-        programs, _ = texts
-        order = tf.argsort(tf.strings.length(programs), stable=True)
+        order = tf.argsort(tf.strings.length(texts[column]), stable=True)
         rows = tf.reshape(order, [-1, batch_size])
         rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, number])
-        return tuple(tf.gather(column, rows) for column in texts)
+        return tuple(tf.gather(part, rows) for part in texts)
 
     return dataset.enumerate().map(cut).unbatch()
 
@@ -212,6 +213,7 @@ def training_batches(
     loss_scale: str,
     batch_size: int,
     num_batches: int,
+    sorted_by: int = 0,
 ):
     """The batches of one epoch: a pure function of its arguments.
 
@@ -224,12 +226,13 @@ def training_batches(
         seed: of the mixture and of the order of batches.
         input_form, loss_scale: see `encode_examples`.
         batch_size, num_batches: every batch is full, and there are exactly so many.
+        sorted_by: see `cut_by_length`.
     """
     sources = [examples.numbers(difficulty, seed) for difficulty, (_, seed) in shares.items()]
     numbers = mixture(sources, [weight for weight, _ in shares.values()], seed)
     window = batch_size * min(WINDOW, num_batches)
     windows = numbers.take(batch_size * num_batches).batch(window).map(examples.texts)
-    batches = cut_by_length(windows, batch_size, seed)
+    batches = cut_by_length(windows, batch_size, seed, sorted_by)
     encoded = batches.map(
         lambda programs, written: encode_examples(programs, written, input_form, loss_scale)
     )

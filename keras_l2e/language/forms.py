@@ -1,10 +1,10 @@
 """What the network reads of an example, and what it writes.
 
-    >>> example = Example("print(12+34)", "46")
+    >>> example = Example("print(12+34)", "46", "46")
     >>> read("print(12+34)", "reverse")
     [')43+21(tnirp']
-    >>> TARGET_FORMS["answer"].write(example)
-    '46'
+    >>> TARGET_FORMS["reversed_trace"].write(example)
+    '64;46'
 
 An input form changes the program's text alone. A target form says what is written of an example,
 and finds the answer in a text that a network wrote; what is judged is the answer.
@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from keras_l2e.language import traces
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import ANYWHERE, Difficulty, Task
 from keras_l2e.language.vocabulary import CHARACTERS
@@ -71,28 +72,63 @@ class TargetForm(NamedTuple):
 
     Attributes:
         write: the text to be written of an example.
-        answer: the answer in a written text, as the program prints it; "" where there is none.
         longest: the longest text that may have to be written at a difficulty, in characters.
+        separator: a character; the answer, as the program prints it, stands behind the last one.
+            "" if all that is written is the answer.
+        work: of a written text, the part that is to equal the example's trace; None if no work is
+            written.
     """
 
     write: Callable[[Example], str]
-    answer: Callable[[str], str]
     longest: Callable[[Task, Difficulty], int]
+    separator: str = ""
+    work: Callable[[str], str] | None = None
+
+    def answer(self, written: str) -> str:
+        """The answer in a written text.
+
+        >>> TARGET_FORMS["trace"].answer("159271;227530;386801")
+        '386801'
+        """
+        return written.rpartition(self.separator)[2] if self.separator else written
 
 
 def _target(example: Example) -> str:
     return example.target
 
 
+def _longest_target(task: Task, difficulty: Difficulty) -> int:
+    return task.longest(difficulty).target
+
+
+def _trace(example: Example) -> str:
+    return example.trace
+
+
+def _longest_trace(task: Task, difficulty: Difficulty) -> int:
+    return task.longest(difficulty).trace
+
+
 def _all(written: str) -> str:
     return written
 
 
-def _longest_target(task: Task, difficulty: Difficulty) -> int:
-    return task.longest(difficulty)[1]
+def _reversed_trace(example: Example) -> str:
+    return traces.reverse(example.trace)
 
 
-TARGET_FORMS = {"answer": TargetForm(_target, _all, _longest_target)}
+def _longest_reversed_trace(task: Task, difficulty: Difficulty) -> int:
+    longest = task.longest(difficulty)
+    return longest.trace + len(traces.SEPARATOR) + longest.target
+
+
+TARGET_FORMS = {
+    "answer": TargetForm(_target, _longest_target),
+    "trace": TargetForm(_trace, _longest_trace, traces.SEPARATOR, _all),
+    "reversed_trace": TargetForm(
+        _reversed_trace, _longest_reversed_trace, traces.SEPARATOR, traces.forward
+    ),
+}
 
 
 class Interface(NamedTuple):
@@ -114,6 +150,11 @@ class Interface(NamedTuple):
     longest_program: int
     longest_written: int
     white_space: str = ANYWHERE
+
+
+def longer_text(target_form: str) -> int:
+    """Which text of a pair (read, written) takes most time: work is the longer one."""
+    return 1 if TARGET_FORMS[target_form].work else 0
 
 
 def write_all(examples: Example, target_form: str) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The tasks as one table: each draws an `Example` at a `Difficulty` and says all about itself.
 
 >>> TASKS["addition"].generate(random.Random(0), Difficulty(length=5))
-Example(program='print(60494+65125)', target='125619')
+Example(program='print(60494+65125)', target='125619', trace='125619')
 """
 
 import functools
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_l2e.language import interpreter, programs
-from keras_l2e.language.programs import Example
+from keras_l2e.language.programs import Example, Longest
 
 # Training examples that are prepared for a difficulty, unless another number is asked for.
 EXAMPLES_PER_DIFFICULTY = 50_000
@@ -66,13 +66,15 @@ class Task:
     """One task.
 
     Attributes:
-        generate: draws one `Example(program, target)` from a `random.Random` at a `Difficulty`.
+        generate: draws one `Example(program, target, trace)` from a `random.Random` at a `Difficulty`.
         answer: the true output of any text of the task; raises `interpreter.ProgramError`.
-        longest: the longest program and target possible at a difficulty, in characters.
+        longest: the longest texts possible at a difficulty, in characters.
         difficulty_of: the least `Difficulty` whose numbers and operations a text has; None if the
             text is none of the task.
         max_length: difficulties go from length 1 to this.
         max_nesting: difficulties go from nesting 1 to this.
+        trace: the work of any text of the task, see `interpreter.trace`; None if there is nothing
+            to compute.
         white_space: a regular expression of all white space in its programs, with what must stand
             beside it; a network of the task can read no other. By default there may be any.
         output_characters: those that an answer may have.
@@ -83,10 +85,11 @@ class Task:
 
     generate: Callable[[random.Random, Difficulty], Example]
     answer: Callable[[str], str]
-    longest: Callable[[Difficulty], tuple[int, int]]
+    longest: Callable[[Difficulty], Longest]
     difficulty_of: Callable[[str], Difficulty | None]
     max_length: int
     max_nesting: int = 1
+    trace: Callable[[str], str] | None = None
     white_space: str = ANYWHERE
     output_characters: str = _DIGITS
     kind: str = ""
@@ -128,7 +131,7 @@ def _draw_program(rng: random.Random, difficulty: Difficulty) -> Example:
     return programs.generate(rng, difficulty.length, difficulty.nesting)
 
 
-def _longest_program(difficulty: Difficulty) -> tuple[int, int]:
+def _longest_program(difficulty: Difficulty) -> Longest:
     return programs.longest(difficulty.length, difficulty.nesting)
 
 
@@ -160,7 +163,7 @@ def _draw_number(rng: random.Random, digits: int) -> int:
 
 
 def _sum(a: int, b: int) -> Example:
-    return Example(f"print({a}+{b})", str(a + b))
+    return Example(f"print({a}+{b})", str(a + b), str(a + b))
 
 
 def _unequal_digits(target: Difficulty) -> Iterable[Untrained]:
@@ -175,8 +178,9 @@ def _draw_unequal_sum(rng: random.Random, digits: int, shorter: int) -> Example:
     return _sum(*(numbers if rng.randrange(2) else numbers[::-1]))
 
 
-def _longest_addition(difficulty: Difficulty) -> tuple[int, int]:
-    return len("print(+)") + 2 * difficulty.length, difficulty.length + 1
+def _longest_addition(difficulty: Difficulty) -> Longest:
+    digits = difficulty.length
+    return Longest(len("print(+)") + 2 * digits, digits + 1, digits + 1)
 
 
 _ADDITION = re.compile(r"print\((0|[1-9][0-9]*)\+(0|[1-9][0-9]*)\)")
@@ -195,8 +199,8 @@ def _draw_copy(rng: random.Random, difficulty: Difficulty) -> Example:
     return Example(digits, digits)
 
 
-def _longest_copy(difficulty: Difficulty) -> tuple[int, int]:
-    return difficulty.length, difficulty.length
+def _longest_copy(difficulty: Difficulty) -> Longest:
+    return Longest(difficulty.length, difficulty.length, 0)
 
 
 def _difficulty_of_copy(text: str) -> Difficulty | None:
@@ -234,6 +238,7 @@ TASKS = {
         _difficulty_of_program,
         max_length=12,
         max_nesting=10,
+        trace=interpreter.trace,
         white_space=r"\n| if | else |for x in ",
         output_characters="-" + _DIGITS,
         kind="operation",
@@ -245,6 +250,7 @@ TASKS = {
         _longest_addition,
         difficulty_of_addition,
         max_length=64,
+        trace=interpreter.trace,
         white_space="",
         kind="carry_chain",
         kinds_of=_carry_chains,

@@ -48,10 +48,14 @@ def reverse(trace: str) -> str:
 
     Carries run from the least significant digit, so each digit can be written when it is known.
     """
-    values = [value[::-1] for value in trace.split(SEPARATOR)]
-    return SEPARATOR.join([*values, answer(trace)])
+    values = trace.split(SEPARATOR)
+    return SEPARATOR.join([*(value[::-1] for value in values), values[-1]])
 
 
-def answer(written: str) -> str:
-    """What is printed: what stands behind the last semicolon."""
-    return written.rpartition(SEPARATOR)[2]
+def forward(written: str) -> str:
+    """The trace of which `reverse` made this text.
+
+    >>> forward("64;46")
+    '46'
+    """
+    return SEPARATOR.join(value[::-1] for value in written.split(SEPARATOR)[:-1])

@@ -6,7 +6,10 @@ value may also be the function itself.
 
 import pkgutil
 
-MODELS = {"lstm": "keras_l2e.networks.models:lstm"}
+MODELS = {
+    "lstm": "keras_l2e.networks.models:lstm",
+    "attention": "keras_l2e.networks.attention:attention",
+}
 OPTIMIZERS = {
     "adam": "keras_l2e.networks.optimizers:Adam",
     "muon": "keras_l2e.networks.optimizers:Muon",

@@ -46,6 +46,8 @@ class _WholeBatch:
         # Dense: in a sparse gradient a token that occurs twice counts twice in the norm.
         gradients = [tf.convert_to_tensor(g) for g, _ in pairs if g is not None]
         variables = [variable for g, variable in pairs if g is not None]
+        for gradient, variable in zip(gradients, variables, strict=True):
+            gradient.set_shape(variable.shape)  # Lost on the way through batches of any size.
         replica = tf.distribute.get_replica_context()
         gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         if self.clip_norm:

@@ -22,7 +22,7 @@ from keras_l2e.language.tasks import Difficulty
 
 # Of the teacher `review`.
 REVIEW_AT_TARGET = 0.5
-# Token accuracy gained over `patience` evaluations that counts as progress.
+# Accuracy gained over `patience` evaluations that counts as progress.
 MIN_PROGRESS = 0.02
 
 # What a teacher remembers between epochs, as JSON holds it.
@@ -80,12 +80,14 @@ def mix() -> Teacher:
     return _unmoved(lambda num_levels: _uniform(num_levels, range(num_levels)))
 
 
-def naive(advance_threshold: float, patience: int) -> Teacher:
+def naive(advance_threshold: float, patience: int, mastered_by: str = "token_accuracy") -> Teacher:
     """Every example at the current difficulty, which rises level by level (paper, section 4)."""
-    return _climbing(_one, advance_threshold, patience)
+    return _climbing(_one, advance_threshold, patience, mastered_by)
 
 
-def combined(mix_share: float, advance_threshold: float, patience: int) -> Teacher:
+def combined(
+    mix_share: float, advance_threshold: float, patience: int, mastered_by: str = "token_accuracy"
+) -> Teacher:
     """Every example from `naive`'s current difficulty or from `mix` (paper, section 4).
 
     The paper gives no ratio; its released code draws one example in five from `mix`.
@@ -95,10 +97,12 @@ def combined(mix_share: float, advance_threshold: float, patience: int) -> Teach
         everywhere = _uniform(num_levels, range(num_levels))
         return _sum((1 - mix_share, _one(num_levels, level)), (mix_share, everywhere))
 
-    return _climbing(weights, advance_threshold, patience)
+    return _climbing(weights, advance_threshold, patience, mastered_by)
 
 
-def review(mix_share: float, advance_threshold: float, patience: int) -> Teacher:
+def review(
+    mix_share: float, advance_threshold: float, patience: int, mastered_by: str = "token_accuracy"
+) -> Teacher:
     """`naive` that does not forget: some examples come from any of the levels so far.
 
     Ours, not the paper's. The share of these is `mix_share` on the way and half at the target,
@@ -113,10 +117,10 @@ def review(mix_share: float, advance_threshold: float, patience: int) -> Teacher
         harder = [0.0] * (num_levels - len(reviewed))
         return _sum((1 - share, _one(num_levels, level)), (share, reviewed + harder))
 
-    return _climbing(weights, advance_threshold, patience)
+    return _climbing(weights, advance_threshold, patience, mastered_by)
 
 
-def frontier(advance_threshold: float, patience: int) -> Teacher:
+def frontier(advance_threshold: float, patience: int, mastered_by: str = "token_accuracy") -> Teacher:
     """Most at the current difficulty, the rest just below, just above, and anywhere below.
 
     Ours, not the paper's: 55% at the current level, 25% over the three levels below it, 10% one
@@ -133,7 +137,7 @@ def frontier(advance_threshold: float, patience: int) -> Teacher:
             (0.10, _uniform(num_levels, range(level + 1))),
         )
 
-    return _climbing(weights, advance_threshold, patience)
+    return _climbing(weights, advance_threshold, patience, mastered_by)
 
 
 TEACHERS: dict[str, Callable[..., Teacher]] = {
@@ -156,11 +160,14 @@ def _unmoved(weights: Callable[[int], list[float]]) -> Teacher:
 
 
 def _climbing(
-    weights: Callable[[int, int], list[float]], advance_threshold: float, patience: int
+    weights: Callable[[int, int], list[float]],
+    advance_threshold: float,
+    patience: int,
+    mastered_by: str,
 ) -> Teacher:
     """A teacher that goes from level to level, and weighs them by the one it has come to.
 
-    A level is left when its token accuracy is above the threshold, or has not grown by MIN_PROGRESS
+    A level is left when its accuracy, the field `mastered_by` of `Score`, is above the threshold, or has not grown by MIN_PROGRESS
     over the last `patience` evaluations, so that none holds the run up for ever (the released code
     of the paper compares with five evaluations earlier). After a mastered level the next one is
     looked at in the same epoch, so that easy levels do not cost an epoch each.
@@ -172,7 +179,7 @@ def _climbing(
     def update(state: State, scores: Mapping[int, Score]) -> State:
         level, accuracies = state["level"], state["accuracies"]
         while level < state["num_levels"] - 1:
-            accuracy = scores[level].token_accuracy
+            accuracy = getattr(scores[level], mastered_by)
             accuracies = [*accuracies, accuracy]
             mastered = accuracy > advance_threshold
             if not mastered and not _stands_still(accuracies, patience):

@@ -19,7 +19,7 @@ from keras_l2e.config import Config
 from keras_l2e.data import pipeline
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import write_all
+from keras_l2e.language.forms import longer_text, write_all
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers
 from keras_l2e.settings import taken_by
@@ -56,8 +56,8 @@ class Run:
             self.model = models.build(config.model, vocabulary.SIZE, config)
             compile_model(self.model, config)
         self.averaged = models.build(config.model, vocabulary.SIZE, config)
-        forms, max_steps = (config.input_form, config.target_form), config.longest_written() + 1
-        self.validation = Validation(config, Scorer(self.averaged, *forms, max_steps))
+        scorer = Scorer(self.averaged, config.input_form, config.target_form)
+        self.validation = Validation(config, scorer)
         self.stored = None
         if config.train_source == "prepared":
             examples = self.validation.stored("train").items()
@@ -174,7 +174,7 @@ class Run:
             "validation": self.validation.score(level, "validation"),
             "target_validation": self.validation.score(config.target, "validation"),
             "judged_by": judged["judged_by"],
-            "judged_token_accuracy": judged["token_accuracy"],
+            f"judged_{config.mastered_by}": judged[config.mastered_by],
             "advanced_to": None if new == level else new._asdict(),
         }
         if config.validate_all_levels:
@@ -225,6 +225,7 @@ class Run:
             loss_scale=config.loss_scale,
             batch_size=batch_size,
             num_batches=config.batches_per_epoch,
+            sorted_by=longer_text(config.target_form),
         )
 
     def average_weights(self) -> None:

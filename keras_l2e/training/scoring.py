@@ -1,7 +1,7 @@
 """A network's answers to stored examples: teacher-forced counts and free-running outputs.
 
-    scorer = Scorer(network, "none", "answer", max_steps=4)
-    scores = scorer.score(Example([b"print(1+2)"], [b"3"]))
+    scorer = Scorer(network, "none", "answer")
+    scores = scorer.score(Example([b"print(1+2)"], [b"3"], [b"3"]))
     scores.exact_match(), scores.num_right[0], scores.num_tokens[0]  # 1.0, 2, 2 if it is right
 
 A target of one character has two tokens, itself and EOS.
@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_l2e import devices
 from keras_l2e.data import pipeline
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import TARGET_FORMS, write_all
+from keras_l2e.language.forms import TARGET_FORMS, longer_text, write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.networks import text
 from keras_l2e.networks.decoding import greedy_decode
@@ -32,6 +32,7 @@ class Scores(NamedTuple):
         num_tokens: int array, positions of that text, EOS included.
         written_right: bool array, whether the free-running text is the one to be written.
         targets, outputs: the true answers and the free-running ones.
+        written: the whole free-running texts.
     """
 
     num_right: np.ndarray
@@ -39,6 +40,7 @@ class Scores(NamedTuple):
     written_right: np.ndarray
     targets: list[str]
     outputs: list[str]
+    written: list[str]
 
     def token_accuracy(self) -> float:
         """Teacher-forced, the paper's accuracy: right positions / positions, EOS included.
@@ -71,9 +73,22 @@ class Scorer:
     """Runs one network over examples; keeps the compiled function from call to call."""
 
     def __init__(
-        self, network, input_form: str, target_form: str, max_steps: int, batch_size: int = 256
+        self,
+        network,
+        input_form: str,
+        target_form: str,
+        max_steps: int | None = None,
+        batch_size: int = 256,
     ):
-        """Args: a network of `models.build`, forms of `language.forms`, the most ids to write."""
+        """Makes the function.
+
+        Args:
+            network: of `models.build`.
+            input_form, target_form: of `language.forms`.
+            max_steps: the most ids to write; by default as many as the longest true text of the
+                batch has, for a network that has not learnt to end writes for ever.
+            batch_size: examples that go through the network at once.
+        """
         self.target_form, self.batch_size = target_form, batch_size
         encoder, decoder = (network.get_layer(name) for name in ("encoder", "decoder"))
         texts = tf.TensorSpec([None], tf.string)
@@ -87,8 +102,9 @@ class Scorer:
             logits, _ = decoder([inputs["decoder_token_ids"], state])
             real = labels != vocabulary.PAD
             right = real & (tf.argmax(logits, -1, tf.int32) == labels)
+            steps = max_steps or tf.shape(labels)[1]
             ids, _ = greedy_decode(
-                decoder, state, max_steps=max_steps, bos=vocabulary.BOS, eos=vocabulary.EOS
+                decoder, state, max_steps=steps, bos=vocabulary.BOS, eos=vocabulary.EOS
             )
             return (
                 tf.reduce_sum(tf.cast(right, tf.int32), axis=1),
@@ -105,7 +121,8 @@ class Scorer:
             examples: columns of UTF-8 `bytes`.
         """
         written = write_all(examples, self.target_form)
-        order = np.argsort([len(program) for program in examples.program], kind="stable")
+        longer = (examples.program, written)[longer_text(self.target_form)]
+        order = np.argsort([len(text) for text in longer], kind="stable")
 
         def score_batch(start: int):
             chosen = order[start : start + self.batch_size]
@@ -119,11 +136,12 @@ class Scorer:
             np.concatenate([part.numpy() for part in column])[np.argsort(order)]
             for column in zip(*parts, strict=True)
         )
-        answer = TARGET_FORMS[self.target_form].answer
+        answer, texts = TARGET_FORMS[self.target_form].answer, [text.decode() for text in outputs]
         return Scores(
             num_right,
             num_tokens,
             outputs == np.array(written, object),
             [target.decode() for target in examples.target],
-            [answer(output.decode()) for output in outputs],
+            list(map(answer, texts)),
+            texts,
         )
