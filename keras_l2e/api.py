@@ -98,13 +98,19 @@ class TrainedNetwork:
         program = list(map(forms.clean, program))
         found = self._functions.serve(tf.constant(list(map(_encode, program)), tf.string))
         outputs = [output.decode() for output in found["output"].numpy()]
+        works = [""] * len(outputs)
+        if "work" in found:
+            written = (text.decode() for text in found["work"].numpy())
+            works = list(map(self.form.work, written))
         probabilities = found["probability"].numpy().tolist()
-        return list(map(self._answer, program, outputs, probabilities))
+        return list(map(self._answer, program, outputs, works, probabilities))
 
-    def _answer(self, program: str, written: str, probability: float) -> Answer:
-        form = forms.TARGET_FORMS[self.interface.target_form]
-        output = form.answer(written)
-        work = "" if output == written else written
+    @property
+    def form(self) -> forms.TargetForm:
+        """What it writes."""
+        return forms.TARGET_FORMS[self.interface.target_form]
+
+    def _answer(self, program: str, output: str, work: str, probability: float) -> Answer:
         try:
             true_output = TASKS[self.interface.task].answer(program)
         except ProgramError:

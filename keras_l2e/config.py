@@ -11,6 +11,7 @@ from pathlib import Path
 from keras_l2e import command_line
 from keras_l2e.errors import UsageError
 from keras_l2e.files import write_text
+from keras_l2e.language import forms
 from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
@@ -140,6 +141,12 @@ class Config:
     num_heads: int = integer(
         4, "Heads of each attention; --hidden_dim is a multiple of it (model attention)."
     )
+    own_past: bool = boolean(
+        True, "The writer also looks at what it wrote, not only at what it read (model attention)."
+    )
+    second_lstm: bool = boolean(
+        True, "A second LSTM follows what the writer found (model attention)."
+    )
     tie_encoder_decoder: bool = boolean(
         False, "One LSTM stack reads and writes (the paper's network)."
     )
@@ -209,11 +216,10 @@ class Config:
             TASKS[self.task].check(self.target)
         except ValueError as error:
             raise UsageError(f"--task={self.task}: target {error}") from None
-        if TARGET_FORMS[self.target_form].work and not TASKS[self.task].trace:
-            raise UsageError(
-                f"--target_form={self.target_form}; allowed with --task={self.task}, where nothing "
-                "is computed, is answer"
-            )
+        try:
+            forms.check(self.task, self.target_form)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         if self.first_batch_size > self.global_batch_size:
             raise UsageError(
                 f"--first_batch_size={self.first_batch_size}; allowed 0 to --global_batch_size="

@@ -7,6 +7,7 @@ The program is an argument, a file's path, or standard input. Without --model a 
 comes with the package. With --steps it shows what the network held for possible at each step.
 """
 
+import itertools
 import os
 import re
 import reprlib
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 
 from keras_l2e import api, command_line, pretrained
 from keras_l2e.errors import UsageError
-from keras_l2e.language import forms
+from keras_l2e.language import forms, traces
 from keras_l2e.language.interpreter import ProgramError
-from keras_l2e.language.tasks import TASKS
+from keras_l2e.language.tasks import TASKS, Task
 from keras_l2e.settings import boolean, path
 
 # What can be no program, but the name of a file: it has an ending, or the name of a folder.
@@ -58,12 +59,15 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
     """What a network makes of a program, as lines to show."""
     steps = network.steps(program)
     written = "".join(step.character for step in steps if step.character != "EOS")
+    answer = network.form.answer(written)
     first, *others = program.split("\n")
     lines = [f"program    {first}", *(f"           {line}" for line in others)]
-    lines.append(f"predicted  {_visible(written)}")
+    if network.form.work:
+        lines += show_work(network.form.work(written), program, TASKS[network.interface.task])
+    lines.append(f"predicted  {_visible(answer)}")
     try:
         truth = TASKS[network.interface.task].answer(program)
-        lines += [f"true       {_visible(truth)}", "right" if written == truth else "wrong"]
+        lines += [f"true       {_visible(truth)}", "right" if answer == truth else "wrong"]
     except ProgramError as error:
         lines.append(f"true       unknown: {error}")
     if show_candidates:
@@ -75,6 +79,26 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
         lines.append("character  probability")
         lines += [f"{_visible(s.character):<9}  {s.probability:.4f}" for s in steps]
     return "\n".join(lines)
+
+
+def show_work(work: str, program: str, task: Task) -> list[str]:
+    """The values that a network wrote beside those that Python computes, as lines to show."""
+    try:
+        steps = task.steps(program)
+    except ProgramError:
+        return [f"work       {value}" for value in work.split(traces.SEPARATOR)]
+    values = work.split(traces.SEPARATOR)
+    width = max(map(len, values))
+    lines, all_right = [], True
+    for value, step in itertools.zip_longest(values, steps):
+        what = (
+            f"{step.value} ({step.kind}{f' {step.turn}' * bool(step.turn)})" if step else "nothing"
+        )
+        line = f"work       {'nothing' if value is None else value:<{width}}  Python {what}"
+        if all_right and (step is None or value != str(step.value)):
+            line, all_right = line + "  <- the first wrong value", False
+        lines.append(line)
+    return lines
 
 
 def _name(character: str) -> str:

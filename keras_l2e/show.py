@@ -37,10 +37,11 @@ def show(arguments: Arguments) -> str:
     """Examples of a task as lines to show.
 
     Raises:
-        ValueError: the task has no such difficulty.
+        ValueError: the task has no such difficulty, or nothing of what is to be written.
     """
     task, difficulty = TASKS[arguments.task], Difficulty(arguments.length, arguments.nesting)
     task.check(difficulty)
+    forms.check(arguments.task, arguments.target_form)
     rng = random.Random(f"show/{arguments.task}/{difficulty}/{arguments.seed}")
     parts = []
     for _ in range(arguments.count):

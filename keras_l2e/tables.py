@@ -27,6 +27,8 @@ RATES = (
     "free_token_accuracy",
     "answer_in_program",
 )
+# Of the first wrong step of a wrong answer.
+_PLACES = ("turns", "digits")
 # Rates over examples can be pooled; those over characters cannot, for these are not counted.
 POOLED = ("exact_match", "written_match", "answer_in_program")
 
@@ -100,13 +102,18 @@ def breakdowns(evaluation: dict) -> list[tuple[str, str, list[dict]]]:
     groups = []
     for kind in kinds(evaluation):
         entries = evaluation[f"by_{kind}"]
-        hardest = max((entry["nesting"], entry["length"]) for entry in entries)
-        chosen = [e for e in entries if (e["nesting"], e["length"]) == hardest]
-        title = f"hardest trained difficulty: {_format_difficulty(*hardest[::-1])}"
+        title, chosen = _hardest(entries)
         groups.append((kind, title, _pool(chosen, kind)))
         if len(evaluation["rows"]) > 1:
             groups.append((kind, "all trained difficulties", _pool(entries, kind)))
     return groups
+
+
+def _hardest(entries: list[dict]) -> tuple[str, list[dict]]:
+    """The entries of the hardest trained difficulty, and its title."""
+    hardest = max((entry["nesting"], entry["length"]) for entry in entries)
+    chosen = [e for e in entries if (e["nesting"], e["length"]) == hardest]
+    return f"hardest trained difficulty: {_format_difficulty(*hardest[::-1])}", chosen
 
 
 def _pool(entries: list[dict], kind: str) -> list[dict]:
@@ -172,6 +179,11 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
     tables = [(describe(evaluation), evaluation["rows"] + beyond, columns)]
     for kind, title, entries in breakdowns(evaluation):
         tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *POOLED]))
+    if failures := evaluation.get("failures"):
+        where, failures = _hardest(failures)
+        rows = [{**row, **{name: _most(row[name]) for name in _PLACES}} for row in failures]
+        title = f"first wrong steps of wrong answers, {where}"
+        tables.append((title, rows, ["step", "fault", "num_examples", *_PLACES]))
     if unequal := evaluation.get("unequal_digits"):
         title = f"unequal_digits (not trained): {unequal[0]['length']} digits and fewer"
         tables.append((title, unequal, ["shorter", "num_examples", *RATES[:3]]))
@@ -194,15 +206,24 @@ def _format_cell(value) -> str:
     return format_rate(value, 4) if isinstance(value, float) else str(value)
 
 
+def _most(counts: dict[str, int]) -> str:
+    """The three most frequent, as 'value (how often)'."""
+    often = sorted(counts, key=lambda value: -counts[value])[:3]
+    return ", ".join(f"{value} ({counts[value]})" for value in often)
+
+
 def _format_sample(sample: dict) -> str:
     # A model may write any character, newlines among them.
-    output = sample["output"].replace("\n", "\\n")
+    texts = {name: sample.get(name, "").replace("\n", "\\n") for name in ("work", "output")}
     program = sample["program"].replace("\n", "\n           ")
+    work = (
+        f"  work     {texts['work']}\n  trace    {sample['trace']}\n" if "trace" in sample else ""
+    )
     return (
         f"{_format_difficulty(sample['length'], sample['nesting'])}\n"
-        f"  program  {program}\n"
+        f"  program  {program}\n{work}"
         f"  target   {sample['target']}\n"
-        f"  output   {output}  {'CORRECT' if sample['correct'] else 'WRONG'}"
+        f"  output   {texts['output']}  {'CORRECT' if sample['correct'] else 'WRONG'}"
     )
 
 

@@ -133,7 +133,7 @@ def test_programs_are_told_apart_by_their_operations(make_config):
 def test_a_difficulty_without_test_examples_is_left_out(make_config, monkeypatch):
     config = make_config(task="copy", target_length=1)
     rate = dict.fromkeys(ROW, 0.0)
-    monkeypatch.setattr(evaluation, "_read", lambda *_: Example([], []))
+    monkeypatch.setattr(evaluation, "_read", lambda *_: Example([], [], []))
     monkeypatch.setattr(evaluation, "_score_drawn", lambda *_: rate)
     network = models.build("lstm", vocabulary.SIZE, config)
     lines = []

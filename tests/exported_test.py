@@ -62,7 +62,7 @@ def served(small_run):
 
 def test_it_answers_as_decoding_does(small_run, served):
     network = models.load(small_run.folder / "model.keras")
-    examples = Example(PROGRAMS, [b"0"] * len(PROGRAMS))
+    examples = Example(PROGRAMS, *[[b"0"] * len(PROGRAMS)] * 2)
     scores = Scorer(network, "reverse", "answer", max_steps=4).score(examples)
     assert served["batch"]["output"][: len(PROGRAMS)] == scores.outputs
     assert any(scores.outputs)

@@ -164,7 +164,7 @@ def test_the_answer_is_judged_and_the_whole_text_beside_it(model, monkeypatch):
 
     monkeypatch.setattr(scoring, "greedy_decode", write)
     programs = [b"print(1)"] * 4
-    examples = Example(programs, [target.encode() for target in targets])
+    examples = Example(programs, *[[target.encode() for target in targets]] * 2)
     scores = Scorer(model, "none", "work", max_steps=6).score(examples)
     assert scores.outputs == ["12", "43", "65", "7"]
     assert scores.exact_match() == 0.75

@@ -14,8 +14,9 @@ from keras_l2e import config as configs
 from keras_l2e import devices
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS, TargetForm
-from keras_l2e.language.programs import Example
+from keras_l2e.language.programs import Example, Longest
 from keras_l2e.language.tasks import TASKS, Difficulty, Task
+from keras_l2e.language.traces import Step
 from keras_l2e.networks import MODELS, models
 from keras_l2e.networks.decoding import greedy_decode
 from keras_l2e.teaching.teachers import TEACHERS, Score, Teacher
@@ -25,24 +26,26 @@ from keras_l2e.training.run import Run
 
 def draw_mirrored(rng, difficulty):
     digits = "".join(rng.choices("0123456789", k=difficulty.length))
-    return Example(digits, digits[::-1])
+    return Example(digits, digits[::-1], digits)
 
 
 MIRROR = Task(
     draw_mirrored,
     answer=lambda text: text[::-1],
-    longest=lambda difficulty: (difficulty.length, difficulty.length),
+    longest=lambda difficulty: Longest(*[difficulty.length] * 3),
+    steps=lambda text: [Step(text, "digits")],
     difficulty_of=lambda text: Difficulty(len(text)) if text.isdecimal() else None,
     max_length=9,
     kind="first_digit",
     kinds_of=lambda text, difficulty: [text[0]],
 )
 
-# What stands behind the ; is the answer.
+# What stands behind the + is the answer.
 WORK_FIRST = TargetForm(
-    write=lambda example: f"{example.target[::-1]};{example.target}",
-    answer=lambda written: written.partition(";")[2],
-    longest=lambda task, difficulty: 2 * task.longest(difficulty)[1] + 1,
+    write=lambda example: f"{example.trace}+{example.target}",
+    longest=lambda task, difficulty: 2 * task.longest(difficulty).target + 1,
+    separator="+",
+    work=lambda written: written.partition("+")[0],
 )
 
 
@@ -164,7 +167,7 @@ def test_a_target_form(lived):
             samples, network.execute([sample["program"] for sample in samples]), strict=True
         ):
             assert answer.output == sample["output"]
-            assert answer.work.partition(";")[2] == sample["output"]
+            assert answer.work == sample["work"]
             assert answer.right == sample["correct"]
 
 

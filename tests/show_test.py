@@ -42,6 +42,8 @@ def test_copy_read_twice(command):
 @pytest.mark.parametrize("target_form", forms.TARGET_FORMS)
 def test_every_task_difficulty_and_form_fits_the_page(target_form):
     for name, task in TASKS.items():
+        if forms.TARGET_FORMS[target_form].work and not task.steps:
+            continue
         for form in forms.INPUT_FORMS:
             shown = show.show(
                 show.Arguments(name, task.max_length, task.max_nesting, form, target_form, count=5)
@@ -55,7 +57,7 @@ def test_every_task_difficulty_and_form_fits_the_page(target_form):
 
 
 def test_a_target_form_of_its_own_is_shown_beside_the_target(monkeypatch):
-    doubled = forms.TargetForm(lambda example: example.target * 2, str, lambda task, level: 99)
+    doubled = forms.TargetForm(lambda example: example.target * 2, lambda task, level: 99)
     monkeypatch.setitem(forms.TARGET_FORMS, "doubled", doubled)
     shown = show.show(show.Arguments("copy", 3, target_form="doubled", count=1)).splitlines()
     assert shown[1].split() == ["target", target := shown[0].split()[1]]

@@ -74,7 +74,8 @@ def check(difficulty, count):
     for _ in range(count):
         program, target, trace = programs.generate(rng, *difficulty)
         assert interpreter.trace(program) == trace == recorded_by_python(program), program
-        assert traces.answer(trace) == target
+        assert trace.rpartition(";")[2] == target
+        assert traces.forward(traces.reverse(trace)) == trace
         assert len(trace) <= bound.trace
 
 

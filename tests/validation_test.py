@@ -66,14 +66,14 @@ def test_a_mastered_level_is_left_at_once_and_no_harder_one_looked_at(make_confi
 
 def test_a_level_without_validation_examples_has_no_rates(make_config, monkeypatch):
     monkeypatch.setattr(
-        stored, "read", lambda task, level, split, *_: Example(*[[b"1"] * (split == "train")] * 2)
+        stored, "read", lambda task, level, split, *_: Example(*[[b"1"] * (split == "train")] * 3)
     )
     found = Validation(make_config(), Counting()).score(Difficulty(2), "validation")
     assert found == {"token_accuracy": None, "exact_match": None, "num_examples": 0}
 
 
 def test_a_level_without_stored_examples_is_an_error_of_one_line(make_config, monkeypatch):
-    monkeypatch.setattr(stored, "read", lambda *_: Example([], []))
+    monkeypatch.setattr(stored, "read", lambda *_: Example([], [], []))
     with pytest.raises(WorkError) as error:
         Validation(make_config(), Counting())
     assert str(error.value) == (

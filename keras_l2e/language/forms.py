@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from keras_l2e.language import traces
 from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import ANYWHERE, Difficulty, Task
+from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task
 from keras_l2e.language.vocabulary import CHARACTERS
 
 # How a task's input may be modified; the target never changes (paper, section 4.2).
@@ -150,6 +150,16 @@ class Interface(NamedTuple):
     longest_program: int
     longest_written: int
     white_space: str = ANYWHERE
+
+
+def check(task: str, target_form: str) -> None:
+    """Raises ValueError if a task has nothing of what is to be written."""
+    if TARGET_FORMS[target_form].work and not TASKS[task].steps:
+        allowed = (name for name, form in TARGET_FORMS.items() if not form.work)
+        raise ValueError(
+            f"target form {target_form}: the task {task} has nothing to compute; allowed is "
+            f"{', '.join(allowed)}"
+        )
 
 
 def longer_text(target_form: str) -> int:

@@ -19,6 +19,7 @@ import reprlib
 from typing import NamedTuple
 
 from keras_l2e.language import traces
+from keras_l2e.language.traces import Step
 
 # The longest program at length 12 and nesting 10 has about 560 characters.
 MAX_CHARACTERS = 4096
@@ -67,7 +68,7 @@ def run(program: str) -> str:
             passes one of the limits above.
         TypeError: `program` is not a string.
     """
-    return str(_run(program, []))
+    return str(_run(program, _State({}, [])))
 
 
 def trace(program: str) -> str:
@@ -81,25 +82,46 @@ def trace(program: str) -> str:
     Raises:
         ProgramError, TypeError: as `run`, or the trace passes the limit above.
     """
+    return traces.write(step.value for step in steps(program))
+
+
+def steps(program: str) -> list[Step]:
+    """Returns the values of the trace, and what each of them is.
+
+        >>> steps("print((17*22753))")[1]
+        Step(value=227530, kind='tens', turn=0)
+
+    Raises:
+        ProgramError, TypeError: as `trace`.
+    """
     work = _Work()
-    printed = _run(program, work)
-    return traces.write(traces.closed(work, printed))
+    printed = _run(program, _State({}, work))
+    if not work or work[-1].value != printed:
+        work.append(Step(printed, "printed"))
+    return list(work)
 
 
 class _Work(list):
-    """Takes the values that are computed, up to a limit."""
+    """Takes the steps that are made, up to a limit."""
 
     num_characters = 0
 
-    def append(self, value: int) -> None:
-        self.num_characters += len(str(value)) + 1
+    def append(self, step: Step) -> None:
+        self.num_characters += len(str(step.value)) + 1
         if self.num_characters > MAX_TRACE:
             raise ProgramError(f"work of more than {MAX_TRACE} characters")
-        super().append(value)
+        super().append(step)
 
 
-def _run(program: str, work: list[int]) -> int:
-    """Returns the value that `program` prints; adds all that it computes to `work`."""
+class _State(NamedTuple):
+    """What a program has done so far: its variables, and the steps that it made."""
+
+    variables: dict[str, int]
+    work: list[Step]
+
+
+def _run(program: str, state: _State) -> int:
+    """Returns the value that `program` prints."""
     if not isinstance(program, str):
         raise TypeError(f"program must be a str, not {type(program).__name__}")
     _check_text(program)
@@ -107,7 +129,6 @@ def _run(program: str, work: list[int]) -> int:
     for statement in statements[:-1]:
         _check_statement(statement, program)
     printed = _check_print(statements, program)
-    state = _State({}, work)
     _execute(statements[:-1], state)
     return _evaluate(printed, state)
 
@@ -227,13 +248,6 @@ def _check_expression(node: ast.expr, program: str) -> None:
             raise _outside(node.lineno, f"{_source(node, program)} in this place")
 
 
-class _State(NamedTuple):
-    """What a program has done so far: its variables, and the values that it computed."""
-
-    variables: dict[str, int]
-    work: list[int]
-
-
 def _execute(statements: list[ast.stmt], state: _State) -> None:
     """Executes statements that `_check_statement` has passed."""
     num_steps = 0
@@ -248,16 +262,16 @@ def _execute(statements: list[ast.stmt], state: _State) -> None:
         for turn in range(num_turns):
             state.variables[statement.target.id] = turn
             for assignment in statement.body:
-                _assign(assignment, state)
+                _assign(assignment, state, turn + 1)
 
 
-def _assign(node: ast.Assign | ast.AugAssign, state: _State) -> None:
+def _assign(node: ast.Assign | ast.AugAssign, state: _State, turn: int = 0) -> None:
     if isinstance(node, ast.Assign):
         state.variables[node.targets[0].id] = _evaluate(node.value, state)
     else:  # As in Python, the variable is read before the value is computed.
         before = _evaluate(node.target, state)
         value = _evaluate(node.value, state)
-        state.variables[node.target.id] = _apply(node, before, value, state.work)
+        state.variables[node.target.id] = _apply(node, before, value, state, turn)
 
 
 def _evaluate(node: ast.expr, state: _State) -> int:
@@ -272,20 +286,28 @@ def _evaluate(node: ast.expr, state: _State) -> int:
         case ast.UnaryOp(operand=operand):
             return -_evaluate(operand, state)
         case ast.BinOp(left=left, right=right):
-            return _apply(node, _evaluate(left, state), _evaluate(right, state), state.work)
+            return _apply(node, _evaluate(left, state), _evaluate(right, state), state)
         case ast.IfExp(test=test):
             compare = _COMPARISONS[type(test.ops[0])]
             left = _evaluate(test.left, state)
             right = _evaluate(test.comparators[0], state)
             value = _evaluate(node.body if compare(left, right) else node.orelse, state)
-            state.work.append(value)
+            state.work.append(Step(value, "choice"))
             return value
 
 
-def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, work: list[int]) -> int:
+def _apply(
+    node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State, turn: int = 0
+) -> int:
     value = _OPERATIONS[type(node.op)](left, right)
     if abs(value) >= _BOUND:
         raise ProgramError(f"line {node.lineno}: value of more than {MAX_DIGITS} digits")
-    for computed in traces.products(left, right) if isinstance(node.op, ast.Mult) else (value,):
-        work.append(computed)
+    if isinstance(node.op, ast.Mult):
+        *parts, _ = traces.products(left, right)
+        for part, kind in zip(parts, ("units", "tens"), strict=False):
+            state.work.append(Step(part, kind))
+        kind = "product"
+    else:
+        kind = "round" if turn else "sum" if isinstance(node.op, ast.Add) else "difference"
+    state.work.append(Step(value, kind, turn))
     return value

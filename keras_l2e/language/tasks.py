@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from keras_l2e.language import interpreter, programs
 from keras_l2e.language.programs import Example, Longest
+from keras_l2e.language.traces import Step
 
 # Training examples that are prepared for a difficulty, unless another number is asked for.
 EXAMPLES_PER_DIFFICULTY = 50_000
@@ -66,14 +67,14 @@ class Task:
     """One task.
 
     Attributes:
-        generate: draws one `Example(program, target, trace)` from a `random.Random` at a `Difficulty`.
+        generate: draws one `Example` from a `random.Random` at a `Difficulty`.
         answer: the true output of any text of the task; raises `interpreter.ProgramError`.
         longest: the longest texts possible at a difficulty, in characters.
         difficulty_of: the least `Difficulty` whose numbers and operations a text has; None if the
             text is none of the task.
         max_length: difficulties go from length 1 to this.
         max_nesting: difficulties go from nesting 1 to this.
-        trace: the work of any text of the task, see `interpreter.trace`; None if there is nothing
+        steps: the work of any text of the task, see `interpreter.steps`; None if there is nothing
             to compute.
         white_space: a regular expression of all white space in its programs, with what must stand
             beside it; a network of the task can read no other. By default there may be any.
@@ -89,7 +90,7 @@ class Task:
     difficulty_of: Callable[[str], Difficulty | None]
     max_length: int
     max_nesting: int = 1
-    trace: Callable[[str], str] | None = None
+    steps: Callable[[str], list[Step]] | None = None
     white_space: str = ANYWHERE
     output_characters: str = _DIGITS
     kind: str = ""
@@ -238,7 +239,7 @@ TASKS = {
         _difficulty_of_program,
         max_length=12,
         max_nesting=10,
-        trace=interpreter.trace,
+        steps=interpreter.steps,
         white_space=r"\n| if | else |for x in ",
         output_characters="-" + _DIGITS,
         kind="operation",
@@ -250,7 +251,7 @@ TASKS = {
         _longest_addition,
         difficulty_of_addition,
         max_length=64,
-        trace=interpreter.trace,
+        steps=interpreter.steps,
         white_space="",
         kind="carry_chain",
         kinds_of=_carry_chains,

@@ -10,8 +10,24 @@ Values stand between semicolons, the last one being what is printed (after "Show
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 SEPARATOR = ";"
+
+
+class Step(NamedTuple):
+    """A value of a trace, and what it is.
+
+    Attributes:
+        value: the value.
+        kind: a sum, difference, units, tens, product, choice (of a conditional), round (a variable
+            after a round of a loop), or printed (what is printed without being computed last).
+        turn: the number of the round, from 1 on; 0 outside of loops.
+    """
+
+    value: int
+    kind: str
+    turn: int = 0
 
 
 def products(left: int, right: int) -> tuple[int, ...]:

@@ -10,11 +10,17 @@ written from one place of the program and of itself to the next, which a fixed s
 import keras
 import tensorflow as tf
 
+from keras_l2e.errors import UsageError
 from keras_l2e.networks.lstm import LSTM, EmbeddingTable
 
 
 def attention(
-    vocabulary_size: int, hidden_dim: int, embedding_dim: int, num_heads: int
+    vocabulary_size: int,
+    hidden_dim: int,
+    embedding_dim: int,
+    num_heads: int,
+    own_past: bool = True,
+    second_lstm: bool = True,
 ) -> tuple[keras.Model, keras.Model]:
     """Bidirectional LSTM reader; writer: LSTM, attention to text and own past, second LSTM.
 
@@ -23,24 +29,58 @@ def attention(
         hidden_dim: int, cells of both writing LSTMs; the reader has half as many each way.
         embedding_dim: int, width of the token embedding.
         num_heads: int, heads of each attention; divides hidden_dim.
+        own_past: bool, whether the writer looks at what it wrote.
+        second_lstm: bool, whether a second LSTM follows; else what was found is written from.
 
     Returns:
         encoder, decoder. The state is a dict: `lstm` and `second_lstm` (h, c), `read` (keys,
         values, mask of the text) and `past` (keys, values of all that was written so far).
-    """
-    # Layers.
-    embedding = EmbeddingTable(vocabulary_size, embedding_dim, name="embedding")
-    sequences = {"return_sequences": True, "return_state": True}
-    forward = LSTM(hidden_dim // 2, name="encoder_forward", **sequences)
-    backward = LSTM(hidden_dim // 2, name="encoder_backward", **sequences)
-    first = LSTM(hidden_dim, name="decoder_lstm", **sequences)
-    second = LSTM(hidden_dim, name="decoder_second_lstm", **sequences)
-    names = ("read_query", "read_key", "read_value", "past_query", "past_key", "past_value", "mix")
-    projections = {name: keras.layers.Dense(hidden_dim, use_bias=False, name=name) for name in names}
-    attend = Attention(num_heads, name="attend")
-    logits = keras.layers.Dense(vocabulary_size, name="logits")
 
-    # Encoder.
+    Raises:
+        UsageError: the cells cannot be shared out evenly.
+    """
+    if hidden_dim % 2 or hidden_dim % num_heads:
+        raise UsageError(
+            f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
+        )
+    embedding = EmbeddingTable(vocabulary_size, embedding_dim, name="embedding")
+    encoder = _reader(embedding, hidden_dim, own_past, second_lstm)
+    attend = Attention(num_heads, name="attend")
+
+    ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    state = keras.tree.map_structure(
+        lambda x: keras.Input(x.shape[1:], dtype=x.dtype), encoder.output
+    )
+    outputs = dict(state)
+    first = LSTM(hidden_dim, return_sequences=True, return_state=True, name="decoder_lstm")
+    h, *outputs["lstm"] = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
+    found = attend([_project("read_query", hidden_dim)(h), *state["read"]])
+    answers = [found]
+    if own_past:
+        outputs["past"] = [
+            keras.ops.concatenate([before, _project(name, hidden_dim)(h)], axis=1)
+            for before, name in zip(state["past"], ("past_key", "past_value"), strict=True)
+        ]
+        answers.append(attend([_project("past_query", hidden_dim)(h), *outputs["past"]]))
+    u = h + _project("mix", hidden_dim)(keras.ops.concatenate(answers, axis=-1))
+    x = u
+    if second_lstm:
+        second = LSTM(
+            hidden_dim, return_sequences=True, return_state=True, name="decoder_second_lstm"
+        )
+        x = keras.ops.concatenate([u, found], axis=-1)
+        x, *outputs["second_lstm"] = second(x, initial_state=state["second_lstm"])
+        x = keras.ops.concatenate([x, u], axis=-1)
+    logits = keras.layers.Dense(vocabulary_size, name="logits")(x)
+    return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
+
+
+def _reader(embedding, hidden_dim: int, own_past: bool, second_lstm: bool) -> keras.Model:
+    """A bidirectional LSTM; gives the writer's first state."""
+    forward, backward = (
+        LSTM(hidden_dim // 2, return_sequences=True, return_state=True, name=f"encoder_{name}")
+        for name in ("forward", "backward")
+    )
     ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
     mask = keras.ops.not_equal(ids, 0)
     table = embedding(ids)
@@ -49,42 +89,19 @@ def attention(
     back, back_h, back_c = backward(reverse([ids, mask]), mask=mask, embeddings=table)
     read = keras.ops.concatenate([onward, reverse([back, mask])], axis=-1)
     joined = [keras.ops.concatenate(pair, axis=-1) for pair in ((h, back_h), (c, back_c))]
-    nothing = keras.ops.zeros_like(joined[0])
-    none_yet = NoRows(hidden_dim, name="no_past")(ids)
-    state = {
-        "lstm": joined,
-        "second_lstm": [nothing, nothing],
-        "read": [projections["read_key"](read), projections["read_value"](read), mask],
-        "past": [none_yet, none_yet],
-    }
-    encoder = keras.Model(ids, state, name="encoder")
+    keys_and_values = [_project(name, hidden_dim)(read) for name in ("read_key", "read_value")]
+    state = {"lstm": joined, "read": [*keys_and_values, mask]}
+    if own_past:
+        none_yet = NoRows(hidden_dim, name="no_past")(ids)
+        state["past"] = [none_yet, none_yet]
+    if second_lstm:
+        nothing = keras.ops.zeros_like(joined[0])
+        state["second_lstm"] = [nothing, nothing]
+    return keras.Model(ids, state, name="encoder")
 
-    # Decoder.
-    ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
-    state = {
-        "lstm": [keras.Input([hidden_dim]) for _ in range(2)],
-        "second_lstm": [keras.Input([hidden_dim]) for _ in range(2)],
-        "read": [*(keras.Input([None, hidden_dim]) for _ in range(2)), keras.Input([None], dtype="bool")],
-        "past": [keras.Input([None, hidden_dim]) for _ in range(2)],
-    }
-    h, *lstm_state = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
-    past = [
-        keras.ops.concatenate([before, projections[name](h)], axis=1)
-        for before, name in zip(state["past"], ("past_key", "past_value"), strict=True)
-    ]
-    found = attend([projections["read_query"](h), *state["read"]])
-    recalled = attend([projections["past_query"](h), *past])
-    u = h + projections["mix"](keras.ops.concatenate([found, recalled], axis=-1))
-    x = keras.ops.concatenate([u, found], axis=-1)
-    x, *second_state = second(x, initial_state=state["second_lstm"])
-    outputs = {
-        "lstm": lstm_state,
-        "second_lstm": second_state,
-        "read": state["read"],
-        "past": past,
-    }
-    written = logits(keras.ops.concatenate([x, u], axis=-1))
-    return encoder, keras.Model([ids, state], [written, outputs], name="decoder")
+
+def _project(name: str, width: int) -> keras.layers.Dense:
+    return keras.layers.Dense(width, use_bias=False, name=name)
 
 
 @keras.saving.register_keras_serializable("keras_l2e")

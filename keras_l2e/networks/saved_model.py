@@ -2,6 +2,9 @@
 
     serving_default(program: string[n]) -> {output: string[n], probability: float32[n]}
 
+Where the network shows its work there is also `work`, string [n]: all that it wrote, of which the
+output is the part behind the last semicolon.
+
 It needs TensorFlow only. `decode_steps(program)` gives each step's characters and top candidates.
 Text it cannot read (empty, unknown characters, white space where the task's programs have none,
 longer than any program of the trained difficulties) gives output "" and probability 0, and touches
@@ -22,7 +25,7 @@ import tensorflow as tf
 
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import Interface
+from keras_l2e.language.forms import TARGET_FORMS, Interface
 from keras_l2e.networks import text
 from keras_l2e.networks.decoding import greedy_decode
 
@@ -50,10 +53,13 @@ class Module(tf.Module):
     def serve(self, program):
         """The answers to n programs, and their probabilities."""
         ids, probabilities, _, ended, readable = self._decode(program)
-        answered = readable & ended
+        written = tf.where(readable, text.decode(ids), "")
+        product = tf.reduce_prod(probabilities, axis=1)
+        form = TARGET_FORMS[self._interface.target_form]
         return {
-            "output": tf.where(readable, text.decode(ids), ""),
-            "probability": tf.where(answered, tf.reduce_prod(probabilities, axis=1), 0.0),
+            "output": text.answers(written, form.separator),
+            "probability": tf.where(readable & ended, product, 0.0),
+            **({"work": written} if form.work else {}),
         }
 
     @tf.function(input_signature=PROGRAMS)

@@ -88,6 +88,13 @@ def decode(ids):
     return tf.strings.reduce_join(characters(tf.where(ended, PAD, ids)), axis=1)
 
 
+def answers(written, separator: str):
+    """`language.forms.TargetForm.answer` for a batch of written texts, string [n]."""
+    if not separator:
+        return written
+    return tf.strings.regex_replace(written, f"(?s).*\\Q{separator}\\E", "")
+
+
 def characters(ids):
     """One string per id: its character, or nothing for PAD, BOS and EOS; same shape as `ids`."""
     return tf.gather(tf.constant(["", *CHARACTERS, "", ""]), ids)

@@ -120,7 +120,9 @@ def review(
     return _climbing(weights, advance_threshold, patience, mastered_by)
 
 
-def frontier(advance_threshold: float, patience: int, mastered_by: str = "token_accuracy") -> Teacher:
+def frontier(
+    advance_threshold: float, patience: int, mastered_by: str = "token_accuracy"
+) -> Teacher:
     """Most at the current difficulty, the rest just below, just above, and anywhere below.
 
     Ours, not the paper's: 55% at the current level, 25% over the three levels below it, 10% one
@@ -167,10 +169,11 @@ def _climbing(
 ) -> Teacher:
     """A teacher that goes from level to level, and weighs them by the one it has come to.
 
-    A level is left when its accuracy, the field `mastered_by` of `Score`, is above the threshold, or has not grown by MIN_PROGRESS
-    over the last `patience` evaluations, so that none holds the run up for ever (the released code
-    of the paper compares with five evaluations earlier). After a mastered level the next one is
-    looked at in the same epoch, so that easy levels do not cost an epoch each.
+    A level is left when its accuracy, the field `mastered_by` of `Score`, is above the threshold,
+    or has not grown by MIN_PROGRESS over the last `patience` evaluations, so that none holds the
+    run up for ever (the released code of the paper compares with five evaluations earlier). After a
+    mastered level the next one is looked at in the same epoch, so that easy levels do not cost an
+    epoch each.
     """
 
     def start(levels: Sequence[Difficulty]) -> State:

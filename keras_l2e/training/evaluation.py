@@ -14,10 +14,11 @@ from pathlib import Path
 from keras_l2e import files, plots
 from keras_l2e.config import Config
 from keras_l2e.data import stored
-from keras_l2e.language import programs
+from keras_l2e.language import programs, traces
 from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty, Task
+from keras_l2e.training import failures
 from keras_l2e.training.scoring import Scorer, Scores
 
 NUM_SAMPLES = 5
@@ -38,8 +39,8 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
     """
     task = TASKS[config.task]
     beyond = _beyond(task, config.target)
-    # Work may be as long as its bound a few times in a million; what is longer than the longest true
-    # text of its batch counts as wrong.
+    # The bound of work is far longer than nearly all of it; what is longer than the longest true
+    # text of its batch is cut.
     steps = None if TARGET_FORMS[config.target_form].work else config.longest_written(*beyond) + 1
     scorer = Scorer(network, config.input_form, config.target_form, steps)
     result = {
@@ -51,6 +52,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         "rows": [],
         "beyond_training": [],
         "samples": [],
+        **({"failures": []} if TARGET_FORMS[config.target_form].work else {}),
     }
     by_kind = []
     for difficulty in config.levels:
@@ -63,6 +65,9 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         result["rows"].append(_row(config, difficulty, texts, scores))
         result["samples"] += _samples(config, difficulty, texts, scores)
         by_kind += _by_kind(config, difficulty, texts, scores)
+        if TARGET_FORMS[config.target_form].work:
+            wrong = _failures(config, texts, scores)
+            result["failures"] += ({**difficulty._asdict(), **row} for row in wrong)
         report(f"{difficulty.label}: {_summary(result['rows'][-1])}")
     for difficulty in beyond:
         draw = _drawing(task, difficulty)
@@ -147,7 +152,19 @@ def _by_kind(config: Config, difficulty: Difficulty, texts: list[str], scores: S
     ]
 
 
+def _failures(config: Config, texts: list[str], scores: Scores) -> list[dict]:
+    """Where the work of each wrong answer goes wrong first, see `failures.table`."""
+    work, steps = TARGET_FORMS[config.target_form].work, TASKS[config.task].steps
+    columns = zip(texts, scores.targets, scores.outputs, scores.written, strict=True)
+    return failures.table(
+        failures.first_wrong(work(written), steps(text))
+        for text, target, output, written in columns
+        if output != target
+    )
+
+
 def _samples(config: Config, difficulty: Difficulty, texts: list[str], scores: Scores):
+    work, steps = TARGET_FORMS[config.target_form].work, TASKS[config.task].steps
     rng = random.Random(f"samples/{difficulty}/{config.seed}")
     chosen = rng.sample(range(len(texts)), min(NUM_SAMPLES, len(texts)))
     return [
@@ -157,6 +174,14 @@ def _samples(config: Config, difficulty: Difficulty, texts: list[str], scores: S
             "target": scores.targets[i],
             "output": scores.outputs[i],
             "correct": scores.outputs[i] == scores.targets[i],
+            **(
+                {
+                    "work": work(scores.written[i]),
+                    "trace": traces.write(step.value for step in steps(texts[i])),
+                }
+                if work
+                else {}
+            ),
         }
         for i in chosen
     ]
