@@ -12,6 +12,7 @@ becomes texts, and its texts become batches.
 """
 
 import itertools
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,10 @@ STREAM = 2**40
 # Batches in a window that is sorted by length. The examples of a batch then differ so little in
 # length that padding is a few per cent.
 WINDOW = 32
+# Work varies more in length: with more batches in a window, programs of (5, 2) take 15% less.
+WINDOW_OF_WORK = 128
+# More than any program has.
+MOST_CHARACTERS = 10_000
 
 
 def seed_of(*names) -> int:
@@ -158,21 +163,24 @@ def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: 
     )
 
 
-def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int, column: int = 0):
+def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int, shows_work: bool = False):
     """Windows of texts as full batches of similar length, in a random order.
-
-    The length is that of the program, column 0, or of what is written, column 1.
 
     No example is dropped or delayed past its window; buckets that fill at their own pace would
     starve rare lengths in a short epoch.
+
+    What is read decides, and where work is written, which is longer and varies more, first the
+    length of that, in steps of a quarter.
     """
 
     @tf.autograph.experimental.do_not_convert
     def cut(number, texts):
-        order = tf.argsort(tf.strings.length(texts[column]), stable=True)
+        read, written = (tf.cast(tf.strings.length(column), tf.float32) for column in texts)
+        size = MOST_CHARACTERS * tf.floor(tf.math.log1p(written) / math.log(1.25)) + read
+        order = tf.argsort(size if shows_work else read, stable=True)
         rows = tf.reshape(order, [-1, batch_size])
         rows = tf.random.experimental.stateless_shuffle(rows, seed=[seed, number])
-        return tuple(tf.gather(part, rows) for part in texts)
+        return tuple(tf.gather(column, rows) for column in texts)
 
     return dataset.enumerate().map(cut).unbatch()
 
@@ -213,7 +221,7 @@ def training_batches(
     loss_scale: str,
     batch_size: int,
     num_batches: int,
-    sorted_by: int = 0,
+    shows_work: bool = False,
 ):
     """The batches of one epoch: a pure function of its arguments.
 
@@ -226,13 +234,13 @@ def training_batches(
         seed: of the mixture and of the order of batches.
         input_form, loss_scale: see `encode_examples`.
         batch_size, num_batches: every batch is full, and there are exactly so many.
-        sorted_by: see `cut_by_length`.
+        shows_work: whether work is written, which takes most of the time, see `cut_by_length`.
     """
     sources = [examples.numbers(difficulty, seed) for difficulty, (_, seed) in shares.items()]
     numbers = mixture(sources, [weight for weight, _ in shares.values()], seed)
-    window = batch_size * min(WINDOW, num_batches)
+    window = batch_size * min(WINDOW_OF_WORK if shows_work else WINDOW, num_batches)
     windows = numbers.take(batch_size * num_batches).batch(window).map(examples.texts)
-    batches = cut_by_length(windows, batch_size, seed, sorted_by)
+    batches = cut_by_length(windows, batch_size, seed, shows_work)
     encoded = batches.map(
         lambda programs, written: encode_examples(programs, written, input_form, loss_scale)
     )

@@ -162,9 +162,9 @@ def check(task: str, target_form: str) -> None:
         )
 
 
-def longer_text(target_form: str) -> int:
-    """Which text of a pair (read, written) takes most time: work is the longer one."""
-    return 1 if TARGET_FORMS[target_form].work else 0
+def shows_work(target_form: str) -> bool:
+    """Whether a network of this form writes its work."""
+    return TARGET_FORMS[target_form].work is not None
 
 
 def write_all(examples: Example, target_form: str) -> list[bytes]:

@@ -54,22 +54,24 @@ def attention(
     outputs = dict(state)
     first = LSTM(hidden_dim, return_sequences=True, return_state=True, name="decoder_lstm")
     h, *outputs["lstm"] = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
-    found = attend([_project("read_query", hidden_dim)(h), *state["read"]])
-    answers = [found]
+    query, *own = _project("ask", hidden_dim, 4 if own_past else 1)(h)
+    found = [attend([query, *state["read"]])]
     if own_past:
+        query, *keys_and_values = own
         outputs["past"] = [
-            keras.ops.concatenate([before, _project(name, hidden_dim)(h)], axis=1)
-            for before, name in zip(state["past"], ("past_key", "past_value"), strict=True)
+            keras.ops.concatenate(pair, axis=1)
+            for pair in zip(state["past"], keys_and_values, strict=True)
         ]
-        answers.append(attend([_project("past_query", hidden_dim)(h), *outputs["past"]]))
-    u = h + _project("mix", hidden_dim)(keras.ops.concatenate(answers, axis=-1))
+        found.append(attend([query, *outputs["past"]]))
+    u = h + keras.layers.Dense(hidden_dim, use_bias=False, name="mix")(
+        keras.ops.concatenate(found, axis=-1)
+    )
     x = u
     if second_lstm:
         second = LSTM(
             hidden_dim, return_sequences=True, return_state=True, name="decoder_second_lstm"
         )
-        x = keras.ops.concatenate([u, found], axis=-1)
-        x, *outputs["second_lstm"] = second(x, initial_state=state["second_lstm"])
+        x, *outputs["second_lstm"] = second(u, initial_state=state["second_lstm"])
         x = keras.ops.concatenate([x, u], axis=-1)
     logits = keras.layers.Dense(vocabulary_size, name="logits")(x)
     return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
@@ -89,8 +91,7 @@ def _reader(embedding, hidden_dim: int, own_past: bool, second_lstm: bool) -> ke
     back, back_h, back_c = backward(reverse([ids, mask]), mask=mask, embeddings=table)
     read = keras.ops.concatenate([onward, reverse([back, mask])], axis=-1)
     joined = [keras.ops.concatenate(pair, axis=-1) for pair in ((h, back_h), (c, back_c))]
-    keys_and_values = [_project(name, hidden_dim)(read) for name in ("read_key", "read_value")]
-    state = {"lstm": joined, "read": [*keys_and_values, mask]}
+    state = {"lstm": joined, "read": [*_project("tell", hidden_dim, 2)(read), mask]}
     if own_past:
         none_yet = NoRows(hidden_dim, name="no_past")(ids)
         state["past"] = [none_yet, none_yet]
@@ -100,8 +101,10 @@ def _reader(embedding, hidden_dim: int, own_past: bool, second_lstm: bool) -> ke
     return keras.Model(ids, state, name="encoder")
 
 
-def _project(name: str, width: int) -> keras.layers.Dense:
-    return keras.layers.Dense(width, use_bias=False, name=name)
+def _project(name: str, width: int, count: int):
+    """A function that gives so many projections of a tensor, which one product makes."""
+    projection = keras.layers.Dense(count * width, use_bias=False, name=name)
+    return lambda x: keras.ops.split(projection(x), count, axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_l2e")

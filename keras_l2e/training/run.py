@@ -19,7 +19,7 @@ from keras_l2e.config import Config
 from keras_l2e.data import pipeline
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import longer_text, write_all
+from keras_l2e.language.forms import shows_work, write_all
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers
 from keras_l2e.settings import taken_by
@@ -225,7 +225,7 @@ class Run:
             loss_scale=config.loss_scale,
             batch_size=batch_size,
             num_batches=config.batches_per_epoch,
-            sorted_by=longer_text(config.target_form),
+            shows_work=shows_work(config.target_form),
         )
 
     def average_weights(self) -> None:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_l2e import devices
 from keras_l2e.data import pipeline
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import TARGET_FORMS, longer_text, write_all
+from keras_l2e.language.forms import TARGET_FORMS, shows_work, write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.networks import text
 from keras_l2e.networks.decoding import greedy_decode
@@ -121,7 +121,7 @@ class Scorer:
             examples: columns of UTF-8 `bytes`.
         """
         written = write_all(examples, self.target_form)
-        longer = (examples.program, written)[longer_text(self.target_form)]
+        longer = written if shows_work(self.target_form) else examples.program
         order = np.argsort([len(text) for text in longer], kind="stable")
 
         def score_batch(start: int):
