@@ -7,7 +7,8 @@ own tasks, all of one length, so that no padding is computed on any side. Each s
 its own with the thread settings that suit it (ours: replicas of one thread each, as in train.py;
 stock Keras: TensorFlow's defaults, no strategy; PyTorch: one thread, and all cores). They take
 turns, a burst of steps each, so that a change of the machine's speed meets all of them. Keras runs
-in `fit`; what a call of `fit` costs beside its steps is shown apart.
+in `fit`; what a call of `fit` costs beside its steps is shown apart. The network of the model
+`attention`, which writes its work, is compared with PyTorch only.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import measuring
 import numpy as np
 
 from keras_l2e.config import Config
+from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.tasks import TASKS, Difficulty
 
 
@@ -39,16 +41,28 @@ class Network(NamedTuple):
     read: int  # Steps, EOS included.
     written: int
     burst: int
+    model: str = "lstm"
+    num_heads: int = 0  # Of the model attention.
+
+    @property
+    def target_form(self) -> str:
+        return "reversed_trace" if self.model == "attention" else "answer"
 
 
 NETWORKS = {
     "2x400": Network(2, 400, 400, True, "program", Difficulty(6, 2), 100, 42, 8, 16),
     "1x128": Network(1, 128, 64, False, "addition", Difficulty(10), 128, 29, 11, 48),
     "1x256": Network(1, 256, 64, False, "program", Difficulty(4, 1), 128, 24, 6, 32),
+    "attention": Network(
+        1, 192, 64, False, "program", Difficulty(5, 2), 64, 44, 49, 16, "attention", 4
+    ),
 }
 # Of `vocabulary`, which would bring TensorFlow into PyTorch's processes.
 VOCABULARY_SIZE = 43
-SIDES = ("ours", "keras", "torch_1", "torch_2")
+SIDES = {
+    "lstm": ("ours", "keras", "torch_1", "torch_2"),
+    "attention": ("ours", "torch_1", "torch_2"),
+}
 CLIP_NORM = 1.0
 LEARNING_RATE = 1e-3
 
@@ -61,7 +75,8 @@ def draw_batch(network: Network) -> dict[str, list[list[int]]]:
     batch = {"read": [], "given": [], "written": []}
     while len(batch["read"]) < network.rows:
         example = TASKS[network.task].generate(rng, network.difficulty)
-        read, written = vocabulary.encode(example.program), vocabulary.encode(example.target)
+        text = TARGET_FORMS[network.target_form].write(example)
+        read, written = vocabulary.encode(example.program), vocabulary.encode(text)
         if (len(read), len(written)) == (network.read - 1, network.written - 1):
             batch["read"].append([*read, vocabulary.EOS])
             batch["given"].append([vocabulary.BOS, *written])
@@ -92,8 +107,9 @@ def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
                 num_layers=network.layer_count,
                 embedding_dim=network.embedding_dim,
                 tie_encoder_decoder=network.tied,
+                num_heads=network.num_heads or 1,
             )
-            model = models.build("lstm", VOCABULARY_SIZE, config)
+            model = models.build(network.model, VOCABULARY_SIZE, config)
             optimizer = optimizers.SGD(LEARNING_RATE, clip_norm=CLIP_NORM)
         else:
             model = stock_model(network)
@@ -156,27 +172,85 @@ def torch_side(network: Network, batch: dict[str, np.ndarray], num_threads: int)
         torch.from_numpy(batch[name].astype(np.int64)) for name in ("read", "given", "written")
     )
 
-    def stack():
-        return nn.LSTM(network.embedding_dim, network.cells, network.layer_count, batch_first=True)
-
-    embedding = nn.Embedding(VOCABULARY_SIZE, network.embedding_dim)
-    reader = stack()
-    writer = reader if network.tied else stack()
-    logits = nn.Linear(network.cells, VOCABULARY_SIZE)
-    parameters = list(nn.ModuleList([embedding, reader, writer, logits]).parameters())
+    make = torch_attention if network.model == "attention" else torch_lstm
+    model = make(network)
+    parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, LEARNING_RATE)
 
     def run(num_steps: int) -> None:
         for _ in range(num_steps):
             optimizer.zero_grad()
-            _, states = reader(embedding(read))
-            outputs, _ = writer(embedding(given), states)
-            loss = nn.functional.cross_entropy(logits(outputs).flatten(0, 1), written.flatten())
+            logits = model(read, given)
+            loss = nn.functional.cross_entropy(logits.flatten(0, 1), written.flatten())
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
             optimizer.step()
 
     return run
+
+
+def torch_lstm(network: Network):
+    """The model lstm as a PyTorch module: ids to read and to write from -> logits."""
+    from torch import nn
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(VOCABULARY_SIZE, network.embedding_dim)
+            self.reader = self.stack()
+            self.writer = self.reader if network.tied else self.stack()
+            self.logits = nn.Linear(network.cells, VOCABULARY_SIZE)
+
+        def stack(self):
+            sizes = network.embedding_dim, network.cells, network.layer_count
+            return nn.LSTM(*sizes, batch_first=True)
+
+        def forward(self, read, given):
+            _, states = self.reader(self.embedding(read))
+            outputs, _ = self.writer(self.embedding(given), states)
+            return self.logits(outputs)
+
+    return Model()
+
+
+def torch_attention(network: Network):
+    """The model attention as a PyTorch module; no text is padded, so nothing is masked."""
+    import torch
+    from torch import nn
+
+    cells, heads = network.cells, network.num_heads
+
+    def attend(queries, keys, values, causal: bool):
+        parts = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys, values))
+        found = nn.functional.scaled_dot_product_attention(*parts, is_causal=causal)
+        return found.transpose(1, 2).flatten(-2)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(VOCABULARY_SIZE, network.embedding_dim)
+            sizes = network.embedding_dim, cells // 2
+            self.reader = nn.LSTM(*sizes, batch_first=True, bidirectional=True)
+            self.first = nn.LSTM(network.embedding_dim, cells, batch_first=True)
+            self.second = nn.LSTM(cells, cells, batch_first=True)
+            self.tell = nn.Linear(cells, 2 * cells, bias=False)
+            self.ask = nn.Linear(cells, 4 * cells, bias=False)
+            self.mix = nn.Linear(2 * cells, cells, bias=False)
+            self.logits = nn.Linear(2 * cells, VOCABULARY_SIZE)
+
+        def forward(self, read, given):
+            outputs, states = self.reader(self.embedding(read))
+            # [2 directions, n, cells / 2] -> [1, n, cells]
+            joined = tuple(x.transpose(0, 1).flatten(1)[None] for x in states)
+            h, _ = self.first(self.embedding(given), joined)
+            query, *past = self.ask(h).chunk(4, dim=-1)
+            found = attend(query, *self.tell(outputs).chunk(2, dim=-1), causal=False)
+            recalled = attend(*past, causal=True)
+            u = h + self.mix(torch.cat([found, recalled], dim=-1))
+            x, _ = self.second(u)
+            return self.logits(torch.cat([x, u], dim=-1))
+
+    return Model()
 
 
 def serve(side: str, name: str) -> None:
@@ -244,18 +318,19 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--repeats", type=int, default=5, help="bursts of each side")
     parser.add_argument("--network", choices=NETWORKS, help="only this network")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES["lstm"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         return serve(arguments.side, arguments.network)
     has_torch = measuring.environment()["versions"]["torch"]
     if not has_torch:
         print("PyTorch is not installed: compared with Keras only", file=sys.stderr)
-    sides = [side for side in SIDES if has_torch or not side.startswith("torch")]
     result = {"networks": {}}
     titles = f"{'ms a step: median':>18} {'min':>8} {'max':>8} {'peer/ours':>10}"
     print(f"{'network':8} {'side':8} {titles}")
     for network in [arguments.network] if arguments.network else NETWORKS:
+        sides = SIDES[NETWORKS[network].model]
+        sides = [side for side in sides if has_torch or not side.startswith("torch")]
         figures = measure(network, sides, arguments.repeats)
         result["networks"][network] = figures
         medians = {side: figures[side]["step_seconds"]["median"] for side in sides}
@@ -265,7 +340,8 @@ def main() -> None:
                 f"{network:8} {side:8} {1e3 * seconds['median']:18.1f} {1e3 * seconds['min']:8.1f} "
                 f"{1e3 * seconds['max']:8.1f} {medians[side] / medians['ours']:10.2f}"
             )
-        result[f"ratio_to_keras_{network}"] = medians["keras"] / medians["ours"]
+        if "keras" in medians:
+            result[f"ratio_to_keras_{network}"] = medians["keras"] / medians["ours"]
         if has_torch:
             best = min(medians["torch_1"], medians["torch_2"])
             result[f"ratio_to_torch_{network}"] = best / medians["ours"]
