@@ -5,6 +5,7 @@ skipped.
 """
 
 import argparse
+import os
 import statistics
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def read_recipe(flagfile: str) -> dict:
     return {name: getattr(found, name) for name in names}
 
 
-def collect(arguments: argparse.Namespace, name: str, wanted: dict) -> tuple[dict, list[str]]:
+def collect(
+    arguments: argparse.Namespace, name: str, wanted: dict, measure=None, setup: str = ""
+) -> tuple[dict, list[str]]:
     """Trains the cells in a folder of this name, unless only drawing, and measures what is done.
 
     Cells with settings that are gone are not trained; where an earlier release has run them they
@@ -45,17 +48,24 @@ def collect(arguments: argparse.Namespace, name: str, wanted: dict) -> tuple[dic
         arguments: of `parse`.
         name: of the benchmark.
         wanted: key -> `Cell`.
+        measure: what is found in a run's folder, None where it is not finished; by default
+            `measure_levels`.
+        setup: see `runner.run`.
 
     Returns:
-        For each key whose run is finished what `measure` finds; the names of cells without a run.
+        For each key whose run is finished what is found there; the names of cells without a run.
     """
     folder = arguments.workdir / name
     cells = [cell for cell in wanted.values() if not cell.flags.keys() & {*config.REMOVED}]
     if not arguments.draw_only:
+        # So that the training processes find the module `setup`.
+        paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         try:
-            runner.run(cells, folder, arguments.data_dir)
+            runner.run(cells, folder, arguments.data_dir, num_replicas=1, setup=setup)
         except (UsageError, WorkError) as error:
             raise SystemExit(f"error: {error}") from None
+    measure = measure or measure_levels
     measured = {key: measure(folder / cell.name) for key, cell in wanted.items()}
     found = {key: result for key, result in measured.items() if result}
     if not found:
@@ -64,7 +74,7 @@ def collect(arguments: argparse.Namespace, name: str, wanted: dict) -> tuple[dic
     return found, [cell.name for cell in cells if cell.name not in done]
 
 
-def measure(folder: Path) -> dict | None:
+def measure_levels(folder: Path) -> dict | None:
     """What a finished run with --validate_all_levels has come to; None if it is not finished.
 
     Returns:

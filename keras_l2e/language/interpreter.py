@@ -16,7 +16,7 @@ import keyword
 import operator
 import re
 import reprlib
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from keras_l2e.language import traces
 from keras_l2e.language.traces import Step
@@ -113,11 +113,17 @@ class _Work(list):
         super().append(step)
 
 
-class _State(NamedTuple):
-    """What a program has done so far: its variables, and the steps that it made."""
+@dataclass
+class _State:
+    """What a program has done so far: its variables, its steps, the round of a loop it is in."""
 
     variables: dict[str, int]
     work: list[Step]
+    turn: int = 0
+
+    def compute(self, value: int, kind: str) -> None:
+        """Adds a step."""
+        self.work.append(Step(value, kind, self.turn))
 
 
 def _run(program: str, state: _State) -> int:
@@ -261,17 +267,19 @@ def _execute(statements: list[ast.stmt], state: _State) -> None:
             raise ProgramError(f"line {statement.lineno}: 'for' loop past {MAX_STEPS} steps")
         for turn in range(num_turns):
             state.variables[statement.target.id] = turn
+            state.turn = turn + 1
             for assignment in statement.body:
-                _assign(assignment, state, turn + 1)
+                _assign(assignment, state)
+        state.turn = 0
 
 
-def _assign(node: ast.Assign | ast.AugAssign, state: _State, turn: int = 0) -> None:
+def _assign(node: ast.Assign | ast.AugAssign, state: _State) -> None:
     if isinstance(node, ast.Assign):
         state.variables[node.targets[0].id] = _evaluate(node.value, state)
     else:  # As in Python, the variable is read before the value is computed.
         before = _evaluate(node.target, state)
         value = _evaluate(node.value, state)
-        state.variables[node.target.id] = _apply(node, before, value, state, turn)
+        state.variables[node.target.id] = _apply(node, before, value, state)
 
 
 def _evaluate(node: ast.expr, state: _State) -> int:
@@ -292,22 +300,21 @@ def _evaluate(node: ast.expr, state: _State) -> int:
             left = _evaluate(test.left, state)
             right = _evaluate(test.comparators[0], state)
             value = _evaluate(node.body if compare(left, right) else node.orelse, state)
-            state.work.append(Step(value, "choice"))
+            state.compute(value, "choice")
             return value
 
 
-def _apply(
-    node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State, turn: int = 0
-) -> int:
+def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State) -> int:
     value = _OPERATIONS[type(node.op)](left, right)
     if abs(value) >= _BOUND:
         raise ProgramError(f"line {node.lineno}: value of more than {MAX_DIGITS} digits")
     if isinstance(node.op, ast.Mult):
         *parts, _ = traces.products(left, right)
         for part, kind in zip(parts, ("units", "tens"), strict=False):
-            state.work.append(Step(part, kind))
-        kind = "product"
+            state.compute(part, kind)
+        state.compute(value, "product")
+    elif isinstance(node, ast.AugAssign) and state.turn:
+        state.compute(value, "round")
     else:
-        kind = "round" if turn else "sum" if isinstance(node.op, ast.Add) else "difference"
-    state.work.append(Step(value, kind, turn))
+        state.compute(value, "sum" if isinstance(node.op, ast.Add) else "difference")
     return value

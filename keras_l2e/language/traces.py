@@ -22,7 +22,7 @@ class Step(NamedTuple):
         value: the value.
         kind: a sum, difference, units, tens, product, choice (of a conditional), round (a variable
             after a round of a loop), or printed (what is printed without being computed last).
-        turn: the number of the round, from 1 on; 0 outside of loops.
+        turn: the round of a loop in which it is computed, from 1 on; 0 outside of loops.
     """
 
     value: int

@@ -8,6 +8,7 @@ then. A cell that was stopped goes on, as any training run does.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -35,7 +36,7 @@ MOST_KILLS = 3
 # The exit codes of one that was told to stop, by Ctrl-C or SIGTERM.
 TOLD_TO_STOP = (130, 143)
 # What a child runs.
-CHILD = "from keras_l2e.paper import runner; runner.train({cores})"
+CHILD = "from keras_l2e.paper import runner; runner.train({cores}, {setup!r})"
 
 
 def run(
@@ -44,6 +45,7 @@ def run(
     data_dir: str,
     cells_at_once: int = 0,
     num_replicas: int = 0,
+    setup: str = "",
 ) -> None:
     """Trains what is missing of some cells.
 
@@ -54,6 +56,8 @@ def run(
         cells_at_once: how many run at the same time, the CPU's cores dealt out among them; 0: one
             for each core.
         num_replicas: as in training, for each cell; 0: as many as suit.
+        setup: a module whose function `register` each training process calls first, to add what
+            does not come with the package.
 
     Raises:
         UsageError: a cell was run with other flags, or another process runs cells in the folder.
@@ -62,7 +66,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         check_flags(wanted, folder)
-        pool = _Pool(wanted, folder, cells_at_once or devices.num_cores())
+        pool = _Pool(wanted, folder, cells_at_once or devices.num_cores(), setup)
         pool.options.append(f"--data_dir={data_dir}")
         if num_replicas:
             pool.options.append(f"--num_replicas={num_replicas}")
@@ -107,8 +111,8 @@ class _Pool:
         failed: name of each cell that failed -> why.
     """
 
-    def __init__(self, wanted: Sequence[Cell], folder: Path, at_once: int):
-        self.wanted, self.folder, self.at_once = wanted, folder, at_once
+    def __init__(self, wanted: Sequence[Cell], folder: Path, at_once: int, setup: str):
+        self.wanted, self.folder, self.at_once, self.setup = wanted, folder, at_once, setup
         self.options: list[str] = []
         self.failed: dict[str, str] = {}
         self.stopped = threading.Event()
@@ -158,7 +162,12 @@ class _Pool:
         workdir, flagfile, log = (self.folder / f"{cell.name}{end}" for end in ("", ".cfg", ".log"))
         write_text(flagfile, cell.flagfile())
         print(f"{cell.name}{' goes on' if workdir.exists() else ''}", flush=True)
-        command = [sys.executable, "-c", CHILD.format(cores=cores), f"--flagfile={flagfile}"]
+        command = [
+            sys.executable,
+            "-c",
+            CHILD.format(cores=cores, setup=self.setup),
+            f"--flagfile={flagfile}",
+        ]
         # Several processes share a GPU only if none takes all of its memory.
         environment = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} | os.environ
         with open(log, "a") as file:
@@ -216,8 +225,10 @@ def _deal_cores(num_shares: int) -> list[list[int]]:
     return [cores[i * count : (i + 1) * count] for i in range(num_shares)]
 
 
-def train(cores: list[int]) -> None:
+def train(cores: list[int], setup: str) -> None:
     """What a child does: the train command on these cores, for as long as its parent lives."""
+    if setup:
+        importlib.import_module(setup).register()
     if cores:
         os.sched_setaffinity(0, cores)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,0 +1,189 @@
+"""What lets a network execute programs: its work, its attention, its curriculum, one at a time.
+
+    python benchmarks/traces.py --workdir=W
+
+The recipe of a flagfile on programs of up to three digits and two operations, each run with one
+thing changed, on one core. The learning rate does not fall, so that one run tells both how many
+held-out programs of the target it gets right after as many examples as the others and after as
+long a time. Leaves traces.json and traces.md.
+"""
+
+import itertools
+from pathlib import Path
+
+import variations
+
+from keras_l2e import tables
+from keras_l2e.language import interpreter, traces
+from keras_l2e.language.forms import TARGET_FORMS, TargetForm
+from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import Difficulty, Task
+from keras_l2e.paper import runner
+from keras_l2e.paper.cells import Cell
+
+FLAGFILE = "programs_trace.cfg"
+SHORTER = {
+    "target_length": 3,
+    "num_epochs": 10,
+    "learning_rate_schedule": "constant",
+    "validation_examples": 1_000,
+    "test_examples": 2_000,
+}
+# The columns: after so many examples, and after so long.
+EXAMPLES, SECONDS = 256_000, 900
+# Quicker networks get more epochs, to fill the time.
+ANSWERS = {"target_form": "answer", "num_epochs": 30}
+LEVERS = {
+    "lstm, answer": {"model": "lstm", "hidden_dim": 256, **ANSWERS},
+    "lstm, trace": {"model": "lstm", "hidden_dim": 256, "target_form": "trace", "num_epochs": 20},
+    "lstm, reversed_trace": {"model": "lstm", "hidden_dim": 256, "num_epochs": 20},
+    "attention, answer": ANSWERS,
+    "attention, trace": {"target_form": "trace"},
+    "without its own past": {"own_past": False, "num_epochs": 12},
+    "without the second LSTM": {"second_lstm": False, "num_epochs": 15},
+    "loops as one product": {"target_form": "reversed_products", "num_epochs": 15},
+    "batches of 128": {"global_batch_size": 128, "batches_per_epoch": 200},
+    "batches of 32": {"global_batch_size": 32, "batches_per_epoch": 800},
+    "128 cells": {"hidden_dim": 128, "num_epochs": 15},
+    "256 cells": {"hidden_dim": 256},
+    "learning rate 0.002": {"learning_rate": 0.002},
+    "learning rate 0.008": {"learning_rate": 0.008},
+    **{
+        f"strategy {name}": {"strategy": name, "advance_threshold": 0.9, "patience": 5}
+        for name in ("baseline", "naive", "combined", "review", "frontier")
+    },
+}
+# Of these hang claims.
+SEEDS = (1, 2)
+
+
+def register() -> None:
+    """Adds the target form in which a loop's rounds are one product, `times B`, then the sum."""
+    TARGET_FORMS["reversed_products"] = TargetForm(
+        lambda example: traces.reverse(products(example)),
+        _longest,
+        traces.SEPARATOR,
+        traces.forward,
+    )
+
+
+def products(example: Example) -> str:
+    """The trace of a program with one product for all rounds of a loop.
+
+    >>> products(Example("e=58308\\nfor x in range(12):e+=65807\\nprint(e)", "847992", ""))
+    '131614;658070;789684;847992'
+    """
+    values = []
+    for steps in _loops_apart(interpreter.steps(example.program)):
+        rounds = [step for step in steps if step.kind == "round"]
+        if len(rounds) < 2:
+            values += (step.value for step in steps)
+            continue
+        # What a round computes before its own value is computed once.
+        values += (step.value for step in steps[: steps.index(rounds[0])])
+        change = rounds[1].value - rounds[0].value
+        values += traces.products(len(rounds), abs(change))
+        values.append(rounds[-1].value)
+    return traces.write(values)
+
+
+def _loops_apart(steps: list[traces.Step]) -> list[list[traces.Step]]:
+    """The steps of each loop, and those between loops."""
+    groups, last = [], None
+    for step in steps:
+        goes_on = last and bool(step.turn) == bool(last.turn)
+        if not goes_on or (last.kind == "round" and step.turn <= last.turn):
+            groups.append([])
+        groups[-1].append(step)
+        last = step
+    return groups
+
+
+def _longest(task: Task, difficulty: Difficulty) -> int:
+    return TARGET_FORMS["reversed_trace"].longest(task, difficulty)
+
+
+def cells() -> dict[tuple[str, int], Cell]:
+    """(what was changed, seed) -> its run."""
+    recipe = variations.read_recipe(FLAGFILE) | SHORTER
+    return {
+        (name, seed): Cell(f"trace_{i:02}_seed_{seed}", recipe | changes | {"seed": seed})
+        for seed in SEEDS
+        for i, (name, changes) in enumerate({"none": {}, **LEVERS}.items())
+    }
+
+
+def measure(folder: Path) -> dict | None:
+    """What a finished run has come to; None if it is not finished.
+
+    Returns:
+        examples, seconds: exact_match at the target in validation after EXAMPLES and SECONDS; None
+            where the run ended before.
+        rows, by_operation: of evaluation.json, of the target.
+        num_examples: in all.
+    """
+    if not (folder / "evaluation.json").exists():
+        return None
+    history, timed = tables.read_history(folder / "history.jsonl"), runner.read_seconds(folder)
+    spent = itertools.accumulate(timed[line["epoch"]] for line in history)
+    points = [
+        (line["num_examples"], seconds, line["target_validation"]["exact_match"])
+        for line, seconds in zip(history, spent, strict=True)
+    ]
+    evaluation = tables.read_evaluation(folder / "evaluation.json")
+    target = evaluation["rows"][-1]
+    return {
+        "after_examples": _last(rate for n, _, rate in points if n <= EXAMPLES),
+        "after_seconds": _last(rate for _, time, rate in points if time <= SECONDS),
+        "num_examples": points[-1][0],
+        "total_seconds": round(points[-1][1], 1),
+        "target": target,
+        "by_operation": [
+            row
+            for row in evaluation["by_operation"]
+            if (row["length"], row["nesting"]) == (target["length"], target["nesting"])
+        ],
+    }
+
+
+def _last(rates):
+    return [None, *rates][-1]
+
+
+def format_table(results: dict) -> str:
+    """One line for each change, its seeds side by side."""
+    header = ["what was changed", f"after {EXAMPLES:,} examples", f"after {SECONDS // 60} minutes"]
+    header += ["examples in all", "minutes", "products", "loops"]
+    lines = []
+    for name in dict.fromkeys(name for name, _ in results):
+        runs = [results[key] for key in results if key[0] == name]
+        kinds = [{row["operation"]: row for row in run["by_operation"]} for run in runs]
+        lines.append(
+            [
+                name,
+                _join(run["after_examples"] for run in runs),
+                _join(run["after_seconds"] for run in runs),
+                ", ".join(f"{run['num_examples']:,}" for run in runs),
+                ", ".join(f"{run['total_seconds'] / 60:.1f}" for run in runs),
+                _join(kind["smallmul"]["exact_match"] for kind in kinds),
+                _join(kind["small_loop"]["exact_match"] for kind in kinds),
+            ]
+        )
+    return tables.format_markdown(header, lines)
+
+
+def _join(rates) -> str:
+    return ", ".join("" if rate is None else tables.format_rate(rate, 3) for rate in rates)
+
+
+def main() -> None:
+    register()
+    arguments = variations.parse(__doc__)
+    found, missing = variations.collect(arguments, "traces", cells(), measure, "traces")
+    runs = [{"change": name, "seed": seed, **run} for (name, seed), run in found.items()]
+    result = {"flagfile": FLAGFILE, "changes": SHORTER, "missing": missing, "runs": runs}
+    variations.write(arguments, "traces", result, format_table(found))
+
+
+if __name__ == "__main__":
+    main()
