@@ -11,7 +11,7 @@ from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
 from keras_l2e.language import vocabulary
 from keras_l2e.networks import models
-from keras_l2e.networks.attention import Attention, ReverseSequence
+from keras_l2e.networks.attention import Attention, ReverseSequence, SplitHeads
 
 SMALL = Config(model="attention", hidden_dim=8, embedding_dim=5, num_heads=2)
 READ = np.array([[9, 10, 11, 12, 42], [20, 21, 42, 0, 0]])
@@ -50,7 +50,9 @@ def test_attention_by_hand(causal):
     queries, keys, values = (rng.normal(size=(2, n, 6)).astype("float32") for n in (3, 5, 5))
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], bool)
     inputs = [queries, keys, values, *([] if causal else [mask])]
-    found = Attention(num_heads=2)([tf.constant(x) for x in inputs]).numpy()
+    split = SplitHeads(num_heads=2)
+    inputs = [*(split(tf.constant(x)) for x in inputs[:3]), *inputs[3:]]
+    found = Attention()(inputs).numpy()
     for row in range(2):
         allowed = np.tri(3, 5, 2, bool) if causal else np.tile(mask[row], [3, 1])
         for head in (slice(0, 3), slice(3, 6)):

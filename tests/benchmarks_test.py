@@ -130,14 +130,14 @@ def finished(tmp_path):
 
 def test_what_a_run_has_come_to(benchmark, finished):
     variations = benchmark("variations")
-    found = variations.measure(finished)
+    found = variations.measure_levels(finished)
     assert (found["num_examples"], found["seconds"], len(found["rows"])) == (40, 10.0, 7)
     assert found["mastered"] == [
         {"length": 1, "num_examples": 20, "seconds": 5.0},
         {"length": 2, "num_examples": None, "seconds": None},
     ]
     (finished / "evaluation.json").unlink()
-    assert variations.measure(finished) is None
+    assert variations.measure_levels(finished) is None
 
 
 def test_runs_that_failed_are_named(benchmark, tmp_path, monkeypatch):

@@ -44,8 +44,8 @@ def attention(
             f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
         )
     embedding = EmbeddingTable(vocabulary_size, embedding_dim, name="embedding")
-    encoder = _reader(embedding, hidden_dim, own_past, second_lstm)
-    attend = Attention(num_heads, name="attend")
+    encoder = _reader(embedding, hidden_dim, num_heads, own_past, second_lstm)
+    attend, split = Attention(name="attend"), SplitHeads(num_heads, name="heads")
 
     ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
     state = keras.tree.map_structure(
@@ -54,12 +54,12 @@ def attention(
     outputs = dict(state)
     first = LSTM(hidden_dim, return_sequences=True, return_state=True, name="decoder_lstm")
     h, *outputs["lstm"] = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
-    query, *own = _project("ask", hidden_dim, 4 if own_past else 1)(h)
+    query, *own = map(split, _project("ask", hidden_dim, 4 if own_past else 1)(h))
     found = [attend([query, *state["read"]])]
     if own_past:
         query, *keys_and_values = own
         outputs["past"] = [
-            keras.ops.concatenate(pair, axis=1)
+            keras.ops.concatenate(pair, axis=2)
             for pair in zip(state["past"], keys_and_values, strict=True)
         ]
         found.append(attend([query, *outputs["past"]]))
@@ -77,7 +77,9 @@ def attention(
     return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
 
 
-def _reader(embedding, hidden_dim: int, own_past: bool, second_lstm: bool) -> keras.Model:
+def _reader(
+    embedding, hidden_dim: int, num_heads: int, own_past: bool, second_lstm: bool
+) -> keras.Model:
     """A bidirectional LSTM; gives the writer's first state."""
     forward, backward = (
         LSTM(hidden_dim // 2, return_sequences=True, return_state=True, name=f"encoder_{name}")
@@ -91,10 +93,11 @@ def _reader(embedding, hidden_dim: int, own_past: bool, second_lstm: bool) -> ke
     back, back_h, back_c = backward(reverse([ids, mask]), mask=mask, embeddings=table)
     read = keras.ops.concatenate([onward, reverse([back, mask])], axis=-1)
     joined = [keras.ops.concatenate(pair, axis=-1) for pair in ((h, back_h), (c, back_c))]
-    state = {"lstm": joined, "read": [*_project("tell", hidden_dim, 2)(read), mask]}
+    split = SplitHeads(num_heads, name="heads")
+    state = {"lstm": joined, "read": [*map(split, _project("tell", hidden_dim, 2)(read)), mask]}
     if own_past:
-        none_yet = NoRows(hidden_dim, name="no_past")(ids)
-        state["past"] = [none_yet, none_yet]
+        nothing = NoPast(num_heads, hidden_dim // num_heads, name="no_past")(ids)
+        state["past"] = [nothing, nothing]
     if second_lstm:
         nothing = keras.ops.zeros_like(joined[0])
         state["second_lstm"] = [nothing, nothing]
@@ -108,21 +111,37 @@ def _project(name: str, width: int, count: int):
 
 
 @keras.saving.register_keras_serializable("keras_l2e")
-class Attention(keras.layers.Layer):
-    """Scaled dot-product attention of several heads (arXiv 1706.03762), without projections.
-
-    Called on queries float32 [n, s, d], keys and values [n, t, d], and a mask bool [n, t] of the
-    places that count. Without a mask it is causal: the queries stand at the last s of the t places,
-    and each looks at its own place and those before. Gives float32 [n, s, d].
-    """
+class SplitHeads(keras.layers.Layer):
+    """Deals a width out among heads: [n, t, d] -> [n, heads, t, d / heads]."""
 
     def __init__(self, num_heads: int, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
 
+    def call(self, x):
+        n, t = tf.unstack(tf.shape(x)[:2])
+        parts = tf.reshape(x, [n, t, self.num_heads, x.shape[-1] // self.num_heads])
+        return tf.transpose(parts, [0, 2, 1, 3])
+
+    def compute_output_shape(self, input_shape):
+        n, t, d = input_shape
+        return n, self.num_heads, t, d // self.num_heads
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class Attention(keras.layers.Layer):
+    """Scaled dot-product attention of several heads (arXiv 1706.03762), without projections.
+
+    Called on queries float32 [n, heads, s, d], keys and values [n, heads, t, d], and a mask bool
+    [n, t] of the places that count. Without a mask it is causal: the queries stand at the last s of
+    the t places, and each looks at its own place and those before. Gives float32 [n, s, heads * d].
+    """
+
     def call(self, inputs):
         queries, keys, values, *mask = inputs
-        queries, keys, values = map(self._split, (queries, keys, values))
         scores = tf.matmul(queries, keys, transpose_b=True) * queries.shape[-1] ** -0.5
         if mask:
             allowed = mask[0][:, None, None, :]
@@ -132,18 +151,12 @@ class Attention(keras.layers.Layer):
             allowed = tf.range(num_keys)[None, :] <= places[:, None]
         weights = tf.nn.softmax(tf.where(allowed, scores, -1e9))
         found = tf.transpose(tf.matmul(weights, values), [0, 2, 1, 3])
-        return tf.reshape(found, [*tf.unstack(tf.shape(found)[:2]), inputs[0].shape[-1]])
-
-    def _split(self, x):
-        n, t = tf.unstack(tf.shape(x)[:2])
-        parts = tf.reshape(x, [n, t, self.num_heads, x.shape[-1] // self.num_heads])
-        return tf.transpose(parts, [0, 2, 1, 3])
+        _, num_heads, _, width = queries.shape
+        return tf.reshape(found, [*tf.unstack(tf.shape(found)[:2]), num_heads * width])
 
     def compute_output_shape(self, input_shape):
-        return input_shape[0]
-
-    def get_config(self):
-        return {**super().get_config(), "num_heads": self.num_heads}
+        n, num_heads, s, width = input_shape[0]
+        return n, s, num_heads * width
 
 
 @keras.saving.register_keras_serializable("keras_l2e")
@@ -164,18 +177,18 @@ class ReverseSequence(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_l2e")
-class NoRows(keras.layers.Layer):
-    """For ids [n, t], what was written before the first step: float32 [n, 0, d]."""
+class NoPast(keras.layers.Layer):
+    """For ids [n, t], what was written before the first step: float32 [n, heads, 0, width]."""
 
-    def __init__(self, width: int, **kwargs):
+    def __init__(self, num_heads: int, width: int, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
+        self.num_heads, self.width = num_heads, width
 
     def call(self, ids):
-        return tf.zeros([tf.shape(ids)[0], 0, self.width])
+        return tf.zeros([tf.shape(ids)[0], self.num_heads, 0, self.width])
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], None, self.width)
+        return input_shape[0], self.num_heads, None, self.width
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width}
+        return {**super().get_config(), "num_heads": self.num_heads, "width": self.width}

@@ -225,7 +225,7 @@ def _deal_cores(num_shares: int) -> list[list[int]]:
     return [cores[i * count : (i + 1) * count] for i in range(num_shares)]
 
 
-def train(cores: list[int], setup: str) -> None:
+def train(cores: list[int], setup: str = "") -> None:
     """What a child does: the train command on these cores, for as long as its parent lives."""
     if setup:
         importlib.import_module(setup).register()
