@@ -11,6 +11,7 @@ import pytest
 import keras_l2e
 from keras_l2e import config, settings
 from keras_l2e.config import Config
+from keras_l2e.language.programs import Example
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PACKAGE = Path(keras_l2e.__file__).parent
@@ -169,3 +170,37 @@ def test_the_width_decides_how_long_sums_get(benchmark):
     mastered = [{"length": length, "num_examples": 30 * length} for length in (1, 2, 5)]
     assert width.longest([*mastered, {"length": 6, "num_examples": None}]) == 5
     assert width.longest([{"length": 1, "num_examples": None}]) == 0
+
+
+@pytest.fixture
+def traces(benchmark):
+    """The benchmark, whose target form is there for the time of a test."""
+    module = benchmark("traces")
+    module.register()
+    yield module
+    del module.TARGET_FORMS["reversed_products"]
+
+
+@pytest.mark.parametrize(
+    ("program", "written"),
+    [
+        ("e=5\nfor x in range(12):e+=65\nprint(e)", "130;650;780;785"),
+        ("e=5\nfor x in range(4):e-=65\nprint(e)", "260;-255"),
+        ("e=5\nfor x in range(1):e+=65\nprint(e)", "70"),
+        ("e=5\nfor x in range(2):e+=(3*20)\nprint(e)", "60;120;125"),
+        ("e=5\nfor x in range(3):e+=2\nf=e\nfor x in range(2):f-=1\nprint(f)", "6;11;2;9"),
+        ("e=(5+6)\nfor x in range(2):e+=20\nprint((e-1))", "11;40;51;50"),
+        ("print((17*22753))", "159271;227530;386801"),
+    ],
+)
+def test_loops_as_one_product(traces, program, written):
+    example = Example(program, "", "")
+    assert traces.products(example) == written
+
+
+def test_runs_of_traces_can_be_trained_and_change_something(traces):
+    cells = traces.cells()
+    assert len({cell.flagfile() for cell in cells.values()}) == len(cells)
+    for cell in cells.values():
+        Config(**cell.flags)
+        assert cell.num_examples >= traces.EXAMPLES

@@ -4,6 +4,7 @@ The test split of every trained difficulty, then what was not trained: the next 
 what the task itself has of such texts.
 """
 
+import functools
 import math
 import random
 import re
@@ -70,15 +71,14 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
             result["failures"] += ({**difficulty._asdict(), **row} for row in wrong)
         report(f"{difficulty.label}: {_summary(result['rows'][-1])}")
     for difficulty in beyond:
-        draw = _drawing(task, difficulty)
-        row = _score_drawn(config, difficulty, draw, scorer)
+        row = score_drawn(config, difficulty, scorer)
         result["beyond_training"].append(row)
         report(f"{difficulty.label} (not trained): {_summary(row)}")
     if by_kind:
         result[f"by_{task.kind}"] = by_kind
     for name, label, draw in task.untrained(config.target):
         names = "".join(f"/{value}" for value in label.values())
-        row = _score_drawn(config, config.target, draw, scorer, names)
+        row = score_drawn(config, config.target, scorer, draw, names)
         result.setdefault(name, []).append({**label, **row})
     return result
 
@@ -195,12 +195,24 @@ def _beyond(task: Task, target: Difficulty) -> list[Difficulty]:
     return [Difficulty(*place) for place in ((length + 1, nesting), other) if place in allowed]
 
 
-def _drawing(task: Task, difficulty: Difficulty) -> Callable[[random.Random], Example]:
-    return lambda rng: task.generate(rng, difficulty)
+def score_drawn(
+    config: Config,
+    difficulty: Difficulty,
+    scorer: Scorer,
+    draw: Callable[[random.Random], Example] | None = None,
+    name: str = "",
+) -> dict:
+    """The row of freshly drawn distinct examples of the test split, where none are prepared.
 
-
-def _score_drawn(config: Config, difficulty: Difficulty, draw, scorer: Scorer, name="") -> dict:
-    """The row of freshly drawn distinct examples of the test split, where none are prepared."""
+    Args:
+        config: of the network's training run.
+        difficulty: of the examples.
+        scorer: of the network.
+        draw: draws an example; by default the task does, at the difficulty.
+        name: tells these examples from others of the same difficulty.
+    """
+    if draw is None:
+        draw = functools.partial(TASKS[config.task].generate, difficulty=difficulty)
     rng = random.Random(f"beyond_training/{config.task}/{difficulty}{name}")
     drawn = {}
     for _ in range(20 * NUM_DRAWN):

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_l2e import files, pretrained
 from keras_l2e.config import Config
-from keras_l2e.data import pipeline
+from keras_l2e.data import pipeline, stored
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import shows_work, write_all
@@ -42,7 +42,9 @@ class Run:
     """
 
     def __init__(self, config: Config, workdir: Path, strategy: tf.distribute.Strategy):
-        """Builds the model, reads the prepared data and the newest checkpoint, if there is one.
+        """Builds the model, prepares and reads the data, and reads the newest checkpoint, if any.
+
+        The model comes first: settings that do not fit it show before data are built for minutes.
 
         Args:
             config: what to do.
@@ -56,6 +58,7 @@ class Run:
             self.model = models.build(config.model, vocabulary.SIZE, config)
             compile_model(self.model, config)
         self.averaged = models.build(config.model, vocabulary.SIZE, config)
+        stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
         scorer = Scorer(self.averaged, config.input_form, config.target_form)
         self.validation = Validation(config, scorer)
         self.stored = None

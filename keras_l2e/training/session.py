@@ -49,20 +49,19 @@ def train(config: Config, workdir: str | Path) -> Path:
             files.remove_unfinished(folder)
         for name in RESULTS:  # Those of fewer epochs.
             (workdir / name).unlink(missing_ok=True)
-        configs.write(workdir, config)
         run(config, workdir, strategy)
     return workdir
 
 
 def run(config: Config, workdir: Path, strategy) -> None:
     """Trains under a strategy as far as is left to do; the chief leaves the results."""
-    from keras_l2e.data import stored
     from keras_l2e.training.run import Run
 
     describe(config, workdir)
-    stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
     with devices.own_keras_settings():
         training = Run(config, workdir, strategy)
+        if workers.is_chief():  # Not before: settings that do not fit the network leave nothing.
+            configs.write(workdir, config)
         training.train()
         if workers.is_chief():
             finish(training)
