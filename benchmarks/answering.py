@@ -61,7 +61,7 @@ def main() -> None:
         return decoding.greedy_decode(
             model.get_layer("decoder"),
             model.get_layer("encoder")(inputs["encoder_token_ids"]),
-            max_steps=config.longest_written() + 1,
+            max_steps=config.interface.longest_written + 1,
             bos=vocabulary.BOS,
             eos=vocabulary.EOS,
         )

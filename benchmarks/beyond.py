@@ -15,7 +15,7 @@ import measuring
 
 from keras_l2e import api, devices, tables
 from keras_l2e.files import write_text
-from keras_l2e.language.forms import shows_work
+from keras_l2e.language.forms import longest_written, shows_work
 from keras_l2e.language.tasks import Difficulty
 
 
@@ -39,7 +39,9 @@ def measure(model: str) -> dict:
 
     config, rows = network.config, []
     for difficulty in difficulties(config.target):
-        steps = None if shows_work(config.target_form) else config.longest_written(difficulty) + 1
+        steps = None
+        if not shows_work(config.target_form):
+            steps = longest_written(config.task, config.target_form, [difficulty]) + 1
         scorer = Scorer(network.model, config.input_form, config.target_form, steps)
         start = time.perf_counter()
         row = evaluation.score_drawn(config, difficulty, scorer)

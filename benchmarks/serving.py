@@ -99,7 +99,7 @@ def decode(model, config, programs: list[str]) -> list[tuple[str, float]]:
         ids, logits = decoding.greedy_decode(
             model.get_layer("decoder"),
             model.get_layer("encoder")(text.encode_programs(texts, config.input_form)),
-            max_steps=config.longest_written() + 1,
+            max_steps=config.interface.longest_written + 1,
             bos=vocabulary.BOS,
             eos=vocabulary.EOS,
         )

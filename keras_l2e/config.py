@@ -12,7 +12,7 @@ from keras_l2e import command_line
 from keras_l2e.errors import UsageError
 from keras_l2e.files import write_text
 from keras_l2e.language import forms
-from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface
+from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface, shows_work
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
 from keras_l2e.settings import boolean, check, choice, integer, number, path
@@ -33,9 +33,9 @@ def _ranges(bound: str) -> str:
 
 @dataclass(frozen=True)
 class Config:
-    """What a training run does. A value that is not allowed raises UsageError.
+    """What a training run does; each field is a flag of `python -m keras_l2e.train` as well.
 
-    Each field is also a flag of `python -m keras_l2e.train`, whose --help explains it.
+    Raises UsageError for a value that is not allowed.
     """
 
     data_dir: str = path(
@@ -119,9 +119,9 @@ class Config:
     advance_metric: str = choice(
         "auto",
         ("auto", "token_accuracy", "exact_match"),
-        "The accuracy by which a difficulty counts as mastered: token_accuracy, of the characters, "
-        "each written behind the true ones; exact_match, of whole answers, written freely. auto: "
-        "exact_match where the network writes its work, else token_accuracy.",
+        "By what a difficulty counts as mastered: token_accuracy, of characters, each written "
+        "behind the true ones; exact_match, of whole answers, written freely. auto: exact_match "
+        "where the network writes its work, else token_accuracy.",
     )
     patience: int = integer(
         5,
@@ -138,18 +138,10 @@ class Config:
     num_layers: int = integer(1, "LSTM layers of the encoder and of the decoder (model lstm).")
     hidden_dim: int = integer(256, "Cells of each LSTM layer.")
     embedding_dim: int = integer(64, "Width of the character embedding.")
-    num_heads: int = integer(
-        4, "Heads of each attention; --hidden_dim is a multiple of it (model attention)."
-    )
-    own_past: bool = boolean(
-        True, "The writer also looks at what it wrote, not only at what it read (model attention)."
-    )
-    second_lstm: bool = boolean(
-        True, "A second LSTM follows what the writer found (model attention)."
-    )
-    tie_encoder_decoder: bool = boolean(
-        False, "One LSTM stack reads and writes (the paper's network)."
-    )
+    num_heads: int = integer(4, "Heads of an attention; --hidden_dim is a multiple of it.")
+    own_past: bool = boolean(True, "The writer of the model attention looks at its own past.")
+    second_lstm: bool = boolean(True, "It has a second LSTM behind its attention.")
+    tie_encoder_decoder: bool = boolean(False, "One LSTM stack reads and writes (the paper's).")
     uniform_init: float = number(
         0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way."
     )
@@ -212,25 +204,7 @@ class Config:
 
     def __post_init__(self):
         check(self)
-        try:
-            TASKS[self.task].check(self.target)
-        except ValueError as error:
-            raise UsageError(f"--task={self.task}: target {error}") from None
-        try:
-            forms.check(self.task, self.target_form)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        if self.first_batch_size > self.global_batch_size:
-            raise UsageError(
-                f"--first_batch_size={self.first_batch_size}; allowed 0 to --global_batch_size="
-                f"{self.global_batch_size}"
-            )
-        falls = self.learning_rate_schedule == "plateau"
-        if falls and self.learning_rate < self.min_learning_rate:
-            raise UsageError(
-                f"--learning_rate={self.learning_rate}; allowed is --min_learning_rate="
-                f"{self.min_learning_rate} or more, where plateau ends the run"
-            )
+        _check_together(self)
 
     @property
     def target(self) -> Difficulty:
@@ -247,21 +221,38 @@ class Config:
         """The accuracy that `--advance_metric` means, a field of `teachers.Score`."""
         if self.advance_metric != "auto":
             return self.advance_metric
-        return "exact_match" if TARGET_FORMS[self.target_form].work else "token_accuracy"
+        return "exact_match" if shows_work(self.target_form) else "token_accuracy"
 
     @property
     def interface(self) -> Interface:
         """What must be known to use the trained network."""
         longest_program = max(TASKS[self.task].longest(level).program for level in self.levels)
-        names = Interface._fields[:5]
-        values = (getattr(self, name) for name in names)
-        white_space = TASKS[self.task].white_space
-        return Interface(*values, longest_program, self.longest_written(), white_space)
+        values = (getattr(self, name) for name in Interface._fields[:5])
+        longest_written = forms.longest_written(self.task, self.target_form, self.levels)
+        return Interface(*values, longest_program, longest_written, TASKS[self.task].white_space)
 
-    def longest_written(self, *beyond: Difficulty) -> int:
-        """Characters of the longest possible text to write at the levels, and beyond them."""
-        task, form = TASKS[self.task], TARGET_FORMS[self.target_form]
-        return max(form.longest(task, level) for level in [*self.levels, *beyond])
+
+def _check_together(config: Config) -> None:
+    """Raises UsageError if values that are allowed each are not allowed together."""
+    try:
+        TASKS[config.task].check(config.target)
+    except ValueError as error:
+        raise UsageError(f"--task={config.task}: target {error}") from None
+    try:
+        forms.check(config.task, config.target_form)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if config.first_batch_size > config.global_batch_size:
+        raise UsageError(
+            f"--first_batch_size={config.first_batch_size}; allowed 0 to --global_batch_size="
+            f"{config.global_batch_size}"
+        )
+    falls = config.learning_rate_schedule == "plateau"
+    if falls and config.learning_rate < config.min_learning_rate:
+        raise UsageError(
+            f"--learning_rate={config.learning_rate}; allowed is --min_learning_rate="
+            f"{config.min_learning_rate} or more, where plateau ends the run"
+        )
 
 
 @dataclass(frozen=True)

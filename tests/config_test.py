@@ -130,5 +130,3 @@ def test_what_must_be_known_of_a_network(task, length, nesting, longest):
     assert interface[:5] == (task, "reverse_double", "answer", length, nesting)
     assert (interface.longest_program, interface.longest_written) == longest
     assert interface.white_space == TASKS[task].white_space
-    beyond = Difficulty(length + 2, nesting)
-    assert config.longest_written(beyond) == TASKS[task].longest(beyond)[1]

@@ -13,6 +13,7 @@ from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_b
 
 from keras_l2e.data import stored
 from keras_l2e.language import programs
+from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
 FOLDER = pathlib.Path(l2e.__file__).parent
@@ -52,37 +53,38 @@ def file_hashes(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "program", "target"),
+    ("name", "program", "target", "trace"),
     [
         (
             "program_length_4_nesting_2",
             "h=2296;\nprint((1700 if 906>5519 else (h+2734)))",
             "5030",
+            "5030;5030",
         ),
-        ("addition_length_9", "print(735221849+208143007)", "943364856"),
-        ("copy_length_20", "93469331831134137266", "93469331831134137266"),
+        ("addition_length_9", "print(735221849+208143007)", "943364856", "943364856"),
+        ("copy_length_20", "93469331831134137266", "93469331831134137266", ""),
     ],
 )
-def test_golden_examples(name, program, target):
+def test_golden_examples(name, program, target, trace):
     """If this fails, the data have changed: raise VERSION and write a release note."""
-    assert stored.VERSION == "1.0.0"
-    assert examples(f"{name}_examples_1", "train") == [(program, target)]
+    assert stored.VERSION == "1.1.0"
+    assert examples(f"{name}_examples_1", "train") == [(program, target, trace)]
     shown = program.replace("\n", "` newline `")
     assert f" `{shown}` | `{target}` |" in README
 
 
 def test_golden_bytes(tmp_path):
     """If this fails, the data have changed: raise VERSION and write a release note."""
-    assert stored.VERSION == "1.0.0" and stored.VERSION in l2e.Builder.RELEASE_NOTES
+    assert stored.VERSION == "1.1.0" and stored.VERSION in l2e.Builder.RELEASE_NOTES
     builder = build("program_length_4_nesting_2_examples_20", tmp_path)
     assert file_hashes(builder.data_dir)["learning_to_execute-train.tfrecord-00000-of-00001"] == (
-        "aa9037d02fb36ecc8839b01190561b23b8b0fb4ec0f2af44905393b1624dea60"
+        "86561da8e09e5d0f11619b03411e147f4d072a870ba6397ad0e6f774a5dc9c93"
     )
     for split in programs.SPLITS:
         found = list(tfds.as_numpy(builder.as_dataset(split=split)))
-        texts = [(example["program"].decode(), example["target"].decode()) for example in found]
+        texts = [tuple(row[name].decode() for name in Example._fields) for row in found]
         assert texts == examples(builder.builder_config.name, split)
-        assert {(example["length"], example["nesting"]) for example in found} == {(4, 2)}
+        assert {(row["length"], row["nesting"]) for row in found} == {(4, 2)}
 
 
 def test_a_config_for_each_task_and_difficulty():
@@ -175,7 +177,7 @@ def test_the_readme_s_lines_load_the_data_set(tmp_path, monkeypatch):
     texts = [
         (program.numpy().decode(), target.numpy().decode()) for program, target in found["train"]
     ]
-    assert sorted(texts) == sorted(examples(name, "train"))
+    assert sorted(texts) == sorted(example[:2] for example in examples(name, "train"))
     with pytest.raises(ValueError, match="ordered dataset"):
         exec(re.sub(" *read_config.*\n", "", code).replace("addition_length_9", name), {})
 

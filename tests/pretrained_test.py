@@ -174,7 +174,7 @@ def test_a_network_is_as_good_as_published(name):
         example = TASKS[config.task].generate(rng, config.target)
         if programs.split_of(example.program) == "test":
             examples.append([text.encode() for text in example])
-    max_steps = config.longest_written() + 1
+    max_steps = config.interface.longest_written + 1
     network = models.load(folder / "model.keras")
     scorer = Scorer(network, config.input_form, config.target_form, max_steps)
     scores = scorer.score(Example(*zip(*examples, strict=True)))

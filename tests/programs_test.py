@@ -117,6 +117,7 @@ def test_a_program_is_a_chain_of_statements():
     assert programs.generate(rng, length=4, nesting=2) == (
         "i=5;\nprint((1700 if (i+6)>906 else 5519))",
         "5519",
+        "11;5519",
     )
     assert rng.bounds == [6, 10_000, 10_000, 10, 2, 6, 4, 10_000, 10_000, 10_000, 2]
 
@@ -127,11 +128,11 @@ def test_what_is_drawn_is_what_the_interpreter_and_cpython_print(count):
     drawn = [e for d in DIFFICULTIES for e in draw_many(*d, count)]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        for program, _ in drawn:
-            exec(program, {})
-    targets = [target for _, target in drawn]
+        for example in drawn:
+            exec(example.program, {})
+    targets = [example.target for example in drawn]
     assert output.getvalue().splitlines() == targets
-    assert [interpreter.run(program) for program, _ in drawn] == targets
+    assert [interpreter.run(example.program) for example in drawn] == targets
 
 
 def test_programs_follow_from_the_rng_alone():
@@ -145,19 +146,24 @@ def test_programs_follow_from_the_rng_alone():
 
 # If this fails, every stored program changes: the data set needs a new version.
 @pytest.mark.parametrize(
-    ("seed", "program", "target"),
+    ("seed", "program", "trace"),
     [
-        (0, "d=3971\nfor x in range(6):d+=1182\nprint((5632-(d-8185)))", "2754"),
-        (7, "j=5643;\nprint((9503-(j-(16*1833))))", "33188"),
+        (
+            0,
+            "d=3971\nfor x in range(6):d+=1182\nprint((5632-(d-8185)))",
+            "5153;6335;7517;8699;9881;11063;2878;2754",
+        ),
+        (7, "j=5643;\nprint((9503-(j-(16*1833))))", "10998;18330;29328;-23685;33188"),
         (
             9,
             "j=1372;\nc=(j+(6595 if 6854<8018 else 290))\nfor x in range(9):c-=4029\nprint(c)",
-            "-28294",
+            "6595;7967;3938;-91;-4120;-8149;-12178;-16207;-20236;-24265;-28294",
         ),
     ],
 )
-def test_golden_programs(seed, program, target):
-    assert programs.generate(random.Random(f"golden/{seed}"), 4, 3) == (program, target)
+def test_golden_programs(seed, program, trace):
+    example = programs.generate(random.Random(f"golden/{seed}"), 4, 3)
+    assert example == (program, trace.rpartition(";")[2], trace)
 
 
 # Distributions
@@ -219,10 +225,10 @@ def test_variables_are_fresh_and_the_previous_result_is_used_once():
 @pytest.mark.parametrize("length", [1, 4, 12])
 def test_ranges_at_both_ends(length):
     low = Draft(Script(0, 0), length)
-    assert (low.literal(), low.small()) == (("1", 1), 1)
+    assert (low.literal(), low.small()) == (("1", 1, ()), 1)
     assert low.draw.__self__.bounds == [10**length, 4 * length]
     high = Draft(Highest(), length)
-    assert (high.literal(), high.small()) == ((f"1{'0' * length}", 10**length), 4 * length)
+    assert (high.literal(), high.small()) == ((f"1{'0' * length}", 10**length, ()), 4 * length)
 
 
 @pytest.mark.parametrize(
@@ -255,11 +261,11 @@ def test_statistics_of_the_released_code(difficulty, characters, repeats, negati
         assert sum(length > largest for length in lengths) < 14
     # One draw more or less changes the number of distinct programs by one at most, so its variance
     # is at most n / 2 (Efron and Stein); where hardly any repeat, each repeat is a rare event.
-    ours = 1 - len({program for program, _ in drawn}) / n
+    ours = 1 - len({example.program for example in drawn}) / n
     error = both * math.sqrt(1 / 2) + 0.0005 if repeats > 0.001 else 14 / n
     assert abs(ours - repeats) < error
     if negative is not None:
-        ours = sum(target.startswith("-") for _, target in drawn) / n
+        ours = sum(example.target.startswith("-") for example in drawn) / n
         assert abs(ours - negative) < both * math.sqrt(negative * (1 - negative)) + 0.005
 
 
@@ -269,14 +275,14 @@ def test_statistics_of_the_released_code(difficulty, characters, repeats, negati
 @pytest.mark.parametrize("difficulty", [(1, 1), (1, 3), (4, 3), (9, 2), (12, 10)])
 def test_the_longest_program_is_reached_and_no_target_is_longer(difficulty, monkeypatch):
     """By one operation again and again, with the highest literals and small numbers."""
-    longest_program, longest_target = programs.longest(*difficulty)
+    longest = programs.longest(*difficulty)
     reached = []
     for operation in programs.OPERATIONS.values():
         monkeypatch.setattr(programs, "_OPERATION_LIST", [operation])
-        program, target = programs.generate(Highest(), *difficulty)
-        reached.append(len(program))
-        assert len(target) <= longest_target
-    assert max(reached) == longest_program
+        example = programs.generate(Highest(), *difficulty)
+        reached.append(len(example.program))
+        assert len(example.target) <= longest.target and len(example.trace) <= longest.trace
+    assert max(reached) == longest.program
 
 
 @pytest.mark.parametrize("length", [1, 4, 12])
@@ -355,6 +361,7 @@ def test_golden_splits():
 
 @pytest.mark.parametrize("difficulty", [(1, 1), (4, 1)])
 def test_each_split_has_a_third_of_the_distinct_programs(difficulty):
-    distinct = {programs.rename_variables(p) for p, _ in draw_many(*difficulty, 20_000)}
+    drawn = draw_many(*difficulty, 20_000)
+    distinct = {programs.rename_variables(example.program) for example in drawn}
     counts = Counter(map(programs.split_of, distinct))
     assert all(within(counts[split], len(distinct), 1 / 3) for split in SPLITS)

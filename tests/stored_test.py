@@ -16,7 +16,7 @@ from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_b
 
 from keras_l2e.data import processes, stored
 from keras_l2e.data.stored import DataError
-from keras_l2e.language.programs import SPLITS
+from keras_l2e.language.programs import SPLITS, Example
 from keras_l2e.language.tasks import TASKS, Difficulty
 
 SIZE = 20
@@ -28,7 +28,7 @@ def name(length=3, size=SIZE):
 
 
 def folder(data_dir, length=3, size=SIZE):
-    return data_dir / f"learning_to_execute/{name(length, size)}/1.0.0"
+    return data_dir / f"learning_to_execute/{name(length, size)}/{stored.VERSION}"
 
 
 def shard(data_dir):
@@ -116,10 +116,9 @@ def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch, build
 def test_read_returns_the_config_s_examples(whole):
     config = l2e.config_from_name(name())
     for split in SPLITS:
-        example = programs, targets = read(whole, split)
-        assert example.program is programs and programs.shape == targets.shape == (SIZE,)
-        assert programs.dtype == targets.dtype == np.dtype(object)
-        found = [(p.decode(), t.decode()) for p, t in zip(programs, targets, strict=True)]
+        columns = read(whole, split)
+        assert {(column.shape, column.dtype) for column in columns} == {((SIZE,), np.dtype(object))}
+        found = [Example(*map(bytes.decode, row)) for row in zip(*columns, strict=True)]
         assert found == [config.candidate(i) for i in config.choose()[split]]
 
 
@@ -139,22 +138,26 @@ def test_missing_data(tmp_path):
 
 
 def test_another_size_is_there(data_dir):
-    assert f"there (there is {name()}/1.0.0); prep" in one_line_error(read, data_dir, "train", 30)
-
-
-def test_another_version_is_there(data_dir):
-    """Building the right version beside it would leave two, and nobody knows which was meant."""
-    folder(data_dir).rename(folder(data_dir).with_name("0.9.0"))
-    assert f"(there is {name()}/0.9.0)" in one_line_error(read, data_dir)
-    assert one_line_error(prepare, data_dir) == (
-        f"{folder(data_dir).parent}: version 0.9.0 where 1.0.0 is expected{MEND}"
+    assert f"there (there is {folder(data_dir).parent.name}/1.1.0); prep" in one_line_error(
+        read, data_dir, "train", 30
     )
+
+
+def test_another_version_is_there(data_dir, build_here):
+    """As TFDS has it, each release reads its own version, and leaves the others as they are."""
+    other = folder(data_dir).with_name("1.0.0")
+    folder(data_dir).rename(other)
+    files = {path: path.read_bytes() for path in other.iterdir()}
+    assert f"(there is {name()}/1.0.0)" in one_line_error(read, data_dir)
+    prepare(data_dir)
+    assert len(read(data_dir).program) == SIZE
+    assert {path: path.read_bytes() for path in other.iterdir()} == files
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"version": "1.0.0"', '"version": "2.0.0"', "version 2.0.0 where 1.0.0"),
+        ('"version": "1.1.0"', '"version": "2.0.0"', "version 2.0.0 where 1.1.0"),
         # As a build with TFDS's own --max_examples_per_split leaves it.
         ('"20"', '"5"', "train size 5 where 20"),
         (f'"{name()}"', f'"{name(4)}"', f"config {name(4)} where {name()}"),
@@ -227,8 +230,8 @@ def test_array_record(whole, tmp_path):
             assert found.tolist() == expected.tolist()
     path = folder(tmp_path) / "learning_to_execute-train.array_record-00000-of-00001"
     content = path.read_bytes()
-    at = content.index(b"print")
-    altered = content[:at] + b"x" + content[at + 1 :]
+    at = 500  # Among the records, which are compressed.
+    altered = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
     # The last one has lost everything behind the records' own part.
     for damaged in (altered, content[:1000], b"", content[: 1 << 16]):
         path.write_bytes(damaged)
@@ -312,7 +315,7 @@ def test_another_process_was_first(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(l2e.Builder, "_download_and_prepare", overtaken)
     num_examples, _ = stored._build(name(), tmp_path)
     assert num_examples == 3 * SIZE
-    assert [path.name for path in folder(tmp_path).parent.iterdir()] == ["1.0.0"]
+    assert [path.name for path in folder(tmp_path).parent.iterdir()] == [stored.VERSION]
     assert len(read(tmp_path).program) == SIZE
 
 
@@ -342,7 +345,9 @@ def test_killed_and_simultaneous_preparations(tmp_path, wait_for):
         assert "Error" not in process.communicate(timeout=300)[1]
         assert process.returncode == 0
     for length in (3, 4):
-        assert [path.name for path in folder(tmp_path, length, size).parent.iterdir()] == ["1.0.0"]
+        assert [path.name for path in folder(tmp_path, length, size).parent.iterdir()] == [
+            stored.VERSION
+        ]
     assert len(read(tmp_path, size=size).program) == size
 
 

@@ -1,5 +1,6 @@
 import itertools
 import math
+import operator
 import random
 from collections import Counter
 
@@ -46,17 +47,22 @@ class Highest:
 @pytest.mark.parametrize(
     ("task", "length", "lowest", "highest"),
     [
-        ("addition", 1, ("print(0+0)", "0"), ("print(9+9)", "18")),
+        ("addition", 1, ("print(0+0)", "0", "0"), ("print(9+9)", "18", "18")),
         (
             "addition",
             64,
-            (f"print(1{'0' * 63}+1{'0' * 63})", f"2{'0' * 63}"),
-            (f"print({'9' * 64}+{'9' * 64})", f"1{'9' * 63}8"),
+            (f"print(1{'0' * 63}+1{'0' * 63})", *[f"2{'0' * 63}"] * 2),
+            (f"print({'9' * 64}+{'9' * 64})", *[f"1{'9' * 63}8"] * 2),
         ),
-        ("copy", 1, ("0", "0"), ("9", "9")),
-        ("copy", 65, ("0" * 65, "0" * 65), ("9" * 65, "9" * 65)),
+        ("copy", 1, ("0", "0", ""), ("9", "9", "")),
+        ("copy", 65, ("0" * 65, "0" * 65, ""), ("9" * 65, "9" * 65, "")),
         # The first operation is pair, its first side of the coin plus; the highest is ifstat.
-        ("program", 1, ("print((1+1))", "2"), ("print((10 if 10<10 else 10))", "10")),
+        (
+            "program",
+            1,
+            ("print((1+1))", "2", "2"),
+            ("print((10 if 10<10 else 10))", "10", "10"),
+        ),
     ],
 )
 def test_both_ends(task, length, lowest, highest):
@@ -69,11 +75,13 @@ def test_what_is_drawn(task, difficulty):
     """Its answer, its difficulty, its characters, its length, and that it follows from the rng."""
     found, drawn = TASKS[task], draw_many(task, difficulty, 300)
     longest = found.longest(difficulty)
-    for program, target in drawn:
+    for program, target, trace in drawn:
         assert found.answer(program) == target
         assert set(target) <= set(found.output_characters)
-        assert len(program) <= longest[0] and len(target) <= longest[1]
-    difficulties = [found.difficulty_of(program) for program, _ in drawn]
+        assert all(map(operator.le, map(len, (program, target, trace)), longest))
+        steps = found.steps(program) if found.steps else []
+        assert trace == ";".join(str(step.value) for step in steps)
+    difficulties = [found.difficulty_of(example.program) for example in drawn]
     if task == "program":
         # Numbers may be short and operations leave no trace, or there is one digit more: at length
         # 1 a factor may be 4, which is no longer than a literal.
@@ -96,8 +104,8 @@ def test_even_the_easiest_difficulty_has_examples_of_every_split(task):
     [
         [d for e in draw_many("addition", Difficulty(1), 10_000) for d in operands(e)],
         # The first digit of a copy may be 0 as well.
-        [program[0] for program, _ in draw_many("copy", Difficulty(5), 10_000)],
-        [program[-1] for program, _ in draw_many("copy", Difficulty(5), 10_000)],
+        [example.program[0] for example in draw_many("copy", Difficulty(5), 10_000)],
+        [example.program[-1] for example in draw_many("copy", Difficulty(5), 10_000)],
     ],
     ids=["addends", "first of a copy", "last of a copy"],
 )
@@ -124,10 +132,14 @@ def test_answers_to_other_texts():
 @pytest.mark.parametrize(
     ("task", "difficulty", "longest"),
     [
-        # The largest value is 10+10*4; a sign may stand before it.
-        ("program", Difficulty(1), (len("a=10\nfor x in range(4):a+=10\nprint(a)"), len("-50"))),
-        ("addition", Difficulty(64), (len("print(+)") + 128, 65)),
-        ("copy", Difficulty(65), (65, 65)),
+        # The largest value is 10+10*4; a sign may stand before it. The work has a value a round.
+        (
+            "program",
+            Difficulty(1),
+            (len("a=10\nfor x in range(4):a+=10\nprint(a)"), len("-50"), 4 * len("-50;")),
+        ),
+        ("addition", Difficulty(64), (len("print(+)") + 128, 65, 65)),
+        ("copy", Difficulty(65), (65, 65, 0)),
     ],
 )
 def test_longest(task, difficulty, longest):
@@ -140,7 +152,7 @@ def test_longer_and_deeper_examples_are_longer(task):
     sizes = {d: TASKS[task].longest(d) for d in TASKS[task].difficulties()}
     for (one, small), (other, large) in itertools.product(sizes.items(), repeat=2):
         if one.length <= other.length and one.nesting <= other.nesting:
-            assert small[0] <= large[0] and small[1] <= large[1]
+            assert all(map(operator.le, small, large))
 
 
 # Difficulties
@@ -259,4 +271,4 @@ def test_untrained_sums_have_unequal_digits():
         drawn = [found.draw(rng) for _ in range(300)]
         lengths = Counter(tuple(map(len, operands(example))) for example in drawn)
         assert set(lengths) == {(4, shorter), (shorter, 4)} and min(lengths.values()) > 100
-        assert all(TASKS["addition"].answer(program) == target for program, target in drawn)
+        assert all(TASKS["addition"].answer(program) == target for program, target, _ in drawn)

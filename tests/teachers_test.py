@@ -11,7 +11,12 @@ from keras_l2e.teaching.teachers import MIN_PROGRESS, TEACHERS, Score, Teacher
 
 FIVE = grid(Difficulty(5))
 CLIMBING = ("naive", "combined", "review", "frontier")
-SETTINGS = {"mix_share": 0.2, "advance_threshold": 0.95, "patience": 5}
+SETTINGS = {
+    "mix_share": 0.2,
+    "advance_threshold": 0.95,
+    "patience": 5,
+    "mastered_by": "token_accuracy",
+}
 
 # One row per teacher: weights over five levels at the first, the middle and the last of them.
 WEIGHTS = {
@@ -197,6 +202,17 @@ def test_no_level_holds_a_run_up_for_ever(data, patience):
     accuracies = data.draw(st.lists(st.floats(0, 0.1), min_size=most, max_size=most))
     teacher = make("naive", advance_threshold=0.1, patience=patience)
     assert evaluations_at_the_first_level(teacher, accuracies) <= most
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+@pytest.mark.parametrize("mastered_by", Score._fields)
+def test_what_counts_as_mastered(name, mastered_by):
+    teacher = make(name, mastered_by=mastered_by)
+    good, bad = Score(0.5, 0.5)._replace(**{mastered_by: 0.99}), Score(0.99, 0.99)
+    bad = bad._replace(**{mastered_by: 0.5})
+    first = teacher.start(FIVE)
+    assert teacher.update(first, {0: good, 1: bad})["level"] == 1
+    assert teacher.update(first, {0: bad})["level"] == 0
 
 
 @pytest.mark.parametrize("name", ["baseline", "mix"])

@@ -11,7 +11,7 @@ and finds the answer in a text that a network wrote; what is judged is the answe
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from keras_l2e.language import traces
@@ -154,12 +154,18 @@ class Interface(NamedTuple):
 
 def check(task: str, target_form: str) -> None:
     """Raises ValueError if a task has nothing of what is to be written."""
-    if TARGET_FORMS[target_form].work and not TASKS[task].steps:
+    if shows_work(target_form) and not TASKS[task].steps:
         allowed = (name for name, form in TARGET_FORMS.items() if not form.work)
         raise ValueError(
             f"target form {target_form}: the task {task} has nothing to compute; allowed is "
             f"{', '.join(allowed)}"
         )
+
+
+def longest_written(task: str, target_form: str, difficulties: Iterable[Difficulty]) -> int:
+    """Characters of the longest possible text to write at some difficulties."""
+    longest = TARGET_FORMS[target_form].longest
+    return max(longest(TASKS[task], difficulty) for difficulty in difficulties)
 
 
 def shows_work(target_form: str) -> bool:

@@ -52,7 +52,8 @@ def attention(
         lambda x: keras.Input(x.shape[1:], dtype=x.dtype), encoder.output
     )
     outputs = dict(state)
-    first = LSTM(hidden_dim, return_sequences=True, return_state=True, name="decoder_lstm")
+    sequences = {"return_sequences": True, "return_state": True}
+    first = LSTM(hidden_dim, **sequences, name="decoder_lstm")
     h, *outputs["lstm"] = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
     query, *own = map(split, _project("ask", hidden_dim, 4 if own_past else 1)(h))
     found = [attend([query, *state["read"]])]
@@ -68,9 +69,7 @@ def attention(
     )
     x = u
     if second_lstm:
-        second = LSTM(
-            hidden_dim, return_sequences=True, return_state=True, name="decoder_second_lstm"
-        )
+        second = LSTM(hidden_dim, **sequences, name="decoder_second_lstm")
         x, *outputs["second_lstm"] = second(u, initial_state=state["second_lstm"])
         x = keras.ops.concatenate([x, u], axis=-1)
     logits = keras.layers.Dense(vocabulary_size, name="logits")(x)

@@ -16,7 +16,7 @@ from keras_l2e import files, plots
 from keras_l2e.config import Config
 from keras_l2e.data import stored
 from keras_l2e.language import programs, traces
-from keras_l2e.language.forms import TARGET_FORMS
+from keras_l2e.language.forms import TARGET_FORMS, longest_written, shows_work
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty, Task
 from keras_l2e.training import failures
@@ -42,8 +42,10 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
     beyond = _beyond(task, config.target)
     # The bound of work is far longer than nearly all of it; what is longer than the longest true
     # text of its batch is cut.
-    steps = None if TARGET_FORMS[config.target_form].work else config.longest_written(*beyond) + 1
-    scorer = Scorer(network, config.input_form, config.target_form, steps)
+    forms, steps = (config.input_form, config.target_form), None
+    if not shows_work(config.target_form):
+        steps = longest_written(config.task, config.target_form, [*config.levels, *beyond]) + 1
+    scorer = Scorer(network, *forms, steps)
     result = {
         "task": config.task,
         "split": "test",
@@ -53,7 +55,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         "rows": [],
         "beyond_training": [],
         "samples": [],
-        **({"failures": []} if TARGET_FORMS[config.target_form].work else {}),
+        **({"failures": []} if shows_work(config.target_form) else {}),
     }
     by_kind = []
     for difficulty in config.levels:
@@ -66,7 +68,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         result["rows"].append(_row(config, difficulty, texts, scores))
         result["samples"] += _samples(config, difficulty, texts, scores)
         by_kind += _by_kind(config, difficulty, texts, scores)
-        if TARGET_FORMS[config.target_form].work:
+        if shows_work(config.target_form):
             wrong = _failures(config, texts, scores)
             result["failures"] += ({**difficulty._asdict(), **row} for row in wrong)
         report(f"{difficulty.label}: {_summary(result['rows'][-1])}")

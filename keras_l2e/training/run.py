@@ -136,7 +136,7 @@ class Run:
 
     def train(self) -> None:
         """Trains epoch by epoch until the run is over; every epoch ends with a checkpoint."""
-        progress = Progress(self.config, self.workdir, self.num_examples())
+        progress = Progress(self.config, self.workdir, schedules.num_examples(self.history))
         while not schedules.is_over(self.config, self.history, self.learning_rate):
             line = self.train_epoch()
             line, decisions = workers.share(self.strategy, [line, self.decisions()])
@@ -146,10 +146,6 @@ class Run:
                 self.save()
                 files.write_json_lines(self.workdir / "history.jsonl", self.history)
                 progress.report(line)
-
-    def num_examples(self) -> int:
-        """Training examples of all finished epochs."""
-        return self.history[-1]["num_examples"] if self.history else 0
 
     def train_epoch(self) -> dict:
         """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl.
@@ -169,7 +165,7 @@ class Run:
         new = self.current()
         line = {
             "epoch": self.epoch + 1,
-            "num_examples": self.num_examples() + config.batches_per_epoch * size,
+            "num_examples": schedules.num_examples(self.history) + config.batches_per_epoch * size,
             "difficulty": level._asdict(),
             "loss": loss,
             "token_accuracy": accuracy,

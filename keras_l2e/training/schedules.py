@@ -1,4 +1,4 @@
-"""What changes from epoch to epoch besides the levels: learning rate, batch size, the end.
+"""What changes from epoch to epoch besides levels: examples, learning rate, batch size, end.
 
 Pure functions of the config and of the history, the lines of history.jsonl so far.
 """
@@ -11,6 +11,11 @@ from keras_l2e.config import Config
 # "Each time training stops improving" (the paper, section 4): its released code sees that by an
 # accuracy below the one of five evaluations before, and counts anew after each time.
 PLATEAU_DECAY, PLATEAU_EPOCHS = 0.8, 5
+
+
+def num_examples(history: Sequence[dict]) -> int:
+    """Training examples of all finished epochs."""
+    return history[-1]["num_examples"] if history else 0
 
 
 def learning_rate(config: Config, history: Sequence[dict], undecayed: float) -> float:
