@@ -51,6 +51,7 @@ def test_a_breakdown_counts_every_example_at_each_of_its_kinds(make_config):
         written_right=np.array([True, False, False, False]),
         targets=["4", "72", "2", "12"],
         outputs=["4", "71", "3", "12"],
+        written=["4", "71", "3", "12"],
     )
     config = make_config(task="program", target_length=1)
     rows = evaluation._by_kind(config, Difficulty(1), texts, scores)
@@ -134,7 +135,7 @@ def test_a_difficulty_without_test_examples_is_left_out(make_config, monkeypatch
     config = make_config(task="copy", target_length=1)
     rate = dict.fromkeys(ROW, 0.0)
     monkeypatch.setattr(evaluation, "_read", lambda *_: Example([], [], []))
-    monkeypatch.setattr(evaluation, "_score_drawn", lambda *_: rate)
+    monkeypatch.setattr(evaluation, "score_drawn", lambda *_: rate)
     network = models.build("lstm", vocabulary.SIZE, config)
     lines = []
     found = evaluation.evaluate(config, network, lines.append)

@@ -12,6 +12,7 @@ import pytest
 import keras_l2e
 from keras_l2e import pretrained
 from keras_l2e.errors import UsageError
+from keras_l2e.language.forms import TARGET_FORMS
 
 execute = importlib.import_module("keras_l2e.execute")
 
@@ -121,6 +122,7 @@ def test_what_is_shown_is_one_line_each():
     network = SimpleNamespace(
         steps=lambda program: [*steps, keras_l2e.api.Step("EOS", 1.0, [("EOS", 1.0)])],
         interface=SimpleNamespace(task="program"),
+        form=TARGET_FORMS["answer"],
     )
     assert execute.show(network, "i=1;\nprint((i+1))", show_candidates=True).splitlines() == [
         "program    i=1;",

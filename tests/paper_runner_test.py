@@ -176,7 +176,7 @@ runner.run(cells.cells("addition", "smoke")[:1], Path("W"), "data", 1)
 
 
 def test_the_time_left_is_that_of_the_epochs_left(tmp_path):
-    pool = runner._Pool(CELLS, tmp_path, 2)
+    pool = runner._Pool(CELLS, tmp_path, 2, setup="")
     futures = {runner.Future(): cell for cell in CELLS[1:]}
     assert pool.progress(futures) == "1 of 4 cells done, 0 running, 3 left"
     # One cell is done, 600 s an epoch, half of another; two are left.

@@ -68,7 +68,7 @@ def run(program: str) -> str:
             passes one of the limits above.
         TypeError: `program` is not a string.
     """
-    return str(_run(program, _State({}, [])))
+    return str(_run(program, _State({})))
 
 
 def trace(program: str) -> str:
@@ -115,15 +115,19 @@ class _Work(list):
 
 @dataclass
 class _State:
-    """What a program has done so far: its variables, its steps, the round of a loop it is in."""
+    """What a program has done so far: its variables, the round of a loop it is in, its steps.
+
+    Steps are kept if they are wanted.
+    """
 
     variables: dict[str, int]
-    work: list[Step]
+    work: list[Step] | None = None
     turn: int = 0
 
     def compute(self, value: int, kind: str) -> None:
-        """Adds a step."""
-        self.work.append(Step(value, kind, self.turn))
+        """Keeps a step."""
+        if self.work is not None:
+            self.work.append(Step(value, kind, self.turn))
 
 
 def _run(program: str, state: _State) -> int:
@@ -308,6 +312,8 @@ def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State
     value = _OPERATIONS[type(node.op)](left, right)
     if abs(value) >= _BOUND:
         raise ProgramError(f"line {node.lineno}: value of more than {MAX_DIGITS} digits")
+    if state.work is None:
+        return value
     if isinstance(node.op, ast.Mult):
         *parts, _ = traces.products(left, right)
         for part, kind in zip(parts, ("units", "tens"), strict=False):
