@@ -17,6 +17,7 @@ SETTINGS = {
     "patience": 5,
     "mastered_by": "token_accuracy",
 }
+MASTERED_BY = st.sampled_from(Score._fields)
 
 # One row per teacher: weights over five levels at the first, the middle and the last of them.
 WEIGHTS = {
@@ -50,12 +51,17 @@ def make(name, **changes) -> Teacher:
     return TEACHERS[name](**{key: (SETTINGS | changes)[key] for key in parameters})
 
 
-def scores(accuracy):
-    """Every level that is looked at has this token accuracy."""
+def score(accuracy, mastered_by="token_accuracy"):
+    """With 0 for what does not count."""
+    return Score(0.0, 0.0)._replace(**{mastered_by: accuracy})
+
+
+def scores(accuracy, mastered_by="token_accuracy"):
+    """Every level that is looked at has this accuracy."""
 
     class Everywhere(dict):
         def __missing__(self, level):
-            return Score(accuracy, 0.0)
+            return score(accuracy, mastered_by)
 
     return Everywhere()
 
@@ -119,17 +125,18 @@ def test_without_a_word_of_the_teacher_the_current_level_is_the_hardest_of_those
 
 
 @pytest.mark.parametrize("name", TEACHERS)
-@given(st.lists(st.floats(0, 1), max_size=20))
-def test_a_state_survives_json(name, accuracies):
+@given(st.lists(st.floats(0, 1), max_size=20), MASTERED_BY)
+def test_a_state_survives_json(name, accuracies, mastered_by):
     """As a run keeps it in checkpoints, and sends it to other machines."""
-    teacher = make(name)
+    teacher = make(name, mastered_by=mastered_by)
     state = teacher.start(FIVE)
     for accuracy in accuracies:
-        state = teacher.update(state, scores(accuracy))
+        state = teacher.update(state, scores(accuracy, mastered_by))
     copy = json.loads(json.dumps(state))
     assert copy == state
     assert teacher.weights(copy) == teacher.weights(state)
-    assert teacher.update(copy, scores(0.3)) == teacher.update(state, scores(0.3))
+    found = scores(0.3, mastered_by)
+    assert teacher.update(copy, found) == teacher.update(state, found)
 
 
 # Going on
@@ -154,11 +161,11 @@ def test_mastered_levels_are_left_in_one_epoch_and_no_other_is_looked_at():
     assert teacher.update(last, {}) == last
 
 
-def evaluations_at_the_first_level(teacher, accuracies):
+def evaluations_at_the_first_level(teacher, accuracies, mastered_by="token_accuracy"):
     """How many of the accuracies it takes to leave it, None if they do not suffice."""
     state = teacher.start(FIVE)
     for count, accuracy in enumerate(accuracies, start=1):
-        state = teacher.update(state, {0: Score(accuracy, 0.0), 1: Score(0.0, 0.0)})
+        state = teacher.update(state, {0: score(accuracy, mastered_by), 1: Score(0.0, 0.0)})
         if teacher.current(state):
             assert teacher.current(state) == 1
             return count
@@ -184,7 +191,9 @@ def evaluations_at_the_first_level(teacher, accuracies):
     ],
 )
 def test_a_level_is_left_after_five_evaluations_without_progress(accuracies, count):
-    assert evaluations_at_the_first_level(make("naive"), accuracies) == count
+    for name in Score._fields:
+        teacher = make("naive", mastered_by=name)
+        assert evaluations_at_the_first_level(teacher, accuracies, name) == count
 
 
 def best_accuracies(threshold):
@@ -195,13 +204,13 @@ def best_accuracies(threshold):
     return found
 
 
-@given(st.data(), st.integers(1, 6))
-def test_no_level_holds_a_run_up_for_ever(data, patience):
+@given(st.data(), st.integers(1, 6), MASTERED_BY)
+def test_no_level_holds_a_run_up_for_ever(data, patience, mastered_by):
     """Every `patience` evaluations must raise the best accuracy, or they are the last ones."""
     most = 1 + patience * len(best_accuracies(0.1))
     accuracies = data.draw(st.lists(st.floats(0, 0.1), min_size=most, max_size=most))
-    teacher = make("naive", advance_threshold=0.1, patience=patience)
-    assert evaluations_at_the_first_level(teacher, accuracies) <= most
+    teacher = make("naive", advance_threshold=0.1, patience=patience, mastered_by=mastered_by)
+    assert evaluations_at_the_first_level(teacher, accuracies, mastered_by) <= most
 
 
 @pytest.mark.parametrize("name", CLIMBING)
@@ -213,6 +222,13 @@ def test_what_counts_as_mastered(name, mastered_by):
     first = teacher.start(FIVE)
     assert teacher.update(first, {0: good, 1: bad})["level"] == 1
     assert teacher.update(first, {0: bad})["level"] == 0
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+def test_by_default_characters_count(name):
+    """As in the paper, and in runs that were begun before there was a choice."""
+    default = inspect.signature(TEACHERS[name]).parameters["mastered_by"].default
+    assert default == SETTINGS["mastered_by"] == "token_accuracy"
 
 
 @pytest.mark.parametrize("name", ["baseline", "mix"])
