@@ -143,15 +143,22 @@ def test_another_size_is_there(data_dir):
     )
 
 
-def test_another_version_is_there(data_dir, build_here):
+@pytest.mark.parametrize("version", ["0.9.0", "1.0.0", "2.0.0"])
+def test_another_version_is_there(data_dir, whole, version, build_here, capsys):
     """As TFDS has it, each release reads its own version, and leaves the others as they are."""
-    other = folder(data_dir).with_name("1.0.0")
+    other = folder(data_dir).with_name(version)
     folder(data_dir).rename(other)
     files = {path: path.read_bytes() for path in other.iterdir()}
-    assert f"(there is {name()}/1.0.0)" in one_line_error(read, data_dir)
+    assert f"(there is {name()}/{version})" in one_line_error(read, data_dir)
     prepare(data_dir)
-    assert len(read(data_dir).program) == SIZE
+    assert "(1 of 1 configs to build)" in capsys.readouterr().out
+    versions = {path.name for path in folder(data_dir).parent.iterdir()}
+    assert versions == {stored.VERSION, version}
+    for found, expected in zip(read(data_dir), read(whole), strict=True):
+        assert found.tolist() == expected.tolist()
     assert {path: path.read_bytes() for path in other.iterdir()} == files
+    prepare(data_dir)
+    assert "(0 of 1 configs to build)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
