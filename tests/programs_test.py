@@ -164,6 +164,7 @@ def test_programs_follow_from_the_rng_alone():
 def test_golden_programs(seed, program, trace):
     example = programs.generate(random.Random(f"golden/{seed}"), 4, 3)
     assert example == (program, trace.rpartition(";")[2], trace)
+    assert (interpreter.run(program), interpreter.trace(program)) == example[1:]
 
 
 # Distributions
