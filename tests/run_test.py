@@ -271,7 +271,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     for model in (run.model, run.averaged):
         assert model.arguments == {"vocabulary_size": vocabulary.SIZE, **network}
         assert 0.049 < max(abs(weight).max() for weight in model.get_weights()) <= 0.05
-    assert scored == [(run.averaged, "double", "answer", 4)]
+    assert scored == [(run.averaged, "double", "answer")]
     optimizer = run.model.optimizer
     assert type(optimizer) is optimizers.SGD
     assert optimizer.learning_rate.numpy() == run.learning_rate == 0.25
@@ -290,6 +290,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
         "input_form": "double",
         "loss_scale": "example",
         "batch_size": 24,
+        "shows_work": False,
         "num_batches": 20,
     }
 

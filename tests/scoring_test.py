@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras_l2e.config import Config
 from keras_l2e.data import pipeline
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import TARGET_FORMS
+from keras_l2e.language.forms import TARGET_FORMS, write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty
 from keras_l2e.networks import models, optimizers
@@ -20,9 +20,11 @@ TEXTS = st.text("0123456789-", min_size=1, max_size=6)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=20)
 
 
-def make_scores(targets, outputs, num_right=(0,), num_tokens=(1,), written_right=(False,)):
+def make_scores(
+    targets, outputs, num_right=(0,), num_tokens=(1,), written_right=(False,), written=()
+):
     counts = map(np.array, (num_right, num_tokens, written_right))
-    return Scores(*counts, list(targets), list(outputs), list(outputs))
+    return Scores(*counts, list(targets), list(outputs), list(written or outputs))
 
 
 @pytest.mark.parametrize(
@@ -116,21 +118,44 @@ def make_model():
     return models.build("lstm", vocabulary.SIZE, Config(hidden_dim=32, embedding_dim=16))
 
 
-def test_every_example_keeps_its_place(model):
+@pytest.mark.parametrize("target_form", TARGET_FORMS)
+def test_every_example_keeps_its_place(model, target_form):
     # Random weights answer, too; in other batches, of other neighbours and padding, the same.
     examples = draw("program", Difficulty(3, 2), 20)
-    scorer = Scorer(model, "reverse", "answer", max_steps=6, batch_size=7)
+    scorer = Scorer(model, "reverse", target_form, max_steps=6, batch_size=7)
     together = scorer.score(examples)
     scorer.batch_size = 1
     alone = scorer.score(examples)
+    true_texts = write_all(examples, target_form)
     assert together.targets == [target.decode() for target in examples.target]
-    assert together.outputs == alone.outputs
+    assert (together.outputs, together.written) == (alone.outputs, alone.written)
+    assert together.outputs == list(map(TARGET_FORMS[target_form].answer, together.written))
     np.testing.assert_array_equal(together.num_right, alone.num_right)
-    np.testing.assert_array_equal(together.num_tokens, [len(t) + 1 for t in examples.target])
-    # An order that was not restored would show.
-    assert len(set(together.outputs)) > 1
-    lengths = [len(program) for program in examples.program]
-    assert lengths != sorted(lengths)
+    np.testing.assert_array_equal(together.num_tokens, [len(text) + 1 for text in true_texts])
+    # An order that was not restored would show; batches are cut by what is longer.
+    assert len(set(together.written)) > 1
+    for texts in (examples.program, true_texts):
+        lengths = list(map(len, texts))
+        assert lengths != sorted(lengths)
+
+
+@pytest.mark.parametrize("target_form", TARGET_FORMS)
+def test_without_a_bound_an_output_ends_with_the_longest_true_text_of_its_batch(model, target_form):
+    examples = draw("program", Difficulty(3, 2), 20)
+    true_texts, size = write_all(examples, target_form), 4
+    most = 1 + max(map(len, true_texts))
+    free = Scorer(model, "none", target_form, max_steps=most, batch_size=size).score(examples)
+    cut = Scorer(model, "none", target_form, batch_size=size).score(examples)
+    # Work is cut into batches by its own length, answers by that of their programs.
+    longer = true_texts if TARGET_FORMS[target_form].work else examples.program
+    order = sorted(range(20), key=lambda i: len(longer[i]))
+    for start in range(0, 20, size):
+        batch = order[start : start + size]
+        bound = 1 + max(len(true_texts[i]) for i in batch)
+        assert [cut.written[i] for i in batch] == [free.written[i][:bound] for i in batch]
+    # The bound of a batch is lower than that of all, and what is cut off is missed.
+    assert cut.written != free.written
+    np.testing.assert_array_equal(cut.written_right, free.written_right)
 
 
 def test_a_subset_is_scored_like_its_members():
@@ -140,9 +165,11 @@ def test_a_subset_is_scored_like_its_members():
         num_right=[2, 1, 0],
         num_tokens=[2, 3, 2],
         written_right=[True, True, False],
+        written=["1;1", "9;23", "7;4"],
     )
     subset = scores.subset([2, 0])
     assert (subset.targets, subset.outputs) == (["3", "1"], ["4", "1"])
+    assert subset.written == ["7;4", "1;1"]
     assert subset.token_accuracy() == 2 / 4
     assert (subset.exact_match(), subset.written_match()) == (0.5, 0.5)
     assert scores.written_match() == 2 / 3

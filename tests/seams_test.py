@@ -159,8 +159,14 @@ def test_a_target_form(lived):
     trained = lived.trained
     for row in trained.evaluation["rows"]:
         assert 0 <= row["written_match"] <= row["exact_match"] <= 1
-    samples = trained.evaluation["samples"]
-    assert any(sample["output"] for sample in samples)
+    # The evaluation cuts what is longer than the longest true text, two times the length and a +.
+    samples = [
+        sample
+        for sample in trained.evaluation["samples"]
+        if sample["correct"]
+        or 0 < len(sample["output"]) < 2 * sample["length"] - len(sample["work"])
+    ]
+    assert samples
     exported = keras_l2e.load(lived.folder / "run/saved_model")
     for network in (trained, exported):
         for sample, answer in zip(
