@@ -117,16 +117,45 @@ def test_more_epochs_are_allowed_where_those_before_stay_the_same(tmp_path, sche
 
 
 @pytest.mark.parametrize(
-    ("task", "length", "nesting", "longest"),
-    [("addition", 3, 1, (14, 4)), ("copy", 7, 1, (7, 7)), ("program", 1, 1, (37, 3))],
+    ("task", "length", "nesting", "target_form", "longest"),
+    [
+        ("addition", 3, 1, "answer", (14, 4)),
+        ("addition", 3, 1, "trace", (14, 4)),
+        ("addition", 3, 1, "reversed_trace", (14, 4 + 1 + 4)),
+        ("copy", 7, 1, "answer", (7, 7)),
+        ("program", 1, 1, "answer", (37, 3)),
+        # A loop's four rounds.
+        ("program", 1, 1, "trace", (37, 4 * 4)),
+        ("program", 1, 1, "reversed_trace", (37, 4 * 4 + 1 + 3)),
+    ],
 )
-def test_what_must_be_known_of_a_network(task, length, nesting, longest):
+def test_what_must_be_known_of_a_network(task, length, nesting, target_form, longest):
     config = Config(
-        task=task, target_length=length, target_nesting=nesting, input_form="reverse_double"
+        task=task,
+        target_length=length,
+        target_nesting=nesting,
+        input_form="reverse_double",
+        target_form=target_form,
     )
     assert config.target == Difficulty(length, nesting)
     assert config.levels[0] == Difficulty(1) and len(config.levels) == length * nesting
     interface = config.interface
-    assert interface[:5] == (task, "reverse_double", "answer", length, nesting)
+    assert interface[:5] == (task, "reverse_double", target_form, length, nesting)
     assert (interface.longest_program, interface.longest_written) == longest
     assert interface.white_space == TASKS[task].white_space
+
+
+@pytest.mark.parametrize(
+    ("advance_metric", "target_form", "mastered_by"),
+    [
+        ("auto", "answer", "token_accuracy"),
+        # One wrong character among many of work is enough for a wrong answer.
+        ("auto", "trace", "exact_match"),
+        ("auto", "reversed_trace", "exact_match"),
+        ("token_accuracy", "trace", "token_accuracy"),
+        ("exact_match", "answer", "exact_match"),
+    ],
+)
+def test_what_counts_as_mastered(advance_metric, target_form, mastered_by):
+    config = Config(advance_metric=advance_metric, target_form=target_form)
+    assert config.mastered_by == mastered_by

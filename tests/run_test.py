@@ -14,11 +14,13 @@ import pytest
 import tensorflow as tf
 
 from keras_l2e import devices
+from keras_l2e.config import Config
 from keras_l2e.data import pipeline
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers, text
+from keras_l2e.teaching.teachers import Score
 from keras_l2e.training import run as runs
 from keras_l2e.training import schedules, workers
 from keras_l2e.training.scoring import Scorer
@@ -241,7 +243,12 @@ def asked_batches(monkeypatch):
     return calls
 
 
-def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch):
+@pytest.mark.parametrize(
+    ("target_form", "shows_work"), [("answer", False), ("reversed_trace", True)]
+)
+def test_settings_reach_what_they_are_about(
+    make_run, asked_batches, monkeypatch, target_form, shows_work
+):
     network = {
         "hidden_dim": 12,
         "num_layers": 2,
@@ -259,6 +266,7 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     run = make_run(
         **network,
         input_form="double",
+        target_form=target_form,
         loss_scale="example",
         strategy="combined",
         mix_share=0.5,
@@ -271,13 +279,13 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
     for model in (run.model, run.averaged):
         assert model.arguments == {"vocabulary_size": vocabulary.SIZE, **network}
         assert 0.049 < max(abs(weight).max() for weight in model.get_weights()) <= 0.05
-    assert scored == [(run.averaged, "double", "answer")]
+    assert scored == [(run.averaged, "double", target_form)]
     optimizer = run.model.optimizer
     assert type(optimizer) is optimizers.SGD
     assert optimizer.learning_rate.numpy() == run.learning_rate == 0.25
     assert (optimizer.clip_norm, optimizer.average_decay) == (3.0, 0.75)
     assert "num_layers 2" in runs.describe(run.averaged)
-    examples = pipeline.Generated("addition", "answer")
+    examples = pipeline.Generated("addition", target_form)
     run.batches(examples, 24)
     (asked,) = asked_batches
     assert {level: weight for level, (weight, _) in asked.pop("shares").items()} == {
@@ -290,9 +298,18 @@ def test_settings_reach_what_they_are_about(make_run, asked_batches, monkeypatch
         "input_form": "double",
         "loss_scale": "example",
         "batch_size": 24,
-        "shows_work": False,
+        "shows_work": shows_work,
         "num_batches": 20,
     }
+
+
+@pytest.mark.parametrize(("metric", "level"), [("token_accuracy", 0), ("exact_match", 1)])
+@pytest.mark.parametrize("strategy", ["naive", "combined", "review", "frontier"])
+def test_the_teacher_is_told_what_counts_as_mastered(strategy, metric, level):
+    config = Config(strategy=strategy, advance_metric=metric, target_length=2)
+    teacher = runs.make_teacher(config)
+    found = {0: Score(token_accuracy=0.5, exact_match=1.0), 1: Score(0.0, 0.0)}
+    assert teacher.current(teacher.update(teacher.start(config.levels), found)) == level
 
 
 @pytest.fixture
