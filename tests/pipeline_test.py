@@ -97,11 +97,17 @@ def test_every_batch_is_full_and_every_drawn_example_comes_once(num_batches):
     assert sorted(drawn) == sorted(texts["a"])
 
 
-def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order():
+@pytest.mark.parametrize("shows_work", [False, True])
+def test_a_batch_holds_similar_lengths_and_batches_come_in_no_order(shows_work):
     stored, _ = table(a=320)
-    found = programs_of(batches(stored, [1.0], batch_size=10, num_batches=32))
-    lengths = [[len(text) for text in batch] for batch in found]
+    dataset = batches(stored, [1.0], batch_size=10, num_batches=32, shows_work=shows_work)
+    found = [(texts_in(inputs["encoder_token_ids"]), texts_in(y)) for inputs, y, _ in dataset]
+    read, written = (
+        [list(map(len, batch)) for batch in column] for column in zip(*found, strict=True)
+    )
+    lengths, others = (written, read) if shows_work else (read, written)
     assert max(max(batch) - min(batch) for batch in lengths) <= 1
+    assert max(max(batch) - min(batch) for batch in others) > 1
     longest = [max(batch) for batch in lengths]
     assert longest != sorted(longest)
 
