@@ -152,6 +152,13 @@ def test_what_is_not_allowed_is_refused_alike(name):
             "--learning_rate=0.0001; allowed is --min_learning_rate=0.001 or more, where plateau "
             "ends the run",
         ),
+        *(
+            (
+                {"task": "copy", "target_form": form},
+                f"target form {form}: the task copy has nothing to compute; allowed is answer",
+            )
+            for form in ("trace", "reversed_trace")
+        ),
     ],
 )
 def test_settings_that_do_not_go_together(values, message):
@@ -164,6 +171,8 @@ def test_settings_that_do_not_go_together(values, message):
         name: value - 1 if type(value) is int and value > 1 else value
         for name, value in values.items()
     } | ({"learning_rate": 1e-3} if "learning_rate" in values else {"global_batch_size": 8})
+    if "target_form" in values:
+        nearer["target_form"] = "answer"
     assert parse(*flags_of(nearer)).config == Config(**nearer)
 
 
