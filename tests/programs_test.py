@@ -18,8 +18,9 @@ DIFFICULTIES = [
     *itertools.product(range(1, 10), range(1, 4)),
     *[(4, 4), (6, 4), (3, 10), (12, 10)],
 ]
-# A previous result whose text and value no literal has.
-PREVIOUS = Operand("Q", 1_000_003)
+# A previous result whose text and value no literal has, and what is computed whenever it is used.
+W = 77
+PREVIOUS = Operand("Q", 1_000_003, (W,))
 
 
 def within(count, n, p):
@@ -52,57 +53,63 @@ class Highest:
         return bound - 1
 
 
+# The values of a loop's rounds.
+UP, DOWN = range(1_000_045, 1_000_298, 42), range(999_961, 999_708, -42)
+UP_BY_Q = tuple(x for turn in range(1, 8) for x in (W, 42 + turn * 1_000_003))
+DOWN_BY_Q = tuple(x for turn in range(1, 8) for x in (W, 42 - turn * 1_000_003))
 # Every operation, with the draws that make it. Q is the previous result; literal draws are one less
-# than the literal, and variables are drawn from abcdefghij.
+# than the literal, and variables are drawn from abcdefghij. At the end stand the values that the
+# statements compute and those that the expression does.
 OPERATIONS = [
-    ("pair", (0, 41, 0), "(Q+42)", 1_000_045),
-    ("pair", (0, 41, 1), "(Q-42)", 999_961),
-    ("pair", (1, 41, 0), "(42+Q)", 1_000_045),
-    ("pair", (1, 41, 1), "(42-Q)", -999_961),
-    ("smallmul", (6, 0), "(Q*7)", 7_000_021),
-    ("smallmul", (6, 1), "(7*Q)", 7_000_021),
-    ("equality", (), "Q", 1_000_003),
-    ("vars", (0, 41, 9, 0), "j=Q;\n(j+42)", 1_000_045),
-    ("vars", (0, 41, 0, 1), "a=Q;\n(a-42)", 999_961),
-    ("vars", (1, 41, 2, 0), "c=42;\n(c+Q)", 1_000_045),
-    ("vars", (1, 41, 2, 1), "c=42;\n(c-Q)", -999_961),
-    ("small_loop", (0, 41, 3, 6, 0), "d=Q\nfor x in range(7):d+=42\nd", 1_000_297),
-    ("small_loop", (0, 41, 3, 6, 1), "d=Q\nfor x in range(7):d-=42\nd", 999_709),
-    ("small_loop", (1, 41, 3, 6, 0), "d=42\nfor x in range(7):d+=Q\nd", 7_000_063),
-    ("small_loop", (1, 41, 3, 6, 1), "d=42\nfor x in range(7):d-=Q\nd", -6_999_979),
-    ("ifstat", (0, 10, 20, 30, 0), "(Q if 11>21 else 31)", 31),
-    ("ifstat", (0, 10, 20, 30, 1), "(Q if 11<21 else 31)", 1_000_003),
-    ("ifstat", (1, 10, 20, 30, 0), "(11 if Q>21 else 31)", 11),
-    ("ifstat", (1, 10, 20, 30, 1), "(11 if Q<21 else 31)", 31),
-    ("ifstat", (2, 10, 20, 30, 0), "(11 if 21>Q else 31)", 31),
-    ("ifstat", (2, 10, 20, 30, 1), "(11 if 21<Q else 31)", 11),
-    ("ifstat", (3, 10, 20, 30, 0), "(11 if 21>31 else Q)", 1_000_003),
-    ("ifstat", (3, 10, 20, 30, 1), "(11 if 21<31 else Q)", 11),
+    ("pair", (0, 41, 0), "(Q+42)", 1_000_045, (), (W, 1_000_045)),
+    ("pair", (0, 41, 1), "(Q-42)", 999_961, (), (W, 999_961)),
+    ("pair", (1, 41, 0), "(42+Q)", 1_000_045, (), (W, 1_000_045)),
+    ("pair", (1, 41, 1), "(42-Q)", -999_961, (), (W, -999_961)),
+    ("smallmul", (6, 0), "(Q*7)", 7_000_021, (), (W, 7_000_021)),
+    ("smallmul", (6, 1), "(7*Q)", 7_000_021, (), (W, 7_000_021)),
+    ("equality", (), "Q", 1_000_003, (), (W,)),
+    ("vars", (0, 41, 9, 0), "j=Q;\n(j+42)", 1_000_045, (W,), (1_000_045,)),
+    ("vars", (0, 41, 0, 1), "a=Q;\n(a-42)", 999_961, (W,), (999_961,)),
+    ("vars", (1, 41, 2, 0), "c=42;\n(c+Q)", 1_000_045, (), (W, 1_000_045)),
+    ("vars", (1, 41, 2, 1), "c=42;\n(c-Q)", -999_961, (), (W, -999_961)),
+    ("small_loop", (0, 41, 3, 6, 0), "d=Q\nfor x in range(7):d+=42\nd", 1_000_297, (W, *UP), ()),
+    ("small_loop", (0, 41, 3, 6, 1), "d=Q\nfor x in range(7):d-=42\nd", 999_709, (W, *DOWN), ()),
+    ("small_loop", (1, 41, 3, 6, 0), "d=42\nfor x in range(7):d+=Q\nd", 7_000_063, UP_BY_Q, ()),
+    ("small_loop", (1, 41, 3, 6, 1), "d=42\nfor x in range(7):d-=Q\nd", -6_999_979, DOWN_BY_Q, ()),
+    ("ifstat", (0, 10, 20, 30, 0), "(Q if 11>21 else 31)", 31, (), (31,)),
+    ("ifstat", (0, 10, 20, 30, 1), "(Q if 11<21 else 31)", 1_000_003, (), (W, 1_000_003)),
+    ("ifstat", (1, 10, 20, 30, 0), "(11 if Q>21 else 31)", 11, (), (W, 11)),
+    ("ifstat", (1, 10, 20, 30, 1), "(11 if Q<21 else 31)", 31, (), (W, 31)),
+    ("ifstat", (2, 10, 20, 30, 0), "(11 if 21>Q else 31)", 31, (), (W, 31)),
+    ("ifstat", (2, 10, 20, 30, 1), "(11 if 21<Q else 31)", 11, (), (W, 11)),
+    ("ifstat", (3, 10, 20, 30, 0), "(11 if 21>31 else Q)", 1_000_003, (), (W, 1_000_003)),
+    ("ifstat", (3, 10, 20, 30, 1), "(11 if 21<31 else Q)", 11, (), (11,)),
     # Equal sides are neither greater nor less.
-    ("ifstat", (0, 20, 20, 30, 0), "(Q if 21>21 else 31)", 31),
-    ("ifstat", (0, 20, 20, 30, 1), "(Q if 21<21 else 31)", 31),
+    ("ifstat", (0, 20, 20, 30, 0), "(Q if 21>21 else 31)", 31, (), (31,)),
+    ("ifstat", (0, 20, 20, 30, 1), "(Q if 21<21 else 31)", 31, (), (31,)),
 ]
 # Without a previous result there are literals only.
 FIRST_OPERATIONS = [
-    ("pair", (4, 5, 0), "(5+6)", 11),
-    ("smallmul", (4, 5, 0), "(5*6)", 30),
-    ("equality", (4,), "5", 5),
-    ("vars", (4, 5, 1, 0), "b=5;\n(b+6)", 11),
-    ("small_loop", (4, 5, 1, 2, 0), "b=5\nfor x in range(3):b+=6\nb", 23),
-    ("ifstat", (1, 2, 3, 4, 1), "(2 if 3<4 else 5)", 2),
+    ("pair", (4, 5, 0), "(5+6)", 11, (), (11,)),
+    ("smallmul", (4, 5, 0), "(5*6)", 30, (), (30,)),
+    ("equality", (4,), "5", 5, (), ()),
+    ("vars", (4, 5, 1, 0), "b=5;\n(b+6)", 11, (), (11,)),
+    ("small_loop", (4, 5, 1, 2, 0), "b=5\nfor x in range(3):b+=6\nb", 23, (11, 17, 23), ()),
+    ("ifstat", (1, 2, 3, 4, 1), "(2 if 3<4 else 5)", 2, (), (2,)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("operation", "draws", "text", "value", "previous"),
+    ("operation", "draws", "text", "value", "done", "work", "previous"),
     [(*row, PREVIOUS) for row in OPERATIONS] + [(*row, None) for row in FIRST_OPERATIONS],
 )
-def test_operations(operation, draws, text, value, previous):
+def test_operations(operation, draws, text, value, done, work, previous):
     script = Script(*draws)
     draft = Draft(script, 2, previous)
     result = programs.OPERATIONS[operation](draft)
     assert "\n".join([*draft.statements, result.text]) == text
     assert result.value == value and type(result.value) is int
+    assert (tuple(draft.work), result.work) == (done, work)
     assert not script.draws
 
 
