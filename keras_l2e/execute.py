@@ -8,6 +8,7 @@ comes with the package. With --steps it shows what the network held for possible
 """
 
 import itertools
+import math
 import os
 import re
 import reprlib
@@ -75,6 +76,9 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
         for number, step in enumerate(steps, start=1):
             shown = (f"{_name(text):<5} {value:.4f}" for text, value in step.candidates)
             lines.append(f"{number:>4}  {'   '.join(shown)}")
+    elif network.form.work:
+        probability = math.prod(step.probability for step in steps)
+        lines.append(f"probability {probability:.4f}, of all {len(steps)} characters written")
     else:
         lines.append("character  probability")
         lines += [f"{_visible(s.character):<9}  {s.probability:.4f}" for s in steps]
@@ -83,21 +87,21 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
 
 def show_work(work: str, program: str, task: Task) -> list[str]:
     """The values that a network wrote beside those that Python computes, as lines to show."""
+    values = _visible(work).split(traces.SEPARATOR)
     try:
         steps = task.steps(program)
     except ProgramError:
-        return [f"work       {value}" for value in work.split(traces.SEPARATOR)]
-    values = work.split(traces.SEPARATOR)
-    width = max(map(len, values))
+        return [f"work       {value}" for value in values]
+    width = max(len("nothing"), *map(len, values))
     lines, all_right = [], True
     for value, step in itertools.zip_longest(values, steps):
-        what = (
-            f"{step.value} ({step.kind}{f' {step.turn}' * bool(step.turn)})" if step else "nothing"
-        )
-        line = f"work       {'nothing' if value is None else value:<{width}}  Python {what}"
-        if all_right and (step is None or value != str(step.value)):
-            line, all_right = line + "  <- the first wrong value", False
-        lines.append(line)
+        computed, kind = "nothing", ""
+        if step:
+            turn = f" {step.turn}" if step.turn else ""
+            computed, kind = str(step.value), f" ({step.kind}{turn})"
+        mark = "  <- the first wrong value" if all_right and value != computed else ""
+        all_right &= not mark
+        lines.append(f"work       {value or 'nothing':<{width}}  Python {computed}{kind}{mark}")
     return lines
 
 

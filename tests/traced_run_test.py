@@ -92,6 +92,7 @@ def test_the_work_is_shown_beside_what_python_computes(traced):
         assert f"predicted  {sample['output']}\n" in shown
         assert ("<- the first wrong value" in shown) == (sample["work"] != sample["trace"])
         assert ("\nright\n" in shown) == sample["correct"]
+        assert shown.splitlines()[-1].startswith("probability 0.")
 
 
 @pytest.mark.parametrize(
@@ -100,22 +101,22 @@ def test_the_work_is_shown_beside_what_python_computes(traced):
         (
             "124115;199922",
             [
-                "work       124115  Python 124115 (round 1)",
-                "work       199922  Python 189922 (round 2)  <- the first wrong value",
+                "work       124115   Python 124115 (round 1)",
+                "work       199922   Python 189922 (round 2)  <- the first wrong value",
             ],
         ),
         (
             "7;8;9",
             [
-                "work       7  Python 124115 (round 1)  <- the first wrong value",
-                "work       8  Python 189922 (round 2)",
-                "work       9  Python nothing",
+                "work       7        Python 124115 (round 1)  <- the first wrong value",
+                "work       8        Python 189922 (round 2)",
+                "work       9        Python nothing",
             ],
         ),
         (
             "124115",
             [
-                "work       124115  Python 124115 (round 1)",
+                "work       124115   Python 124115 (round 1)",
                 "work       nothing  Python 189922 (round 2)  <- the first wrong value",
             ],
         ),
