@@ -43,6 +43,8 @@ def test_copy_read_twice(command):
 def test_every_task_difficulty_and_form_fits_the_page(target_form):
     for name, task in TASKS.items():
         if forms.TARGET_FORMS[target_form].work and not task.steps:
+            with pytest.raises(ValueError, match=f"the task {name} has nothing to compute"):
+                show.show(show.Arguments(name, 1, target_form=target_form))
             continue
         for form in forms.INPUT_FORMS:
             shown = show.show(

@@ -77,6 +77,23 @@ def test_a_text_ends_at_its_first_eos(ids, written, dtype):
     assert text.decode(rows).numpy().tolist() == [written, b"3" * len(ids)]
 
 
+@pytest.mark.parametrize("name", forms.TARGET_FORMS)
+@settings(max_examples=50)
+@given(TEXTS)
+def test_answers_are_found_as_language_says(name, written):
+    form = forms.TARGET_FORMS[name]
+    # Any character may be written, newlines among them, and none at all.
+    written = ["", ";", "1\n2;3\n4", ";;5", "6;", *written]
+    found = text.answers(tf.constant(written), form.separator).numpy()
+    assert [answer.decode() for answer in found] == list(map(form.answer, written))
+
+
+@pytest.mark.parametrize("separator", [".", "+", "\\", "\n"])
+def test_a_separator_is_no_pattern(separator):
+    found = text.answers(tf.constant([f"12{separator}34{separator}5", "67"]), separator)
+    assert found.numpy().tolist() == [b"5", b"67"]
+
+
 def test_characters():
     ids = tf.constant([[PAD, 1, 40], [BOS, EOS, 8]])
     assert text.characters(ids).numpy().tolist() == [[b"", b"\n", b"x"], [b"", b"", b"0"]]
