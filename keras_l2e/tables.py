@@ -180,10 +180,16 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
     for kind, title, entries in breakdowns(evaluation):
         tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *POOLED]))
     if failures := evaluation.get("failures"):
-        where, failures = _hardest(failures)
-        rows = [{**row, **{name: _most(row[name]) for name in _PLACES}} for row in failures]
-        title = f"first wrong steps of wrong answers, {where}"
-        tables.append((title, rows, ["step", "fault", "num_examples", *_PLACES]))
+        title, (hardest,) = _hardest(evaluation["rows"])
+        place = hardest["length"], hardest["nesting"]
+        rows = [
+            {**row, **{name: _most(row[name]) for name in _PLACES}}
+            for row in failures
+            if (row["length"], row["nesting"]) == place
+        ]
+        if rows:
+            title = f"first wrong steps of wrong answers, {title}"
+            tables.append((title, rows, ["step", "fault", "num_examples", *_PLACES]))
     if unequal := evaluation.get("unequal_digits"):
         title = f"unequal_digits (not trained): {unequal[0]['length']} digits and fewer"
         tables.append((title, unequal, ["shorter", "num_examples", *RATES[:3]]))

@@ -31,7 +31,7 @@ class Scores(NamedTuple):
             right, EOS included.
         num_tokens: int array, positions of that text, EOS included.
         written_right: bool array, whether the free-running text is the one to be written.
-        targets, outputs: the true answers and the free-running ones.
+        targets, outputs: the true answers and the free-running ones; "" where work did not end.
         written: the whole free-running texts.
     """
 
@@ -110,6 +110,7 @@ class Scorer:
                 tf.reduce_sum(tf.cast(right, tf.int32), axis=1),
                 tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
                 text.decode(ids),
+                tf.reduce_any(ids == vocabulary.EOS, axis=1),
             )
 
         self._score = score
@@ -132,16 +133,18 @@ class Scorer:
         # One operation has one thread (`devices.start`), but batches do not wait for each other.
         with ThreadPoolExecutor(devices.num_cores()) as threads:
             parts = list(threads.map(score_batch, range(0, len(order), self.batch_size)))
-        num_right, num_tokens, outputs = (
+        num_right, num_tokens, outputs, ended = (
             np.concatenate([part.numpy() for part in column])[np.argsort(order)]
             for column in zip(*parts, strict=True)
         )
-        answer, texts = TARGET_FORMS[self.target_form].answer, [text.decode() for text in outputs]
+        form, texts = TARGET_FORMS[self.target_form], [text.decode() for text in outputs]
+        # What is cut off behind a separator might happen to be right.
+        whole = ended | (not form.separator)
         return Scores(
             num_right,
             num_tokens,
             outputs == np.array(written, object),
             [target.decode() for target in examples.target],
-            list(map(answer, texts)),
+            [form.answer(text) if ok else "" for text, ok in zip(texts, whole, strict=True)],
             texts,
         )
