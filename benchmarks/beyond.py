@@ -15,7 +15,6 @@ import measuring
 
 from keras_l2e import api, devices, tables
 from keras_l2e.files import write_text
-from keras_l2e.language.forms import longest_written, shows_work
 from keras_l2e.language.tasks import Difficulty
 
 
@@ -35,14 +34,11 @@ def measure(model: str) -> dict:
     network = api.TrainedNetwork(api.find(model))
     devices.start(1)
     from keras_l2e.training import evaluation
-    from keras_l2e.training.scoring import Scorer
 
     config, rows = network.config, []
-    for difficulty in difficulties(config.target):
-        steps = None
-        if not shows_work(config.target_form):
-            steps = longest_written(config.task, config.target_form, [difficulty]) + 1
-        scorer = Scorer(network.model, config.input_form, config.target_form, steps)
+    tried = difficulties(config.target)
+    scorer = evaluation.make_scorer(config, network.model, tried)
+    for difficulty in tried:
         start = time.perf_counter()
         row = evaluation.score_drawn(config, difficulty, scorer)
         rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})

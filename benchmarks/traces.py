@@ -8,17 +8,14 @@ held-out programs of the target it gets right after as many examples as the othe
 long a time. Leaves traces.json and traces.md.
 """
 
-import itertools
 from pathlib import Path
 
 import variations
 
 from keras_l2e import tables
 from keras_l2e.language import interpreter, traces
-from keras_l2e.language.forms import TARGET_FORMS, TargetForm
+from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import Difficulty, Task
-from keras_l2e.paper import runner
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "programs_trace.cfg"
@@ -59,11 +56,8 @@ SEEDS = (1, 2)
 
 def register() -> None:
     """Adds the target form in which a loop's rounds are one product, `times B`, then the sum."""
-    TARGET_FORMS["reversed_products"] = TargetForm(
-        lambda example: traces.reverse(products(example)),
-        _longest,
-        traces.SEPARATOR,
-        traces.forward,
+    TARGET_FORMS["reversed_products"] = TARGET_FORMS["reversed_trace"]._replace(
+        write=lambda example: traces.reverse(products(example))
     )
 
 
@@ -99,10 +93,6 @@ def _loops_apart(steps: list[traces.Step]) -> list[list[traces.Step]]:
     return groups
 
 
-def _longest(task: Task, difficulty: Difficulty) -> int:
-    return TARGET_FORMS["reversed_trace"].longest(task, difficulty)
-
-
 def cells() -> dict[tuple[str, int], Cell]:
     """(what was changed, seed) -> its run."""
     recipe = variations.read_recipe(FLAGFILE) | SHORTER
@@ -117,32 +107,26 @@ def measure(folder: Path) -> dict | None:
     """What a finished run has come to; None if it is not finished.
 
     Returns:
-        examples, seconds: exact_match at the target in validation after EXAMPLES and SECONDS; None
-            where the run ended before.
-        rows, by_operation: of evaluation.json, of the target.
-        num_examples: in all.
+        after_examples, after_seconds: exact_match at the target in validation after at most
+            EXAMPLES and SECONDS; None if no epoch was over then.
+        num_examples, total_seconds: of all epochs.
+        target, by_operation: of evaluation.json, at the target.
     """
     if not (folder / "evaluation.json").exists():
         return None
-    history, timed = tables.read_history(folder / "history.jsonl"), runner.read_seconds(folder)
-    spent = itertools.accumulate(timed[line["epoch"]] for line in history)
+    history = tables.read_history(folder / "history.jsonl")
     points = [
         (line["num_examples"], seconds, line["target_validation"]["exact_match"])
-        for line, seconds in zip(history, spent, strict=True)
+        for line, seconds in zip(history, variations.spent_seconds(folder, history), strict=True)
     ]
     evaluation = tables.read_evaluation(folder / "evaluation.json")
-    target = evaluation["rows"][-1]
     return {
         "after_examples": _last(rate for n, _, rate in points if n <= EXAMPLES),
         "after_seconds": _last(rate for _, time, rate in points if time <= SECONDS),
         "num_examples": points[-1][0],
-        "total_seconds": round(points[-1][1], 1),
-        "target": target,
-        "by_operation": [
-            row
-            for row in evaluation["by_operation"]
-            if (row["length"], row["nesting"]) == (target["length"], target["nesting"])
-        ],
+        "total_seconds": points[-1][1],
+        "target": evaluation["rows"][-1],
+        "by_operation": tables.hardest(evaluation["by_operation"])[1],
     }
 
 

@@ -5,6 +5,7 @@ skipped.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 from pathlib import Path
@@ -58,11 +59,11 @@ def collect(
     folder = arguments.workdir / name
     cells = [cell for cell in wanted.values() if not cell.flags.keys() & {*config.REMOVED}]
     if not arguments.draw_only:
-        # So that the training processes find the module `setup`.
-        paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        if setup:  # The training processes are to find it.
+            paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         try:
-            runner.run(cells, folder, arguments.data_dir, num_replicas=1, setup=setup)
+            runner.run(cells, folder, arguments.data_dir, setup=setup)
         except (UsageError, WorkError) as error:
             raise SystemExit(f"error: {error}") from None
     measure = measure or measure_levels
@@ -72,6 +73,15 @@ def collect(
         raise SystemExit(f"error: no run in {folder} is done")
     done = {wanted[key].name for key in found}
     return found, [cell.name for cell in cells if cell.name not in done]
+
+
+def spent_seconds(folder: Path, history: list[dict]) -> list[float]:
+    """Seconds from a run's start to the end of each epoch of its history."""
+    timed = runner.read_seconds(folder)
+    # A stop may have cost an epoch its line.
+    usual = statistics.median(timed.values())
+    spent = itertools.accumulate(timed.get(line["epoch"], usual) for line in history)
+    return [round(seconds, 1) for seconds in spent]
 
 
 def measure_levels(folder: Path) -> dict | None:
@@ -86,13 +96,8 @@ def measure_levels(folder: Path) -> dict | None:
     if not (folder / "evaluation.json").exists():
         return None
     history = tables.read_history(folder / "history.jsonl")
-    timed = runner.read_seconds(folder)
-    # A stop may have cost an epoch its line.
-    usual = statistics.median(timed.values())
-    spent, seconds = {}, 0.0
-    for line in history:
-        seconds += timed.get(line["epoch"], usual)
-        spent[line["num_examples"]] = round(seconds, 1)
+    seconds = spent_seconds(folder, history)
+    spent = {line["num_examples"]: time for line, time in zip(history, seconds, strict=True)}
     mastered = [
         {
             "length": level["length"],
@@ -103,7 +108,7 @@ def measure_levels(folder: Path) -> dict | None:
     ]
     return {
         "num_examples": history[-1]["num_examples"],
-        "seconds": round(seconds, 1),
+        "seconds": seconds[-1],
         "mastered": mastered,
         "rows": tables.read_evaluation(folder / "evaluation.json")["rows"],
     }

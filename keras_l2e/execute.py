@@ -15,7 +15,7 @@ import reprlib
 import sys
 from dataclasses import dataclass, field
 
-from keras_l2e import api, command_line, pretrained
+from keras_l2e import api, command_line, pretrained, tables
 from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, traces
 from keras_l2e.language.interpreter import ProgramError
@@ -65,10 +65,10 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
     lines = [f"program    {first}", *(f"           {line}" for line in others)]
     if network.form.work:
         lines += show_work(network.form.work(written), program, TASKS[network.interface.task])
-    lines.append(f"predicted  {_visible(answer)}")
+    lines.append(f"predicted  {tables.visible(answer)}")
     try:
         truth = TASKS[network.interface.task].answer(program)
-        lines += [f"true       {_visible(truth)}", "right" if answer == truth else "wrong"]
+        lines += [f"true       {tables.visible(truth)}", "right" if answer == truth else "wrong"]
     except ProgramError as error:
         lines.append(f"true       unknown: {error}")
     if show_candidates:
@@ -81,13 +81,13 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
         lines.append(f"probability {probability:.4f}, of all {len(steps)} characters written")
     else:
         lines.append("character  probability")
-        lines += [f"{_visible(s.character):<9}  {s.probability:.4f}" for s in steps]
+        lines += [f"{tables.visible(s.character):<9}  {s.probability:.4f}" for s in steps]
     return "\n".join(lines)
 
 
 def show_work(work: str, program: str, task: Task) -> list[str]:
     """The values that a network wrote beside those that Python computes, as lines to show."""
-    values = _visible(work).split(traces.SEPARATOR)
+    values = tables.visible(work).split(traces.SEPARATOR)
     try:
         steps = task.steps(program)
     except ProgramError:
@@ -107,11 +107,7 @@ def show_work(work: str, program: str, task: Task) -> list[str]:
 
 def _name(character: str) -> str:
     """A character for the eye; ids that are none, PAD and BOS, have no text."""
-    return {" ": "space", "": "none"}.get(character, _visible(character))
-
-
-def _visible(text: str) -> str:
-    return text.replace("\n", "\\n")
+    return {" ": "space", "": "none"}.get(character, tables.visible(character))
 
 
 def read_program(arguments: list[str]) -> str:

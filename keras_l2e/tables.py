@@ -102,14 +102,14 @@ def breakdowns(evaluation: dict) -> list[tuple[str, str, list[dict]]]:
     groups = []
     for kind in kinds(evaluation):
         entries = evaluation[f"by_{kind}"]
-        title, chosen = _hardest(entries)
+        title, chosen = hardest(entries)
         groups.append((kind, title, _pool(chosen, kind)))
         if len(evaluation["rows"]) > 1:
             groups.append((kind, "all trained difficulties", _pool(entries, kind)))
     return groups
 
 
-def _hardest(entries: list[dict]) -> tuple[str, list[dict]]:
+def hardest(entries: list[dict]) -> tuple[str, list[dict]]:
     """The entries of the hardest trained difficulty, and its title."""
     hardest = max((entry["nesting"], entry["length"]) for entry in entries)
     chosen = [e for e in entries if (e["nesting"], e["length"]) == hardest]
@@ -180,8 +180,8 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
     for kind, title, entries in breakdowns(evaluation):
         tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *POOLED]))
     if failures := evaluation.get("failures"):
-        title, (hardest,) = _hardest(evaluation["rows"])
-        place = hardest["length"], hardest["nesting"]
+        title, (row,) = hardest(evaluation["rows"])
+        place = row["length"], row["nesting"]
         rows = [
             {**row, **{name: _most(row[name]) for name in _PLACES}}
             for row in failures
@@ -218,19 +218,22 @@ def _most(counts: dict[str, int]) -> str:
     return ", ".join(f"{value} ({counts[value]})" for value in often)
 
 
+def visible(text: str) -> str:
+    """A text of one line: a network may write any character, newlines among them."""
+    return text.replace("\n", "\\n")
+
+
 def _format_sample(sample: dict) -> str:
-    # A model may write any character, newlines among them.
-    texts = {name: sample.get(name, "").replace("\n", "\\n") for name in ("work", "output")}
     program = sample["program"].replace("\n", "\n           ")
-    work = (
-        f"  work     {texts['work']}\n  trace    {sample['trace']}\n" if "trace" in sample else ""
-    )
-    return (
-        f"{_format_difficulty(sample['length'], sample['nesting'])}\n"
-        f"  program  {program}\n{work}"
-        f"  target   {sample['target']}\n"
-        f"  output   {texts['output']}  {'CORRECT' if sample['correct'] else 'WRONG'}"
-    )
+    verdict = "CORRECT" if sample["correct"] else "WRONG"
+    lines = [_format_difficulty(sample["length"], sample["nesting"]), f"  program  {program}"]
+    if "trace" in sample:
+        lines += [f"  work     {visible(sample['work'])}", f"  trace    {sample['trace']}"]
+    lines += [
+        f"  target   {sample['target']}",
+        f"  output   {visible(sample['output'])}  {verdict}",
+    ]
+    return "\n".join(lines)
 
 
 def _format_difficulty(length: int, nesting: int) -> str:

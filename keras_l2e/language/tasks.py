@@ -164,7 +164,8 @@ def _draw_number(rng: random.Random, digits: int) -> int:
 
 
 def _sum(a: int, b: int) -> Example:
-    return Example(f"print({a}+{b})", str(a + b), str(a + b))
+    total = str(a + b)
+    return Example(f"print({a}+{b})", total, total)
 
 
 def _unequal_digits(target: Difficulty) -> Iterable[Untrained]:

@@ -9,13 +9,13 @@ import math
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keras_l2e import files, plots
 from keras_l2e.config import Config
 from keras_l2e.data import stored
-from keras_l2e.language import programs, traces
+from keras_l2e.language import programs
 from keras_l2e.language.forms import TARGET_FORMS, longest_written, shows_work
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty, Task
@@ -40,12 +40,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
     """
     task = TASKS[config.task]
     beyond = _beyond(task, config.target)
-    # The bound of work is far longer than nearly all of it; what is longer than the longest true
-    # text of its batch is cut.
-    forms, steps = (config.input_form, config.target_form), None
-    if not shows_work(config.target_form):
-        steps = longest_written(config.task, config.target_form, [*config.levels, *beyond]) + 1
-    scorer = Scorer(network, *forms, steps)
+    scorer = make_scorer(config, network, [*config.levels, *beyond])
     result = {
         "task": config.task,
         "split": "test",
@@ -66,7 +61,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         scores = scorer.score(examples)
         texts = [program.decode() for program in examples.program]
         result["rows"].append(_row(config, difficulty, texts, scores))
-        result["samples"] += _samples(config, difficulty, texts, scores)
+        result["samples"] += _samples(config, difficulty, examples, scores)
         by_kind += _by_kind(config, difficulty, texts, scores)
         if shows_work(config.target_form):
             wrong = _failures(config, texts, scores)
@@ -83,6 +78,16 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         row = score_drawn(config, config.target, scorer, draw, names)
         result.setdefault(name, []).append({**label, **row})
     return result
+
+
+def make_scorer(config: Config, network, difficulties: Iterable[Difficulty]) -> Scorer:
+    """A network's scorer for examples of some difficulties."""
+    # The bound of work is far longer than nearly all of it; what is longer than the longest true
+    # text of its batch is cut.
+    max_steps = None
+    if not shows_work(config.target_form):
+        max_steps = longest_written(config.task, config.target_form, difficulties) + 1
+    return Scorer(network, config.input_form, config.target_form, max_steps)
 
 
 def write(workdir: Path, result: dict) -> None:
@@ -165,21 +170,21 @@ def _failures(config: Config, texts: list[str], scores: Scores) -> list[dict]:
     )
 
 
-def _samples(config: Config, difficulty: Difficulty, texts: list[str], scores: Scores):
-    work, steps = TARGET_FORMS[config.target_form].work, TASKS[config.task].steps
+def _samples(config: Config, difficulty: Difficulty, examples: Example, scores: Scores):
+    work = TARGET_FORMS[config.target_form].work
     rng = random.Random(f"samples/{difficulty}/{config.seed}")
-    chosen = rng.sample(range(len(texts)), min(NUM_SAMPLES, len(texts)))
+    chosen = rng.sample(range(len(scores.targets)), min(NUM_SAMPLES, len(scores.targets)))
     return [
         {
             **difficulty._asdict(),
-            "program": texts[i],
+            "program": examples.program[i].decode(),
             "target": scores.targets[i],
             "output": scores.outputs[i],
             "correct": scores.outputs[i] == scores.targets[i],
             **(
                 {
                     "work": work(scores.written[i]),
-                    "trace": traces.write(step.value for step in steps(texts[i])),
+                    "trace": examples.trace[i].decode(),
                 }
                 if work
                 else {}
