@@ -24,14 +24,19 @@ class _Recorded(ast.NodeTransformer):
         self.generic_visit(node)
         return ast.Call(ast.Name("chosen", ast.Load()), [node], [])
 
+    def visit_Compare(self, node):
+        self.generic_visit(node)
+        name = {ast.Gt: "greater", ast.Lt: "less"}[type(node.ops[0])]
+        return ast.Call(ast.Name(name, ast.Load()), [node.left, *node.comparators], [])
+
     def visit_AugAssign(self, node):
         read = ast.Name(node.target.id, ast.Load())
         return ast.Assign([node.target], self.visit(ast.BinOp(read, node.op, node.value)))
 
 
 def recorded_by_python(program):
-    """What CPython computes and prints, as a trace."""
-    work, printed = [], []
+    """What CPython computes and prints, as a trace, and the differences of what it compares."""
+    work, printed, compared = [], [], []
 
     def record(value):
         work.append(value)
@@ -41,6 +46,9 @@ def recorded_by_python(program):
         work.extend(schoolbook(a, b))
         return a * b
 
+    def compare(holds):
+        return lambda a, b: compared.append(a - b) or holds(a, b)
+
     tree = ast.fix_missing_locations(_Recorded().visit(ast.parse(program)))
     exec(  # Programs of the package's own class.
         compile(tree, "program", "exec"),
@@ -49,12 +57,14 @@ def recorded_by_python(program):
             "sub": lambda a, b: record(operator.sub(a, b)),
             "mul": mul,
             "chosen": record,
+            "greater": compare(operator.gt),
+            "less": compare(operator.lt),
             "print": printed.append,
         },
     )
     if not work or work[-1] != printed[0]:
         work += printed
-    return ";".join(map(str, work))
+    return ";".join(map(str, work)), compared
 
 
 def schoolbook(a, b):
@@ -73,10 +83,16 @@ def check(difficulty, count):
     bound = programs.longest(*difficulty)
     for _ in range(count):
         program, target, trace = programs.generate(rng, *difficulty)
-        assert interpreter.trace(program) == trace == recorded_by_python(program), program
+        by_python, compared = recorded_by_python(program)
+        assert interpreter.trace(program) == trace == by_python, program
         assert trace.rpartition(";")[2] == target
         assert traces.forward(traces.reverse(trace)) == trace
         assert len(trace) <= bound.trace
+        steps = interpreter.steps(program, comparisons=True)
+        assert [step.value for step in steps if step.kind == "comparison"] == compared
+        written = traces.complement_trace(steps)
+        assert traces.from_complement(written) == trace
+        assert len(written) <= bound.trace + 1
 
 
 @pytest.mark.parametrize("difficulty", CELLS[:2] + CELLS[4:5] + CELLS[16:17] + CELLS[-1:])
@@ -109,13 +125,45 @@ def test_generator_interpreter_and_python_agree_everywhere():
     ],
 )
 def test_programs_by_hand(program, trace):
-    assert interpreter.trace(program) == trace == recorded_by_python(program)
+    assert interpreter.trace(program) == trace == recorded_by_python(program)[0]
 
 
 def test_backwards():
     assert traces.reverse("46") == "64;46"
     assert traces.reverse("159271;227530;386801") == "172951;035722;108683;386801"
     assert traces.reverse("-12;7") == "21-;7;7"
+
+
+@pytest.mark.parametrize("value", [0, 5, 10, 9999, -1, -5, -9, -10, -95, -100, -101, -12342])
+def test_complements(value):
+    written = traces.complement(value)
+    digits = written.rstrip("-")
+    assert len(digits) == len(str(abs(value)))
+    assert int(digits[::-1]) == value % 10 ** len(digits)
+    assert traces.from_complement(written + ";") == str(value)
+
+
+@pytest.mark.parametrize(
+    ("program", "written"),
+    [
+        ("print((8 if 5>9 else (3*4)))", "6<21;21;"),
+        ("print((8 if 5<9 else (3*4)))", "6<8;"),
+        ("print((8 if 9>5 else 3))", "4>8;"),
+        ("print((8 if 10010>10007 else 3))", "3>8;"),
+        ("print((8 if 7>7 else 3))", "0=3;"),
+        ("a=3\nfor x in range(2):a-=(5 if 1<2 else 6)\nprint(a)", "9<5;8-;9<5;3-;"),
+    ],
+)
+def test_comparisons_stand_before_what_is_chosen(program, written):
+    assert traces.complement_trace(interpreter.steps(program, comparisons=True)) == written
+    assert traces.from_complement(written) == interpreter.trace(program)
+
+
+@pytest.mark.parametrize(
+    ("written", "trace"), [("", ""), ("12", ""), (";;3", ";"), ("1-2;-;5", "1-2;-"), ("3<;5", "")]
+)
+def test_what_is_no_complement_stays(written, trace):
+    assert traces.from_complement(written) == trace
 
 
 def test_long_work_is_refused():

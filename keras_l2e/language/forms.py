@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from keras_l2e.language import traces
+from keras_l2e.language import interpreter, traces
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task
 from keras_l2e.language.vocabulary import CHARACTERS
@@ -122,11 +122,20 @@ def _longest_reversed_trace(task: Task, difficulty: Difficulty) -> int:
     return longest.trace + len(traces.SEPARATOR) + longest.target
 
 
+def _complement_trace(example: Example) -> str:
+    steps = interpreter.steps(example.program, comparisons=True)
+    return traces.complement_trace(steps) + example.target
+
+
 TARGET_FORMS = {
     "answer": TargetForm(_target, _longest_target),
     "trace": TargetForm(_trace, _longest_trace, traces.SEPARATOR, _all),
     "reversed_trace": TargetForm(
         _reversed_trace, _longest_reversed_trace, traces.SEPARATOR, traces.forward
+    ),
+    # A comparison is no longer than a value, and `programs.longest` counts both.
+    "complement_trace": TargetForm(
+        _complement_trace, _longest_reversed_trace, traces.SEPARATOR, traces.from_complement
     ),
 }
 

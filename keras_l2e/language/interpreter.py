@@ -85,11 +85,17 @@ def trace(program: str) -> str:
     return traces.write(step.value for step in steps(program))
 
 
-def steps(program: str) -> list[Step]:
+def steps(program: str, comparisons: bool = False) -> list[Step]:
     """Returns the values of the trace, and what each of them is.
 
         >>> steps("print((17*22753))")[1]
         Step(value=227530, kind='tens', turn=0)
+        >>> steps("print((8 if 5>9 else 3))", comparisons=True)
+        [Step(value=-4, kind='comparison', turn=0), Step(value=3, kind='choice', turn=0)]
+
+    Args:
+        program: a text.
+        comparisons: whether what conditionals compare is there too.
 
     Raises:
         ProgramError, TypeError: as `trace`.
@@ -98,7 +104,7 @@ def steps(program: str) -> list[Step]:
     printed = _run(program, _State({}, work))
     if not work or work[-1].value != printed:
         work.append(Step(printed, "printed"))
-    return list(work)
+    return [step for step in work if comparisons or step.kind != traces.COMPARISON]
 
 
 class _Work(list):
@@ -303,6 +309,7 @@ def _evaluate(node: ast.expr, state: _State) -> int:
             compare = _COMPARISONS[type(test.ops[0])]
             left = _evaluate(test.left, state)
             right = _evaluate(test.comparators[0], state)
+            state.compute(left - right, traces.COMPARISON)
             value = _evaluate(node.body if compare(left, right) else node.orelse, state)
             state.compute(value, "choice")
             return value

@@ -9,10 +9,15 @@ Values stand between semicolons, the last one being what is printed (after "Show
 2112.00114). A product by a factor of two digits is worked out as at school.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SEPARATOR = ";"
+
+# A comparison is no value of a trace; where it is written, its relation stands behind it.
+COMPARISON = "comparison"
+RELATIONS = {-1: "<", 0: "=", 1: ">"}
 
 
 class Step(NamedTuple):
@@ -22,6 +27,7 @@ class Step(NamedTuple):
         value: the value.
         kind: a sum, difference, units, tens, product, choice (of a conditional), round (a variable
             after a round of a loop), or printed (what is printed without being computed last).
+            comparison, where asked for: the difference of what a conditional compares.
         turn: the round of a loop in which it is computed, from 1 on; 0 outside of loops.
     """
 
@@ -75,3 +81,48 @@ def forward(written: str) -> str:
     '46'
     """
     return SEPARATOR.join(value[::-1] for value in written.split(SEPARATOR)[:-1])
+
+
+def complement(value: int) -> str:
+    """A value, least significant digit first; a negative one as ten's complement, its sign behind.
+
+    So a difference is written without knowing which number is the larger, as a machine computes it.
+
+    >>> complement(386801), complement(-12342), complement(-5)
+    ('108683', '85678-', '5-')
+    """
+    num_digits = len(str(abs(value)))
+    return f"{value % 10**num_digits:0{num_digits}}"[::-1] + "-" * (value < 0)
+
+
+def complement_trace(steps: Iterable[Step]) -> str:
+    """The values in complements, semicolons behind them; behind a comparison its relation.
+
+    >>> complement_trace([Step(-59665, "comparison"), Step(29985, "choice")])
+    '53304<58992;'
+    """
+    return "".join(
+        # The relation tells the sign.
+        complement(step.value).rstrip("-") + RELATIONS[(step.value > 0) - (step.value < 0)]
+        if step.kind == COMPARISON
+        else complement(step.value) + SEPARATOR
+        for step in steps
+    )
+
+
+def from_complement(written: str) -> str:
+    """The trace of which `complement_trace` made this text; what is no complement stays as it is.
+
+    >>> from_complement("53304<58992;85678-;-12342")
+    '29985;-12342'
+    """
+    values = re.sub("[0-9]*[<=>]", "", written).split(SEPARATOR)[:-1]
+    return SEPARATOR.join(map(_signed, values))
+
+
+def _signed(written: str) -> str:
+    found = re.fullmatch("([0-9]+)(-?)", written)
+    if not found:
+        return written
+    digits, sign = found.groups()
+    return str(int(digits[::-1]) - 10 ** len(digits)) if sign else digits[::-1]
