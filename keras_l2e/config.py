@@ -72,9 +72,9 @@ class Config:
         "What the network writes. answer: what the program prints. trace: the value of every "
         "operation in the order in which Python computes them, semicolons between them; the last "
         "one is the answer. reversed_trace: the same with the digits of each value backwards, "
-        "then the answer. complement_trace: the same with negative values as ten's complements, and "
-        "with what conditionals compare. The task copy has nothing to compute, and takes answer "
-        "only.",
+        "then the answer. register_trace: the same with negative values as ten's complements, and "
+        "with the differences that conditionals and the counters that loops depend on. The task "
+        "copy has nothing to compute, and takes answer only.",
     )
     train_source: str = choice(
         "prepared",

@@ -31,8 +31,9 @@ DRAWS_PER_SEED = 512
 # More examples than any stream is asked for: the numbers of the next one start there.
 STREAM = 2**40
 # Batches in a window that is sorted by length. The examples of a batch then differ so little in
-# length that padding is a few per cent.
-WINDOW = 32
+# length that padding is a few per cent. Lengths of work are spread more widely: with 32 batches of
+# 64 programs up to length 5, nesting 2, it is 47% (128: 14%).
+WINDOW, WORK_WINDOW = 32, 128
 
 
 def seed_of(*names) -> int:
@@ -233,7 +234,7 @@ def training_batches(
     """
     sources = [examples.numbers(difficulty, seed) for difficulty, (_, seed) in shares.items()]
     numbers = mixture(sources, [weight for weight, _ in shares.values()], seed)
-    window = batch_size * min(WINDOW, num_batches)
+    window = batch_size * min(WORK_WINDOW if shows_work else WINDOW, num_batches)
     windows = numbers.take(batch_size * num_batches).batch(window).map(examples.texts)
     batches = cut_by_length(windows, batch_size, seed, shows_work)
     encoded = batches.map(

@@ -122,9 +122,15 @@ def _longest_reversed_trace(task: Task, difficulty: Difficulty) -> int:
     return longest.trace + len(traces.SEPARATOR) + longest.target
 
 
-def _complement_trace(example: Example) -> str:
-    steps = interpreter.steps(example.program, comparisons=True)
-    return traces.complement_trace(steps) + example.target
+def _register_trace(example: Example) -> str:
+    steps = interpreter.steps(example.program, registers=True)
+    return traces.register_trace(steps) + example.target
+
+
+def _longest_register_trace(task: Task, difficulty: Difficulty) -> int:
+    # Behind each comparison and counter comes a value that is as long or longer.
+    longest = task.longest(difficulty)
+    return 2 * longest.trace + len(traces.SEPARATOR) + longest.target
 
 
 TARGET_FORMS = {
@@ -133,9 +139,8 @@ TARGET_FORMS = {
     "reversed_trace": TargetForm(
         _reversed_trace, _longest_reversed_trace, traces.SEPARATOR, traces.forward
     ),
-    # A comparison is no longer than a value, and `programs.longest` counts both.
-    "complement_trace": TargetForm(
-        _complement_trace, _longest_reversed_trace, traces.SEPARATOR, traces.from_complement
+    "register_trace": TargetForm(
+        _register_trace, _longest_register_trace, traces.SEPARATOR, traces.from_registers
     ),
 }
 

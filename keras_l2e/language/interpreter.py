@@ -85,17 +85,17 @@ def trace(program: str) -> str:
     return traces.write(step.value for step in steps(program))
 
 
-def steps(program: str, comparisons: bool = False) -> list[Step]:
+def steps(program: str, registers: bool = False) -> list[Step]:
     """Returns the values of the trace, and what each of them is.
 
         >>> steps("print((17*22753))")[1]
         Step(value=227530, kind='tens', turn=0)
-        >>> steps("print((8 if 5>9 else 3))", comparisons=True)
+        >>> steps("print((8 if 5>9 else 3))", registers=True)
         [Step(value=-4, kind='comparison', turn=0), Step(value=3, kind='choice', turn=0)]
 
     Args:
         program: a text.
-        comparisons: whether what conditionals compare is there too.
+        registers: whether comparisons and counters are there too, which are no values of the trace.
 
     Raises:
         ProgramError, TypeError: as `trace`.
@@ -104,7 +104,7 @@ def steps(program: str, comparisons: bool = False) -> list[Step]:
     printed = _run(program, _State({}, work))
     if not work or work[-1].value != printed:
         work.append(Step(printed, "printed"))
-    return [step for step in work if comparisons or step.kind != traces.COMPARISON]
+    return [step for step in work if registers or step.kind not in traces.NO_VALUES]
 
 
 class _Work(list):
@@ -278,6 +278,7 @@ def _execute(statements: list[ast.stmt], state: _State) -> None:
         for turn in range(num_turns):
             state.variables[statement.target.id] = turn
             state.turn = turn + 1
+            state.compute(num_turns - turn, traces.COUNTER)
             for assignment in statement.body:
                 _assign(assignment, state)
         state.turn = 0

@@ -312,7 +312,7 @@ def longest(length: int, nesting: int) -> Longest:
 
     Worked out from the operations themselves, never from a sample. The program's bound is reached;
     the target's is a bound, exact for the largest absolute value plus a sign, and the trace's one
-    for as many such values as can be computed or compared.
+    for as many such values as can be computed.
     """
     text = "1" * (length + 1)
     value = 10**length
@@ -333,13 +333,11 @@ def longest(length: int, nesting: int) -> Longest:
 
 
 def _most_values(length: int, nesting: int) -> int:
-    """The most values that a program computes, its comparisons counted."""
+    """The most values that a program computes."""
     largest_small = 4 * length
     of_a_product = max(len(products(small, 10**9)) for small in range(1, largest_small + 1))
-    of_a_conditional = 2
-    most = max(of_a_product, of_a_conditional)
     # Those computed for good, and those computed whenever the last result is evaluated. A loop does
-    # this in each round, and its own result is a variable.
+    # this in each round, and its own result is a variable; of the others a product computes most.
     outcomes = {(0, 0)}
     for _ in range(nesting):
         outcomes = {
@@ -347,7 +345,7 @@ def _most_values(length: int, nesting: int) -> int:
             for done, pending in outcomes
             for outcome in (
                 (done + largest_small * (pending + 1), 0),
-                (done, pending + most),
+                (done, pending + of_a_product),
             )
         }
     return max(done + pending for done, pending in outcomes)

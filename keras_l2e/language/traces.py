@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 SEPARATOR = ";"
 
-# A comparison is no value of a trace; where it is written, its relation stands behind it.
-COMPARISON = "comparison"
+# These are no values of a trace. Where they are written, other characters stand behind them.
+COMPARISON, COUNTER = "comparison", "counter"
+NO_VALUES = (COMPARISON, COUNTER)
 RELATIONS = {-1: "<", 0: "=", 1: ">"}
+COLON = ":"
 
 
 class Step(NamedTuple):
@@ -27,7 +29,8 @@ class Step(NamedTuple):
         value: the value.
         kind: a sum, difference, units, tens, product, choice (of a conditional), round (a variable
             after a round of a loop), or printed (what is printed without being computed last).
-            comparison, where asked for: the difference of what a conditional compares.
+            Where asked for also comparison, the difference of what a conditional compares, and
+            counter, the rounds that a loop has left when one begins.
         turn: the round of a loop in which it is computed, from 1 on; 0 outside of loops.
     """
 
@@ -95,28 +98,34 @@ def complement(value: int) -> str:
     return f"{value % 10**num_digits:0{num_digits}}"[::-1] + "-" * (value < 0)
 
 
-def complement_trace(steps: Iterable[Step]) -> str:
-    """The values in complements, semicolons behind them; behind a comparison its relation.
+def register_trace(steps: Iterable[Step]) -> str:
+    """All that a machine would hold in its registers, in complements, each with its mark behind it.
 
-    >>> complement_trace([Step(-59665, "comparison"), Step(29985, "choice")])
+    A semicolon stands behind a value, its relation to 0 behind a comparison, a colon behind the
+    counter of a loop.
+
+    >>> register_trace([Step(-59665, "comparison"), Step(29985, "choice")])
     '53304<58992;'
     """
-    return "".join(
-        # The relation tells the sign.
-        complement(step.value).rstrip("-") + RELATIONS[(step.value > 0) - (step.value < 0)]
-        if step.kind == COMPARISON
-        else complement(step.value) + SEPARATOR
-        for step in steps
-    )
+    return "".join(map(_write_register, steps))
 
 
-def from_complement(written: str) -> str:
-    """The trace of which `complement_trace` made this text; what is no complement stays as it is.
+def _write_register(step: Step) -> str:
+    written = complement(step.value)
+    if step.kind == COUNTER:
+        return written + COLON
+    if step.kind == COMPARISON:  # The relation tells the sign.
+        return written.rstrip("-") + RELATIONS[(step.value > 0) - (step.value < 0)]
+    return written + SEPARATOR
 
-    >>> from_complement("53304<58992;85678-;-12342")
+
+def from_registers(written: str) -> str:
+    """The trace of which `register_trace` made this text; what is no complement stays as it is.
+
+    >>> from_registers("53304<58992;85678-;-12342")
     '29985;-12342'
     """
-    values = re.sub("[0-9]*[<=>]", "", written).split(SEPARATOR)[:-1]
+    values = re.sub("[0-9]*[:<=>]", "", written).split(SEPARATOR)[:-1]
     return SEPARATOR.join(map(_signed, values))
 
 
