@@ -8,6 +8,8 @@ held-out programs of the target it gets right after as many examples as the othe
 long a time. Leaves traces.json and traces.md.
 """
 
+import functools
+import re
 from pathlib import Path
 
 import variations
@@ -16,6 +18,7 @@ from keras_l2e import tables
 from keras_l2e.language import interpreter, traces
 from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.programs import Example
+from keras_l2e.language.traces import Step
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "programs_trace.cfg"
@@ -29,16 +32,27 @@ SHORTER = {
 # The columns: after so many examples, and after so long.
 EXAMPLES, SECONDS = 256_000, 900
 # Quicker networks get more epochs, to fill the time.
-ANSWERS = {"target_form": "answer", "num_epochs": 30}
+LSTM = {"model": "lstm", "hidden_dim": 256, "num_epochs": 20}
 LEVERS = {
-    "lstm, answer": {"model": "lstm", "hidden_dim": 256, **ANSWERS},
-    "lstm, trace": {"model": "lstm", "hidden_dim": 256, "target_form": "trace", "num_epochs": 20},
-    "lstm, reversed_trace": {"model": "lstm", "hidden_dim": 256, "num_epochs": 20},
-    "attention, answer": ANSWERS,
+    "lstm, answer": {**LSTM, "target_form": "answer", "num_epochs": 30},
+    "lstm, trace": {**LSTM, "target_form": "trace"},
+    "lstm, reversed_trace": {**LSTM, "target_form": "reversed_trace"},
+    "lstm, register_trace": LSTM,
+    "attention, answer": {"target_form": "answer", "num_epochs": 30},
     "attention, trace": {"target_form": "trace"},
+    "attention, reversed_trace": {"target_form": "reversed_trace"},
     "without its own past": {"own_past": False, "num_epochs": 12},
     "without the second LSTM": {"second_lstm": False, "num_epochs": 15},
-    "loops as one product": {"target_form": "reversed_products", "num_epochs": 15},
+    **{
+        name.replace("_", " "): {"target_form": name}
+        for name in (
+            "without_complements",
+            "without_comparisons",
+            "without_counters",
+            "with_operands",
+            "loops_as_products",
+        )
+    },
     "batches of 128": {"global_batch_size": 128, "batches_per_epoch": 200},
     "batches of 32": {"global_batch_size": 32, "batches_per_epoch": 800},
     "128 cells": {"hidden_dim": 128, "num_epochs": 15},
@@ -55,33 +69,103 @@ SEEDS = (1, 2)
 
 
 def register() -> None:
-    """Adds the target form in which a loop's rounds are one product, `times B`, then the sum."""
-    TARGET_FORMS["reversed_products"] = TARGET_FORMS["reversed_trace"]._replace(
-        write=lambda example: traces.reverse(products(example))
-    )
+    """Adds target forms of its own: `register_trace` with something left out or put in."""
+    form = TARGET_FORMS["register_trace"]
+    for name, write in {
+        "without_complements": _without_complements,
+        "without_comparisons": functools.partial(_without, traces.COMPARISON),
+        "without_counters": functools.partial(_without, traces.COUNTER),
+        "with_operands": _with_operands,
+        "loops_as_products": lambda example: traces.register_trace(products(example)),
+    }.items():
+        TARGET_FORMS[name] = form._replace(
+            write=lambda example, write=write: write(example) + example.target,
+            # Operands are two to a value; a loop of one round has more values as a product.
+            longest=lambda task, level: 4 * form.longest(task, level),
+            work=_work,
+        )
 
 
-def products(example: Example) -> str:
-    """The trace of a program with one product for all rounds of a loop.
+def _steps(example: Example) -> list[Step]:
+    return interpreter.steps(example.program, registers=True)
 
-    >>> products(Example("e=58308\\nfor x in range(12):e+=65807\\nprint(e)", "847992", ""))
-    '131614;658070;789684;847992'
+
+def _work(written: str) -> str:
+    """The trace, without the operands that stand before its values."""
+    return traces.from_registers(re.sub(r"\([^)]*\)", "", written))
+
+
+def _without(kind: str, example: Example) -> str:
+    return traces.register_trace(step for step in _steps(example) if step.kind != kind)
+
+
+def _without_complements(example: Example) -> str:
+    """Negative values as their absolute values backwards, the sign behind them.
+
+    >>> _without_complements(Example("print((3-(5 if 4<1234 else 2)))", "-2", ""))
+    '0321<5;2-;'
     """
-    values = []
-    for steps in _loops_apart(interpreter.steps(example.program)):
-        rounds = [step for step in steps if step.kind == "round"]
+    written = []
+    for step in _steps(example):
+        mark = traces.register_trace([step])[-1]
+        written.append(str(abs(step.value))[::-1])
+        written.append("-;" if mark == ";" and step.value < 0 else mark)
+    return "".join(written)
+
+
+def _with_operands(example: Example) -> str:
+    """Before each value what it is computed from, in parentheses.
+
+    >>> _with_operands(Example("print(((3-15)*12))", "-144", ""))
+    '(3-51)88-;(88-*21)67-;(88-*21)088-;(67-+088-)658-;'
+    """
+    steps, written = _steps(example), []
+    for i, step in enumerate(steps):
+        if operands := _operands(steps, i):
+            left, sign, right = operands
+            written.append(f"({traces.complement(left)}{sign}{traces.complement(right)})")
+        written.append(traces.register_trace([step]))
+    return "".join(written)
+
+
+def _operands(steps: list[Step], i: int) -> tuple[int, str, int] | None:
+    """What a value is computed from, and the sign between both; None if it is no result."""
+    step = steps[i]
+    if step.kind in ("units", "tens"):
+        left, right = steps[i + (2 if step.kind == "units" else 1)].operands
+        return left, "*", right
+    if step.kind == "product" and i and steps[i - 1].kind == "tens":
+        return steps[i - 2].value, "+", steps[i - 1].value
+    if not step.operands:
+        return None
+    left, right = step.operands
+    sign = "*" if step.kind == "product" else "+" if left + right == step.value else "-"
+    return left, sign, right
+
+
+def products(example: Example) -> list[Step]:
+    """The steps of a program with one product for all rounds of a loop.
+
+    >>> program = "e=58308\\nfor x in range(12):e+=65807\\nprint(e)"
+    >>> [step.value for step in products(Example(program, "847992", ""))]
+    [131614, 658070, 789684, 847992]
+    """
+    found = []
+    steps = [step for step in _steps(example) if step.kind != traces.COUNTER]
+    for group in _loops_apart(steps):
+        rounds = [step for step in group if step.kind == "round"]
         if len(rounds) < 2:
-            values += (step.value for step in steps)
+            found += group
             continue
         # What a round computes before its own value is computed once.
-        values += (step.value for step in steps[: steps.index(rounds[0])])
+        found += group[: group.index(rounds[0])]
         change = rounds[1].value - rounds[0].value
-        values += traces.products(len(rounds), abs(change))
-        values.append(rounds[-1].value)
-    return traces.write(values)
+        found += (Step(value, "product") for value in traces.products(len(rounds), abs(change)))
+        found.append(rounds[-1])
+    return found
 
 
-def _loops_apart(steps: list[traces.Step]) -> list[list[traces.Step]]:
+def _loops_apart(steps: list[Step]) -> list[list[Step]]:
     """The steps of each loop, and those between loops."""
     groups, last = [], None
     for step in steps:

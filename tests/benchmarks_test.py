@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import random
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import keras_l2e
 from keras_l2e import config, settings
 from keras_l2e.config import Config
 from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import TASKS, Difficulty
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PACKAGE = Path(keras_l2e.__file__).parent
@@ -176,9 +178,11 @@ def test_the_width_decides_how_long_sums_get(benchmark):
 def traces(benchmark):
     """The benchmark, whose target form is there for the time of a test."""
     module = benchmark("traces")
+    before = set(module.TARGET_FORMS)
     module.register()
     yield module
-    del module.TARGET_FORMS["reversed_products"]
+    for name in module.TARGET_FORMS.keys() - before:
+        del module.TARGET_FORMS[name]
 
 
 @pytest.mark.parametrize(
@@ -194,8 +198,35 @@ def traces(benchmark):
     ],
 )
 def test_loops_as_one_product(traces, program, written):
-    example = Example(program, "", "")
-    assert traces.products(example) == written
+    steps = traces.products(Example(program, "", ""))
+    assert ";".join(str(step.value) for step in steps) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("without_complements", "2:32<51;21-;1:32<51;72-;-27"),
+        ("without_comparisons", "2:51;88-;1:51;37-;-27"),
+        ("without_counters", "77<51;88-;77<51;37-;-27"),
+        ("with_operands", "2:77<51;(3-51)88-;1:77<51;(88--51)37-;-27"),
+        ("loops_as_products", "77<51;03;37-;-27"),
+    ],
+)
+def test_one_thing_changed_of_what_is_written(traces, name, written):
+    program = "e=3\nfor x in range(2):e-=(8 if 21>44 else 15)\nprint(e)"
+    form = traces.TARGET_FORMS[name]
+    assert form.write(Example(program, "-27", "")) == written
+
+
+@pytest.mark.parametrize("name", ["without_comparisons", "without_counters", "with_operands"])
+def test_the_work_is_found_in_what_is_written(traces, name):
+    form, rng = traces.TARGET_FORMS[name], random.Random(0)
+    for difficulty in (Difficulty(1, 2), Difficulty(3, 2), Difficulty(5, 3)):
+        for _ in range(100):
+            example = TASKS["program"].generate(rng, difficulty)
+            written = form.write(example)
+            assert form.work(written) == example.trace
+            assert len(written) <= form.longest(TASKS["program"], difficulty)
 
 
 def test_runs_of_traces_can_be_trained_and_change_something(traces):

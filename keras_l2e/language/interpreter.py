@@ -88,10 +88,10 @@ def trace(program: str) -> str:
 def steps(program: str, registers: bool = False) -> list[Step]:
     """Returns the values of the trace, and what each of them is.
 
-        >>> steps("print((17*22753))")[1]
-        Step(value=227530, kind='tens', turn=0)
-        >>> steps("print((8 if 5>9 else 3))", registers=True)
-        [Step(value=-4, kind='comparison', turn=0), Step(value=3, kind='choice', turn=0)]
+        >>> steps("print((12+34))")
+        [Step(value=46, kind='sum', turn=0, operands=(12, 34))]
+        >>> [step.kind for step in steps("print((8 if 5>9 else 3))", registers=True)]
+        ['comparison', 'choice']
 
     Args:
         program: a text.
@@ -130,10 +130,10 @@ class _State:
     work: list[Step] | None = None
     turn: int = 0
 
-    def compute(self, value: int, kind: str) -> None:
+    def compute(self, value: int, kind: str, *operands: int) -> None:
         """Keeps a step."""
         if self.work is not None:
-            self.work.append(Step(value, kind, self.turn))
+            self.work.append(Step(value, kind, self.turn, operands))
 
 
 def _run(program: str, state: _State) -> int:
@@ -326,9 +326,10 @@ def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State
         *parts, _ = traces.products(left, right)
         for part, kind in zip(parts, ("units", "tens"), strict=False):
             state.compute(part, kind)
-        state.compute(value, "product")
+        kind = "product"
     elif isinstance(node, ast.AugAssign) and state.turn:
-        state.compute(value, "round")
+        kind = "round"
     else:
-        state.compute(value, "sum" if isinstance(node.op, ast.Add) else "difference")
+        kind = "sum" if isinstance(node.op, ast.Add) else "difference"
+    state.compute(value, kind, left, right)
     return value

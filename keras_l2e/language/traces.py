@@ -32,11 +32,13 @@ class Step(NamedTuple):
             Where asked for also comparison, the difference of what a conditional compares, and
             counter, the rounds that a loop has left when one begins.
         turn: the round of a loop in which it is computed, from 1 on; 0 outside of loops.
+        operands: what a sum, difference, round or product was computed from, left and right.
     """
 
     value: int
     kind: str
     turn: int = 0
+    operands: tuple[int, ...] = ()
 
 
 def products(left: int, right: int) -> tuple[int, ...]:
