@@ -5,16 +5,19 @@
 The recipe of a flagfile on programs of up to three digits and two operations, each run with one
 thing changed, on one core. The learning rate does not fall, so that one run tells both how many
 held-out programs of the target it gets right after as many examples as the others and after as
-long a time. Leaves traces.json and traces.md.
+long a time. Leaves traces.json, traces.md and traces.png.
 """
 
 import functools
 import re
 from pathlib import Path
 
+import matplotlib
 import variations
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
-from keras_l2e import tables
+from keras_l2e import plots, tables
 from keras_l2e.language import interpreter, traces
 from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.programs import Example
@@ -64,8 +67,18 @@ LEVERS = {
         for name in ("baseline", "naive", "combined", "review", "frontier")
     },
 }
-# Of these hang claims.
 SEEDS = (1, 2)
+NOTHING = "nothing"
+COLOURS = (
+    plots.BLUE,
+    plots.ORANGE,
+    plots.GREEN,
+    plots.BLACK,
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "0.6",
+)
 
 
 def register() -> None:
@@ -181,10 +194,14 @@ def cells() -> dict[tuple[str, int], Cell]:
     """(what was changed, seed) -> its run."""
     recipe = variations.read_recipe(FLAGFILE) | SHORTER
     return {
-        (name, seed): Cell(f"trace_{i:02}_seed_{seed}", recipe | changes | {"seed": seed})
+        (name, seed): Cell(f"{_file_name(name)}_seed_{seed}", recipe | changes | {"seed": seed})
         for seed in SEEDS
-        for i, (name, changes) in enumerate({"none": {}, **LEVERS}.items())
+        for name, changes in {NOTHING: {}, **LEVERS}.items()
     }
+
+
+def _file_name(name: str) -> str:
+    return re.sub("[^a-z0-9_]+", "_", name.lower())
 
 
 def measure(folder: Path) -> dict | None:
@@ -194,6 +211,7 @@ def measure(folder: Path) -> dict | None:
         after_examples, after_seconds: exact_match at the target in validation after at most
             EXAMPLES and SECONDS; None if no epoch was over then.
         num_examples, total_seconds: of all epochs.
+        curve: num_examples and exact_match after each of them.
         target, by_operation: of evaluation.json, at the target.
     """
     if not (folder / "evaluation.json").exists():
@@ -209,6 +227,7 @@ def measure(folder: Path) -> dict | None:
         "after_seconds": _last(rate for _, time, rate in points if time <= SECONDS),
         "num_examples": points[-1][0],
         "total_seconds": points[-1][1],
+        "curve": [(n, rate) for n, _, rate in points],
         "target": evaluation["rows"][-1],
         "by_operation": tables.hardest(evaluation["by_operation"])[1],
     }
@@ -240,6 +259,34 @@ def format_table(results: dict) -> str:
     return tables.format_markdown(header, lines)
 
 
+def draw(results: dict) -> Figure:
+    """What each kind of work and each curriculum comes to, example by example."""
+    names = list(dict.fromkeys(name for name, _ in results))
+    panels = {
+        "attention, register_trace": [
+            name for name in names if name.partition(", ")[0] in ("lstm", "attention")
+        ],
+        "strategy mix": [name for name in names if name.startswith("strategy")],
+    }
+    with matplotlib.rc_context(plots.STYLE):
+        figure = plots.new_figure(height=3.6)
+        all_axes = figure.subplots(1, 2, sharey=True)
+        for axes, (recipe, chosen) in zip(all_axes, panels.items(), strict=True):
+            for name, colour in zip([NOTHING, *chosen], COLOURS, strict=False):
+                curves = [results[key]["curve"] for key in results if key[0] == name]
+                for i, curve in enumerate(curves):
+                    label = None if i else recipe if name == NOTHING else name
+                    axes.plot(*zip(*curve, strict=True), color=colour, lw=1, label=label)
+            axes.set(xlabel="training examples", xlim=(0, EXAMPLES))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=6)
+            plots.share_axis(axes)
+        all_axes[0].set_title("What is written, and by which network")
+        all_axes[1].set_title("Curricula, where work is written")
+        all_axes[0].set_ylabel("exact_match at length 3, nesting 2")
+        return figure
+
+
 def _join(rates) -> str:
     return ", ".join("" if rate is None else tables.format_rate(rate, 3) for rate in rates)
 
@@ -250,7 +297,8 @@ def main() -> None:
     found, missing = variations.collect(arguments, "traces", cells(), measure, "traces")
     runs = [{"change": name, "seed": seed, **run} for (name, seed), run in found.items()]
     result = {"flagfile": FLAGFILE, "changes": SHORTER, "missing": missing, "runs": runs}
-    variations.write(arguments, "traces", result, format_table(found))
+    output = variations.write(arguments, "traces", result, format_table(found))
+    plots.save_figure(draw(found), output / "traces.png")
 
 
 if __name__ == "__main__":
