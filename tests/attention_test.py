@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import models
+from keras_l2e.networks import attention, models
 from keras_l2e.networks.attention import Attention, ReverseSequence, SplitHeads
 
 SMALL = Config(model="attention", hidden_dim=8, embedding_dim=5, num_heads=2)
@@ -87,3 +87,28 @@ def test_cells_that_cannot_be_shared_out(cells, heads):
     message = f"--hidden_dim={cells}; allowed are multiples of 2 and of --num_heads={heads}"
     with pytest.raises(UsageError, match=message):
         build(hidden_dim=cells, num_heads=heads)
+
+
+@pytest.mark.parametrize("num_queries", [1, 3, 4, 7])
+def test_looking_back_in_blocks(num_queries, monkeypatch):
+    """Outputs and gradients are those of the formula, however many queries look back at once."""
+    monkeypatch.setattr(attention, "BLOCK", 3)
+    rng = np.random.default_rng(0)
+    shapes = [(2, 2, num_queries, 4), (2, 2, 7, 4), (2, 2, 7, 4)]
+    queries, keys, values = (tf.constant(rng.normal(size=s), tf.float32) for s in shapes)
+
+    def formula(queries, keys, values):
+        scores = tf.einsum("nhsd,nhtd->nhst", queries, keys) / 2
+        future = np.arange(7) > np.arange(7 - num_queries, 7)[:, None]
+        return tf.einsum("nhst,nhtd->nhsd", tf.nn.softmax(scores - 1e9 * future), values)
+
+    @tf.function
+    def run(look):
+        with tf.GradientTape() as tape:
+            tape.watch([queries, keys, values])
+            found = look(queries, keys, values)
+            loss = tf.reduce_sum(tf.sin(found))
+        return found, *tape.gradient(loss, [queries, keys, values])
+
+    for a, b in zip(run(attention._look_back), run(formula), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -13,6 +13,9 @@ import tensorflow as tf
 from keras_l2e.errors import UsageError
 from keras_l2e.networks.lstm import LSTM, EmbeddingTable
 
+# Queries that look back at once, see `_look_back`.
+BLOCK = 256
+
 
 def attention(
     vocabulary_size: int,
@@ -141,21 +144,77 @@ class Attention(keras.layers.Layer):
 
     def call(self, inputs):
         queries, keys, values, *mask = inputs
-        scores = tf.matmul(queries, keys, transpose_b=True) * queries.shape[-1] ** -0.5
         if mask:
-            allowed = mask[0][:, None, None, :]
+            found = tf.matmul(_weights(queries, keys, mask[0][:, None, None, :]), values)
         else:
-            num_queries, num_keys = tf.shape(scores)[2], tf.shape(scores)[3]
-            places = tf.range(num_keys - num_queries, num_keys)
-            allowed = tf.range(num_keys)[None, :] <= places[:, None]
-        weights = tf.nn.softmax(tf.where(allowed, scores, -1e9))
-        found = tf.transpose(tf.matmul(weights, values), [0, 2, 1, 3])
+            found = _look_back(queries, keys, values)
+        found = tf.transpose(found, [0, 2, 1, 3])
         _, num_heads, _, width = queries.shape
         return tf.reshape(found, [*tf.unstack(tf.shape(found)[:2]), num_heads * width])
 
     def compute_output_shape(self, input_shape):
         n, num_heads, s, width = input_shape[0]
         return n, s, num_heads * width
+
+
+def _weights(queries, keys, allowed):
+    scores = tf.matmul(queries, keys, transpose_b=True) * queries.shape[-1] ** -0.5
+    return tf.nn.softmax(tf.where(allowed, scores, -1e9))
+
+
+@tf.autograph.experimental.do_not_convert
+@tf.custom_gradient
+def _look_back(queries, keys, values):
+    """Causal attention, some queries at a time; their weights are computed anew for the gradient.
+
+    So the memory for it grows with the length, not with its square: the work of a batch of loops in
+    loops may have thousands of characters.
+    """
+    num_queries, num_keys = tf.shape(queries)[2], tf.shape(keys)[2]
+
+    def block(start):
+        """Up to which query it goes, how many keys these see, and their weights."""
+        end = tf.minimum(start + BLOCK, num_queries)
+        place = num_keys - num_queries
+        seen = tf.range(place + end)[None, :] <= tf.range(place + start, place + end)[:, None]
+        num_seen = place + end
+        return end, num_seen, _weights(queries[:, :, start:end], keys[:, :, :num_seen], seen)
+
+    def look(start, found):
+        end, num_seen, weights = block(start)
+        return end, tf.concat([found, weights @ values[:, :, :num_seen]], axis=2)
+
+    def differentiate(gradient):
+        def look(start, of_queries, of_keys, of_values):
+            end, num_seen, weights = block(start)
+            upstream, some = gradient[:, :, start:end], queries[:, :, start:end]
+            of_weights = tf.matmul(upstream, values[:, :, :num_seen], transpose_b=True)
+            mean = tf.reduce_sum(of_weights * weights, axis=-1, keepdims=True)
+            of_scores = weights * (of_weights - mean) * queries.shape[-1] ** -0.5
+            unseen = [[0, 0], [0, 0], [0, num_keys - num_seen], [0, 0]]
+            return (
+                end,
+                tf.concat([of_queries, of_scores @ keys[:, :, :num_seen]], axis=2),
+                of_keys + tf.pad(tf.matmul(of_scores, some, transpose_a=True), unseen),
+                of_values + tf.pad(tf.matmul(weights, upstream, transpose_a=True), unseen),
+            )
+
+        return _over_blocks(look, queries, tf.zeros_like(keys), tf.zeros_like(values))
+
+    return _over_blocks(look, queries)[0], differentiate
+
+
+def _over_blocks(look, queries, *sums):
+    """What a function of (first query, what it found so far, sums) comes to over all queries."""
+    num_queries, nothing = tf.shape(queries)[2], tf.zeros_like(queries[:, :, :0])
+    growing = tf.TensorShape([None, queries.shape[1], None, queries.shape[3]])
+    _, *results = tf.while_loop(
+        lambda start, *_: start < num_queries,
+        look,
+        [tf.constant(0), nothing, *sums],
+        shape_invariants=[tf.TensorShape([]), growing, *(x.shape for x in sums)],
+    )
+    return results
 
 
 @keras.saving.register_keras_serializable("keras_l2e")
