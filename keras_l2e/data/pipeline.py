@@ -31,8 +31,8 @@ DRAWS_PER_SEED = 512
 # More examples than any stream is asked for: the numbers of the next one start there.
 STREAM = 2**40
 # Batches in a window that is sorted by length. The examples of a batch then differ so little in
-# length that padding is a few per cent. Lengths of work are spread more widely: with 32 batches of
-# 64 programs up to length 5, nesting 2, it is 47% (128: 14%).
+# length that padding is a few per cent. Lengths of work are spread more widely, and its batches are
+# smaller.
 WINDOW, WORK_WINDOW = 32, 128
 
 
