@@ -52,6 +52,7 @@ LEVERS = {
             "without_complements",
             "without_comparisons",
             "without_counters",
+            "without_names",
             "with_operands",
             "loops_as_products",
         )
@@ -88,6 +89,7 @@ def register() -> None:
         "without_complements": _without_complements,
         "without_comparisons": functools.partial(_without, traces.COMPARISON),
         "without_counters": functools.partial(_without, traces.COUNTER),
+        "without_names": _without_names,
         "with_operands": _with_operands,
         "loops_as_products": lambda example: traces.register_trace(products(example)),
     }.items():
@@ -112,6 +114,10 @@ def _without(kind: str, example: Example) -> str:
     return traces.register_trace(step for step in _steps(example) if step.kind != kind)
 
 
+def _without_names(example: Example) -> str:
+    return traces.register_trace(step._replace(name="") for step in _steps(example))
+
+
 def _without_complements(example: Example) -> str:
     """Negative values as their absolute values backwards, the sign behind them.
 
@@ -121,8 +127,8 @@ def _without_complements(example: Example) -> str:
     written = []
     for step in _steps(example):
         mark = traces.register_trace([step])[-1]
-        written.append(str(abs(step.value))[::-1])
-        written.append("-;" if mark == ";" and step.value < 0 else mark)
+        sign = "-" * (mark == traces.SEPARATOR and step.value < 0)
+        written += step.name, str(abs(step.value))[::-1], sign, mark
     return "".join(written)
 
 

@@ -205,11 +205,12 @@ def test_loops_as_one_product(traces, program, written):
 @pytest.mark.parametrize(
     ("name", "written"),
     [
-        ("without_complements", "2:32<51;21-;1:32<51;72-;-27"),
-        ("without_comparisons", "2:51;88-;1:51;37-;-27"),
-        ("without_counters", "77<51;88-;77<51;37-;-27"),
-        ("with_operands", "2:77<51;(3-51)88-;1:77<51;(88--51)37-;-27"),
-        ("loops_as_products", "77<51;03;37-;-27"),
+        ("without_complements", "2:32<51;e21-;1:32<51;e72-;-27"),
+        ("without_comparisons", "2:51;e88-;1:51;e37-;-27"),
+        ("without_counters", "77<51;e88-;77<51;e37-;-27"),
+        ("with_operands", "2:77<51;(3-51)e88-;1:77<51;(88--51)e37-;-27"),
+        ("without_names", "2:77<51;88-;1:77<51;37-;-27"),
+        ("loops_as_products", "77<51;03;e37-;-27"),
     ],
 )
 def test_one_thing_changed_of_what_is_written(traces, name, written):
@@ -218,7 +219,9 @@ def test_one_thing_changed_of_what_is_written(traces, name, written):
     assert form.write(Example(program, "-27", "")) == written
 
 
-@pytest.mark.parametrize("name", ["without_comparisons", "without_counters", "with_operands"])
+@pytest.mark.parametrize(
+    "name", ["without_comparisons", "without_counters", "without_names", "with_operands"]
+)
 def test_the_work_is_found_in_what_is_written(traces, name):
     form, rng = traces.TARGET_FORMS[name], random.Random(0)
     for difficulty in (Difficulty(1, 2), Difficulty(3, 2), Difficulty(5, 3)):

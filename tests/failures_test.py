@@ -37,8 +37,10 @@ def test_the_first_wrong_step(program, work, failure):
 
 
 def test_what_a_step_is():
-    first, second = (124115, "round", 1, (58308, 65807)), (189922, "round", 2, (124115, 65807))
-    assert interpreter.steps(LOOP) == [Step(*first), Step(*second)]
+    assert interpreter.steps(LOOP) == [
+        Step(124115, "round", 1, (58308, 65807), "e"),
+        Step(189922, "round", 2, (124115, 65807), "e"),
+    ]
     kinds = [step.kind for step in interpreter.steps(PRODUCT)]
     assert kinds == ["units", "tens", "product"]
     assert interpreter.steps(LITERAL) == [Step(3, "sum", 0, (1, 2)), Step(44, "printed")]

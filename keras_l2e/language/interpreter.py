@@ -89,7 +89,7 @@ def steps(program: str, registers: bool = False) -> list[Step]:
     """Returns the values of the trace, and what each of them is.
 
         >>> steps("print((12+34))")
-        [Step(value=46, kind='sum', turn=0, operands=(12, 34))]
+        [Step(value=46, kind='sum', turn=0, operands=(12, 34), name='')]
         >>> [step.kind for step in steps("print((8 if 5>9 else 3))", registers=True)]
         ['comparison', 'choice']
 
@@ -130,10 +130,10 @@ class _State:
     work: list[Step] | None = None
     turn: int = 0
 
-    def compute(self, value: int, kind: str, *operands: int) -> None:
+    def compute(self, value: int, kind: str, operands=(), name: str = "") -> None:
         """Keeps a step."""
         if self.work is not None:
-            self.work.append(Step(value, kind, self.turn, operands))
+            self.work.append(Step(value, kind, self.turn, operands, name))
 
 
 def _run(program: str, state: _State) -> int:
@@ -331,5 +331,6 @@ def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State
         kind = "round"
     else:
         kind = "sum" if isinstance(node.op, ast.Add) else "difference"
-    state.compute(value, kind, left, right)
+    name = node.target.id if isinstance(node, ast.AugAssign) else ""
+    state.compute(value, kind, (left, right), name)
     return value

@@ -33,12 +33,14 @@ class Step(NamedTuple):
             counter, the rounds that a loop has left when one begins.
         turn: the round of a loop in which it is computed, from 1 on; 0 outside of loops.
         operands: what a sum, difference, round or product was computed from, left and right.
+        name: the variable that a round or another `v+=B` gives this value.
     """
 
     value: int
     kind: str
     turn: int = 0
     operands: tuple[int, ...] = ()
+    name: str = ""
 
 
 def products(left: int, right: int) -> tuple[int, ...]:
@@ -103,8 +105,8 @@ def complement(value: int) -> str:
 def register_trace(steps: Iterable[Step]) -> str:
     """All that a machine would hold in its registers, in complements, each with its mark behind it.
 
-    A semicolon stands behind a value, its relation to 0 behind a comparison, a colon behind the
-    counter of a loop.
+    A semicolon stands behind a value, and before it the variable that holds it, if any; its
+    relation to 0 behind a comparison; a colon behind the counter of a loop.
 
     >>> register_trace([Step(-59665, "comparison"), Step(29985, "choice")])
     '53304<58992;'
@@ -118,7 +120,7 @@ def _write_register(step: Step) -> str:
         return written + COLON
     if step.kind == COMPARISON:  # The relation tells the sign.
         return written.rstrip("-") + RELATIONS[(step.value > 0) - (step.value < 0)]
-    return written + SEPARATOR
+    return step.name + written + SEPARATOR
 
 
 def from_registers(written: str) -> str:
@@ -127,7 +129,7 @@ def from_registers(written: str) -> str:
     >>> from_registers("53304<58992;85678-;-12342")
     '29985;-12342'
     """
-    values = re.sub("[0-9]*[:<=>]", "", written).split(SEPARATOR)[:-1]
+    values = re.sub("[0-9]*[:<=>]|[a-z]", "", written).split(SEPARATOR)[:-1]
     return SEPARATOR.join(map(_signed, values))
 
 
