@@ -29,9 +29,13 @@ VARIABLES = "abcdefghij"
 
 
 class Example(NamedTuple):
-    """A program's text, the text it prints without the closing newline, and its work.
+    """What is drawn of a task.
 
-    The work is the value of every operation; see `traces`. A task with nothing to compute has none.
+    Attributes:
+        program: the text that is read.
+        target: the text that it prints, without the closing newline.
+        trace: its work, the value of every operation; see `traces`. "" if there is nothing to
+            compute.
     """
 
     program: str
@@ -48,7 +52,13 @@ class Longest(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """An expression's text, its value, and the values computed whenever it is evaluated."""
+    """An expression.
+
+    Attributes:
+        text: as it stands in the program.
+        value: what it comes to.
+        work: the values that are computed whenever it is evaluated.
+    """
 
     text: str
     value: int

@@ -25,7 +25,12 @@ WITHOUT_HARDEST = "without product or loop"
 
 
 class Difficulty(NamedTuple):
-    """What makes an example hard: the digits of its numbers and the operations chained."""
+    """What makes an example hard.
+
+    Attributes:
+        length: the digits of its numbers.
+        nesting: the operations that are chained.
+    """
 
     length: int
     nesting: int = 1
