@@ -19,8 +19,13 @@ import importlib.util
 import os
 import sys
 import types
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_l2e.config import Config
+
+if TYPE_CHECKING:
+    from keras_l2e.api import Answer, TrainedNetwork
 
 __all__ = ["Config", "execute", "load", "train"]
 __version__ = "0.2.0"
@@ -40,7 +45,7 @@ class _Package(types.ModuleType):
     of the function.
     """
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         if name not in __all__ or not isinstance(value, types.ModuleType):
             super().__setattr__(name, value)
 
@@ -48,7 +53,7 @@ class _Package(types.ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-def load(place):
+def load(place: str | Path) -> "TrainedNetwork":
     """Loads a trained network.
 
     >>> network = load("addition_9")
@@ -75,7 +80,7 @@ def load(place):
     return api.TrainedNetwork(api.find(place))
 
 
-def execute(program):
+def execute(program: str) -> "Answer":
     """Has a network of the package that was trained on such programs execute one.
 
     >>> answer = execute("print(12+34)")
@@ -96,7 +101,7 @@ def execute(program):
     return load(pretrained.suited(program)).execute(program)
 
 
-def train(config, workdir):
+def train(config: Config, workdir: str | Path) -> "TrainedNetwork":
     """Trains, evaluates and exports a network, as `python -m keras_l2e.train` does.
 
         network = keras_l2e.train(Config(task="addition", target_length=3), "runs/addition_3")

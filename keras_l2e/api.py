@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from keras_l2e import config as configs
 from keras_l2e import devices, pretrained, tables
@@ -12,6 +12,9 @@ from keras_l2e.errors import UsageError
 from keras_l2e.language import forms
 from keras_l2e.language.interpreter import ProgramError
 from keras_l2e.language.tasks import TASKS
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Answer(NamedTuple):
@@ -59,14 +62,14 @@ class TrainedNetwork:
             from keras_l2e.networks import models
 
             self.interface = configs.read_finished(folder).interface
-            self._model = models.load(folder / "model.keras")
-            self._functions = saved_model.Module(self._model, self.interface)
+            self._model: keras.Model | None = models.load(folder / "model.keras")
+            self._functions: Any = saved_model.Module(self._model, self.interface)
         else:
             self._model = None
             self._functions, self.interface = saved_model.load(folder)
 
     @property
-    def model(self):
+    def model(self) -> "keras.Model":
         """The `keras.Model`, inputs `encoder_token_ids` and `decoder_token_ids`, output logits."""
         if self._model is None:
             raise UsageError(
@@ -80,14 +83,20 @@ class TrainedNetwork:
         return configs.read(self.folder)
 
     @functools.cached_property
-    def history(self) -> list[dict]:
+    def history(self) -> list[dict[str, Any]]:
         """The lines of its history.jsonl, one an epoch."""
         return tables.read_history(self.folder / "history.jsonl")
 
     @functools.cached_property
-    def evaluation(self) -> dict:
+    def evaluation(self) -> dict[str, Any]:
         """The content of its evaluation.json."""
         return tables.read_evaluation(self.folder / "evaluation.json")
+
+    @overload  # A text is a sequence of texts, too.
+    def execute(self, program: str) -> Answer: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def execute(self, program: Sequence[str]) -> list[Answer]: ...
 
     def execute(self, program: str | Sequence[str]) -> Answer | list[Answer]:
         """Answers a program, or several at once, which is quicker."""
@@ -99,9 +108,8 @@ class TrainedNetwork:
         found = self._functions.serve(tf.constant(list(map(_encode, program)), tf.string))
         outputs = [output.decode() for output in found["output"].numpy()]
         works = [""] * len(outputs)
-        if "work" in found:
-            written = (text.decode() for text in found["work"].numpy())
-            works = list(map(self.form.work, written))
+        if "work" in found and (work := self.form.work):
+            works = [work(written.decode()) for written in found["work"].numpy()]
         probabilities = found["probability"].numpy().tolist()
         return list(map(self._answer, program, outputs, works, probabilities))
 

@@ -15,17 +15,23 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from absl import flags
 
 from keras_l2e import devices, settings
 from keras_l2e.errors import UsageError, WorkError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Arguments = TypeVar("Arguments", bound="DataclassInstance")
+
 FLAGFILES = Path(__file__).parent / "flagfiles"
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 
-def run(main: Callable, arguments: type) -> None:
+def run(main: Callable[[Arguments], object], arguments: type[Arguments]) -> None:
     """Parses the command line, calls `main(arguments(...))` and turns failures into one line.
 
     Args:
@@ -74,7 +80,7 @@ def _fail(exit_code: int, error) -> None:
     sys.exit(exit_code)
 
 
-def parse(arguments: type, argv: Sequence[str]):
+def parse(arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
     """An instance of the dataclass `arguments` from a command line, its first word left out.
 
     Raises:
@@ -160,7 +166,7 @@ def find_flagfile(path: str) -> Path:
     raise UsageError(f"no flagfile {path!r}; installed are {installed}")
 
 
-def format_help(arguments: type, description: str | None = None) -> str:
+def format_help(arguments: "type[DataclassInstance]", description: str | None = None) -> str:
     """What an entry point does, and its flags."""
     lines = [description or ""]  # Python -OO has no docstrings.
     flagfile = "File of flags, one a line, as if given here; those given here win."

@@ -204,7 +204,7 @@ class Config:
         "TensorFlow's oneDNN kernels on CPU; auto: where the processor makes them the faster ones.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
         _check_together(self)
 
@@ -228,10 +228,7 @@ class Config:
     @property
     def interface(self) -> Interface:
         """What must be known to use the trained network."""
-        longest_program = max(TASKS[self.task].longest(level).program for level in self.levels)
-        values = (getattr(self, name) for name in Interface._fields[:5])
-        longest_written = forms.longest_written(self.task, self.target_form, self.levels)
-        return Interface(*values, longest_program, longest_written, TASKS[self.task].white_space)
+        return forms.interface(self.task, self.input_form, self.target_form, self.target)
 
 
 def _check_together(config: Config) -> None:

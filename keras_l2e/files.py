@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from keras_l2e.errors import UsageError
 
@@ -74,17 +75,17 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes a value as JSON, atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
-def write_json_lines(path: Path, values: list[dict]) -> None:
+def write_json_lines(path: Path, values: list[dict[str, Any]]) -> None:
     """Writes one JSON object a line, atomically."""
     write_text(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
-def append_json_line(path: Path, value: dict) -> None:
+def append_json_line(path: Path, value: dict[str, Any]) -> None:
     """Adds a JSON object as a line, not atomically: a kill can leave half of it."""
     with _named_in_errors(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(value) + "\n")

@@ -14,9 +14,14 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from keras_l2e.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
 
 
 class Setting(NamedTuple):
@@ -34,19 +39,19 @@ class Setting(NamedTuple):
     help: str
     kind: type
     needed: Callable[[], str]
-    allows: Callable[[object], bool]
+    allows: Callable[[Any], bool]
     required: bool = False
     names: Callable[[], list[str]] = list
 
-    def parse(self, text: str):
+    def parse(self, text: str) -> object:
         """The value that a flag's text stands for; ValueError says what is needed."""
         try:
-            value = _BOOLEANS[text.lower()] if self.kind is bool else self.kind(text)
+            value: object = _BOOLEANS[text.lower()] if self.kind is bool else self.kind(text)
         except (ValueError, KeyError):
             raise ValueError(f"{self.needed()} is needed") from None
         return self.check(value)
 
-    def check(self, value):
+    def check(self, value: object) -> object:
         """The value itself, converted where nothing is lost; ValueError says what is needed."""
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
@@ -60,7 +65,7 @@ class Setting(NamedTuple):
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
-def integer(default: int, help: str, lower: int = 1, upper: int | None = None):
+def integer(default: int, help: str, lower: int = 1, upper: int | None = None) -> int:
     """A field for a whole number from `lower` to `upper`."""
     limit = math.inf if upper is None else upper
     span = f", {lower} or more," if upper is None else f" from {lower} to {upper}"
@@ -70,7 +75,7 @@ def integer(default: int, help: str, lower: int = 1, upper: int | None = None):
     )
 
 
-def number(default: float, help: str, upper: float = math.inf, positive: bool = False):
+def number(default: float, help: str, upper: float = math.inf, positive: bool = False) -> float:
     """A field for a finite number from 0 to `upper`, or above 0."""
     needed = "a finite number" + (" above 0" if positive else ", 0 or more,")
     if upper < math.inf:
@@ -82,12 +87,12 @@ def number(default: float, help: str, upper: float = math.inf, positive: bool = 
     return _field(default, Setting(help, float, lambda: needed, allows))
 
 
-def boolean(default: bool, help: str):
+def boolean(default: bool, help: str) -> bool:
     """A field for true or false."""
     return _field(default, Setting(help, bool, lambda: "true or false", lambda value: True))
 
 
-def choice(default: str, allowed: Collection[str], help: str, required: bool = False):
+def choice(default: str, allowed: Collection[str], help: str, required: bool = False) -> str:
     """A field for one of some names, say the keys of a table, as they are when it is checked."""
     return _field(
         default,
@@ -102,12 +107,12 @@ def choice(default: str, allowed: Collection[str], help: str, required: bool = F
     )
 
 
-def text(default: str, help: str):
+def text(default: str, help: str) -> str:
     """A field for any text."""
     return _field(default, Setting(help, str, lambda: "a text", lambda value: True))
 
 
-def path(default: str, help: str, required: bool = False, remote: bool = False):
+def path(default: str, help: str, required: bool = False, remote: bool = False) -> str:
     """A field for a path of this machine; where the default is empty, so may the value be.
 
     flags.cfg must be able to hold it: one line whose ends do not count. With `remote` it may lie in
@@ -126,23 +131,23 @@ def path(default: str, help: str, required: bool = False, remote: bool = False):
     return _field(default, Setting(help, str, lambda: needed, allows, required))
 
 
-def _field(default, setting: Setting):
+def _field(default: T, setting: Setting) -> T:
     return dataclasses.field(default=default, metadata={"setting": setting})
 
 
-def of(arguments) -> dict[str, Setting]:
+def of(arguments: "DataclassInstance | type[DataclassInstance]") -> dict[str, Setting]:
     """The settings of a dataclass or of its instance, by name, in order."""
     fields = dataclasses.fields(arguments)
     return {field.name: field.metadata["setting"] for field in fields if field.metadata}
 
 
-def taken_by(function: Callable, arguments) -> dict:
+def taken_by(function: Callable[..., object], arguments: object) -> dict[str, Any]:
     """Of an instance's attributes those that a function has parameters for, by name."""
     parameters = inspect.signature(function).parameters
     return {name: getattr(arguments, name) for name in parameters if hasattr(arguments, name)}
 
 
-def check(arguments) -> None:
+def check(arguments: "DataclassInstance") -> None:
     """Holds an instance to its settings' rules; converts values where nothing is lost.
 
     Raises:

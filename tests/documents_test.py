@@ -3,9 +3,14 @@
 import importlib
 import pathlib
 import re
+import runpy
+import sys
+import tomllib
+from types import SimpleNamespace
 
 import pytest
 
+import keras_l2e
 from keras_l2e import config, settings
 from keras_l2e.language import vocabulary
 
@@ -13,6 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("docs/*.md")),
     ROOT / "benchmarks" / "README.md",
     ROOT / "results" / "README.md",
@@ -75,6 +81,18 @@ def test_every_page_is_reached_from_the_readme():
     assert set(DOCUMENTS) - found == set()
 
 
+def test_pypi_shows_the_readme_with_links_into_the_repository(monkeypatch):
+    given = {}
+    monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=given.update))
+    runpy.run_path(str(ROOT / "setup.py"))
+    text = given["long_description"]
+    places = re.findall(r"""(?:\]\(|src=["']?|href=["']?)([^)"'\s]+)""", text)
+    assert [place for place in places if not re.match("https?://|#", place)] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    address = rf"{project['urls']['Repository']}/(blob|raw)/v{keras_l2e.__version__}/"
+    assert re.sub(address, "", text) == (ROOT / "README.md").read_text()
+
+
 @EVERY_DOCUMENT
 def test_flags_exist(document):
     known = set(settings.of(config.Run)) | OTHERS
@@ -94,6 +112,14 @@ def test_flagfiles_exist(document):
     if document.name == "CHANGELOG.md":
         named -= {"programs_5_2.cfg"}
     assert named - {path.name for path in ROOT.glob("keras_l2e/flagfiles/*.cfg")} == set()
+
+
+def test_commits_and_ci_are_checked_by_one_ruff():
+    pinned = [
+        set(re.findall(r"ruff==[\d.]+", (ROOT / name).read_text()))
+        for name in ("pyproject.toml", ".pre-commit-config.yaml")
+    ]
+    assert pinned[0] == pinned[1] and len(pinned[0]) == 1
 
 
 def test_the_readme_has_the_ids_of_its_example():

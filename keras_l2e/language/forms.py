@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from keras_l2e.language import interpreter, traces
 from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task
+from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task, grid
 from keras_l2e.language.vocabulary import CHARACTERS
 
 # How a task's input may be modified; the target never changes (paper, section 4.2).
@@ -166,6 +166,21 @@ class Interface(NamedTuple):
     white_space: str = ANYWHERE
 
 
+def interface(task: str, input_form: str, target_form: str, target: Difficulty) -> Interface:
+    """That of a network which was trained on all difficulties up to a target."""
+    levels = grid(target)
+    return Interface(
+        task,
+        input_form,
+        target_form,
+        target.length,
+        target.nesting,
+        max(TASKS[task].longest(level).program for level in levels),
+        longest_written(task, target_form, levels),
+        TASKS[task].white_space,
+    )
+
+
 def check(task: str, target_form: str) -> None:
     """Raises ValueError if a task has nothing of what is to be written."""
     if shows_work(target_form) and not TASKS[task].steps:
@@ -187,11 +202,11 @@ def shows_work(target_form: str) -> bool:
     return TARGET_FORMS[target_form].work is not None
 
 
-def write_all(examples: Example, target_form: str) -> list[bytes]:
+def write_all(examples: Iterable[Iterable[bytes]], target_form: str) -> list[bytes]:
     """The texts to be written of many examples.
 
     Args:
-        examples: columns of UTF-8 `bytes`, as they are stored.
+        examples: an `Example` of columns of UTF-8 `bytes`, as they are stored.
         target_form: a name in TARGET_FORMS.
     """
     write = TARGET_FORMS[target_form].write

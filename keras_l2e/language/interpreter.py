@@ -16,6 +16,7 @@ import keyword
 import operator
 import re
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from keras_l2e.language import traces
@@ -34,8 +35,15 @@ MAX_STEPS = 500_000
 # Of a trace, whose values may all be long.
 MAX_TRACE = 1_000_000
 
-_OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
-_COMPARISONS = {ast.Gt: operator.gt, ast.Lt: operator.lt}
+_OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
+    ast.Gt: operator.gt,
+    ast.Lt: operator.lt,
+}
 
 _BOUND = 10**MAX_DIGITS
 _TOKEN = re.compile(r"[a-z0-9]+|[^ ]")
@@ -107,7 +115,7 @@ def steps(program: str, registers: bool = False) -> list[Step]:
     return [step for step in work if registers or step.kind not in traces.NO_VALUES]
 
 
-class _Work(list):
+class _Work(list[Step]):
     """Takes the steps that are made, up to a limit."""
 
     num_characters = 0
@@ -204,7 +212,8 @@ def _check_print(statements: list[ast.stmt], program: str) -> ast.expr:
         case [*_, ast.Expr(ast.Call(ast.Name("print"), args=[value], keywords=[]))]:
             _check_expression(value, program)
             return value
-        case [*_, last]:
+        case _:
+            last = statements[-1]
             raise ProgramError(
                 f"line {last.lineno}: the last statement must print one value, "
                 f"not {_source(last, program)}"
@@ -268,52 +277,57 @@ def _execute(statements: list[ast.stmt], state: _State) -> None:
     """Executes statements that `_check_statement` has passed."""
     num_steps = 0
     for statement in statements:
-        if not isinstance(statement, ast.For):
-            _assign(statement, state)
-            continue
-        num_turns = max(0, _evaluate(statement.iter.args[0], state))
-        num_steps += num_turns * sum(1 for line in statement.body for _ in ast.walk(line))
-        if num_steps > MAX_STEPS:
-            raise ProgramError(f"line {statement.lineno}: 'for' loop past {MAX_STEPS} steps")
-        for turn in range(num_turns):
-            state.variables[statement.target.id] = turn
-            state.turn = turn + 1
-            state.compute(num_turns - turn, traces.COUNTER)
-            for assignment in statement.body:
-                _assign(assignment, state)
-        state.turn = 0
+        match statement:
+            case ast.For(ast.Name(name), ast.Call(_, [rounds]), body):
+                num_turns = max(0, _evaluate(rounds, state))
+                num_steps += num_turns * sum(1 for line in body for _ in ast.walk(line))
+                if num_steps > MAX_STEPS:
+                    raise ProgramError(
+                        f"line {statement.lineno}: 'for' loop past {MAX_STEPS} steps"
+                    )
+                for turn in range(num_turns):
+                    state.variables[name] = turn
+                    state.turn = turn + 1
+                    state.compute(num_turns - turn, traces.COUNTER)
+                    for assignment in body:
+                        _assign(assignment, state)
+                state.turn = 0
+            case _:
+                _assign(statement, state)
 
 
-def _assign(node: ast.Assign | ast.AugAssign, state: _State) -> None:
-    if isinstance(node, ast.Assign):
-        state.variables[node.targets[0].id] = _evaluate(node.value, state)
-    else:  # As in Python, the variable is read before the value is computed.
-        before = _evaluate(node.target, state)
+def _assign(node: ast.stmt, state: _State) -> None:
+    if isinstance(node, ast.Assign) and isinstance(name := node.targets[0], ast.Name):
+        state.variables[name.id] = _evaluate(node.value, state)
+    elif isinstance(node, ast.AugAssign) and isinstance(name := node.target, ast.Name):
+        # As in Python, the variable is read before the value is computed.
+        before = _evaluate(name, state)
         value = _evaluate(node.value, state)
-        state.variables[node.target.id] = _apply(node, before, value, state)
+        state.variables[name.id] = _apply(node, before, value, state)
+    else:
+        raise TypeError(f"not checked: {ast.dump(node)}")
 
 
 def _evaluate(node: ast.expr, state: _State) -> int:
     """Returns the value of an expression that `_check_expression` has passed."""
-    match node:
-        case ast.Constant(value):
-            return value
-        case ast.Name(name):
-            if name not in state.variables:
-                raise ProgramError(f"line {node.lineno}: unknown name {name!r}")
-            return state.variables[name]
-        case ast.UnaryOp(operand=operand):
-            return -_evaluate(operand, state)
-        case ast.BinOp(left=left, right=right):
-            return _apply(node, _evaluate(left, state), _evaluate(right, state), state)
-        case ast.IfExp(test=test):
-            compare = _COMPARISONS[type(test.ops[0])]
-            left = _evaluate(test.left, state)
-            right = _evaluate(test.comparators[0], state)
-            state.compute(left - right, traces.COMPARISON)
-            value = _evaluate(node.body if compare(left, right) else node.orelse, state)
-            state.compute(value, "choice")
-            return value
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.Name):
+        if node.id not in state.variables:
+            raise ProgramError(f"line {node.lineno}: unknown name {node.id!r}")
+        return state.variables[node.id]
+    if isinstance(node, ast.UnaryOp):
+        return -_evaluate(node.operand, state)
+    if isinstance(node, ast.BinOp):
+        return _apply(node, _evaluate(node.left, state), _evaluate(node.right, state), state)
+    if isinstance(node, ast.IfExp) and isinstance(test := node.test, ast.Compare):
+        left, right = _evaluate(test.left, state), _evaluate(test.comparators[0], state)
+        state.compute(left - right, traces.COMPARISON)
+        truth = _COMPARISONS[type(test.ops[0])](left, right)
+        value = _evaluate(node.body if truth else node.orelse, state)
+        state.compute(value, "choice")
+        return value
+    raise TypeError(f"not checked: {ast.dump(node)}")
 
 
 def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State) -> int:

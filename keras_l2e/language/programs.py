@@ -18,8 +18,8 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from keras_l2e.language import traces
 from keras_l2e.language.traces import products
@@ -29,9 +29,13 @@ VARIABLES = "abcdefghij"
 
 
 class Example(NamedTuple):
-    """A program's text, the text it prints without the closing newline, and its work.
+    """What is drawn of a task.
 
-    The work is the value of every operation; see `traces`. A task with nothing to compute has none.
+    Attributes:
+        program: the text that is read.
+        target: the text that it prints, without the closing newline.
+        trace: its work, the value of every operation; see `traces`. "" if there is nothing to
+            compute.
     """
 
     program: str
@@ -48,11 +52,24 @@ class Longest(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """An expression's text, its value, and the values computed whenever it is evaluated."""
+    """An expression.
+
+    Attributes:
+        text: as it stands in the program.
+        value: what it comes to.
+        work: the values that are computed whenever it is evaluated.
+    """
 
     text: str
     value: int
     work: tuple[int, ...] = ()
+
+
+class Drawing(Protocol):
+    """What is drawn from: a `random.Random`, or what stands in for it."""
+
+    def randrange(self, bound: int, /) -> int:
+        """A number from 0 to `bound` - 1."""
 
 
 class Draft:
@@ -61,7 +78,7 @@ class Draft:
     `work` are the values that the statements compute.
     """
 
-    def __init__(self, rng: random.Random, length: int, previous: Operand | None = None):
+    def __init__(self, rng: Drawing, length: int, previous: Operand | None = None):
         self.draw = rng.randrange
         self.largest_literal = 10**length
         self.largest_small = 4 * length
@@ -176,8 +193,8 @@ def generate(rng: random.Random, length: int, nesting: int) -> Example:
     draft = Draft(rng, length)
     for _ in range(nesting):
         operation = _OPERATION_LIST[rng.randrange(len(_OPERATION_LIST))]
-        draft.previous = operation(draft)
-    text, value, work = draft.previous
+        last = draft.previous = operation(draft)
+    text, value, work = last
     draft.statements.append(f"print({text})")
     trace = traces.write(traces.closed([*draft.work, *work], value))
     return Example("\n".join(draft.statements), str(value), trace)
@@ -186,7 +203,7 @@ def generate(rng: random.Random, length: int, nesting: int) -> Example:
 _OPERATION_LIST = list(OPERATIONS.values())
 
 
-def count_operations(program: str, nesting: int) -> Counter:
+def count_operations(program: str, nesting: int) -> Counter[str]:
     """How often each operation occurs in a generated program, read from its text.
 
     `equality` leaves no trace, so it is what remains of `nesting`.
@@ -196,7 +213,7 @@ def count_operations(program: str, nesting: int) -> Counter:
     return +counts
 
 
-def _traces(program: str) -> Counter:
+def _traces(program: str) -> Counter[str]:
     """How often each operation that leaves a trace occurs; `pair` below 0: parentheses lack."""
     counts = Counter(
         smallmul=program.count("*"),
@@ -286,7 +303,9 @@ class _Script:
         return self.draws[len(self.bounds) - 1] if len(self.bounds) <= len(self.draws) else 0
 
 
-def _extremes(operation, length: int, previous: Operand | None) -> Iterator[tuple[str, int]]:
+def _extremes(
+    operation: Callable[[Draft], Operand], length: int, previous: Operand | None
+) -> Iterator[tuple[str, int]]:
     """Every outcome (text, value) of an operation whose draws all lie at an end of their range.
 
     Draws of up to four values (operand positions, coins) are tried in full. Text and value move in

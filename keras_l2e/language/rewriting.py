@@ -22,11 +22,12 @@ def rewrite(program: str) -> list[str]:
             interpreter.run(text)
         except interpreter.ProgramError:
             continue
-        *others, last = ast.parse(text).body
-        value = _expression(last.value.args[0])
-        shown = [value[1:-1], value] if value.startswith("(") else [value]
-        start = "".join(map(_statement, others, [*others[1:], last]))
-        return [f"{start}print({value})" for value in shown]
+        match ast.parse(text).body:
+            case [*others, ast.Expr(ast.Call(_, [printed])) as last]:
+                value = _expression(printed)
+                shown = [value[1:-1], value] if value.startswith("(") else [value]
+                start = "".join(map(_statement, others, [*others[1:], last]))
+                return [f"{start}print({value})" for value in shown]
     return []
 
 
@@ -41,6 +42,8 @@ def _statement(node: ast.stmt, following: ast.stmt) -> str:
             return f"for {name} in range({_expression(rounds)}):{steps}\n"
         case ast.AugAssign(ast.Name(name), operator, value):
             return f"{name}{_OPERATORS[type(operator)]}={_expression(value)};\n"
+        case _:
+            raise TypeError(f"no statement of the class: {ast.dump(node)}")
 
 
 def _expression(node: ast.expr) -> str:

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_l2e.language import interpreter, programs
 from keras_l2e.language.programs import Example, Longest
@@ -25,7 +25,12 @@ WITHOUT_HARDEST = "without product or loop"
 
 
 class Difficulty(NamedTuple):
-    """What makes an example hard: the digits of its numbers and the operations chained."""
+    """What makes an example hard.
+
+    Attributes:
+        length: the digits of its numbers.
+        nesting: the operations that are chained.
+    """
 
     length: int
     nesting: int = 1
@@ -50,11 +55,11 @@ class Untrained(NamedTuple):
     """
 
     name: str
-    label: dict
+    label: dict[str, Any]
     draw: Callable[[random.Random], Example]
 
 
-def _no_kinds(text: str, difficulty: Difficulty) -> list:
+def _no_kinds(text: str, difficulty: Difficulty) -> list[Any]:
     return []
 
 
@@ -94,7 +99,7 @@ class Task:
     white_space: str = ANYWHERE
     output_characters: str = _DIGITS
     kind: str = ""
-    kinds_of: Callable[[str, Difficulty], list] = _no_kinds
+    kinds_of: Callable[[str, Difficulty], list[Any]] = _no_kinds
     untrained: Callable[[Difficulty], Iterable[Untrained]] = _none_untrained
 
     def chance(self) -> float:

@@ -11,6 +11,7 @@ in TensorFlow.
 """
 
 import string
+from collections.abc import Iterable
 
 CHARACTERS = "\n ()*+-" + string.digits + ":;<=>" + "abcdefghijlnoprstx"
 PAD = 0
@@ -37,7 +38,7 @@ def encode(text: str) -> list[int]:
         ) from None
 
 
-def decode(ids) -> str:
+def decode(ids: Iterable[int]) -> str:
     """The text of a sequence of character ids, without PAD, BOS or EOS among them.
 
     Raises:

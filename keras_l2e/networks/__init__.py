@@ -5,19 +5,23 @@ value may also be the function itself.
 """
 
 import pkgutil
+from collections.abc import Callable
+from typing import Any
 
-MODELS = {
+Table = dict[str, str | Callable[..., Any]]
+
+MODELS: Table = {
     "lstm": "keras_l2e.networks.models:lstm",
     "attention": "keras_l2e.networks.attention:attention",
 }
-OPTIMIZERS = {
+OPTIMIZERS: Table = {
     "adam": "keras_l2e.networks.optimizers:Adam",
     "muon": "keras_l2e.networks.optimizers:Muon",
     "sgd": "keras_l2e.networks.optimizers:SGD",
 }
 
 
-def resolve(table: dict, name: str):
+def resolve(table: Table, name: str) -> Any:
     """What a table names, imported if need be."""
     found = table[name]
     return pkgutil.resolve_name(found) if isinstance(found, str) else found

@@ -132,7 +132,7 @@ class Network(FitsUnderStrategies, keras.Model):
         return _assemble(config["name"], config["arguments"])
 
 
-def arguments_of(name: str, settings) -> dict:
+def arguments_of(name: str, settings: object) -> dict:
     """What a model's function takes of the settings: those that it has parameters for.
 
     Args:
@@ -142,7 +142,7 @@ def arguments_of(name: str, settings) -> dict:
     return taken_by(resolve(MODELS, name), settings)
 
 
-def build(name: str, vocabulary_size: int, settings) -> Network:
+def build(name: str, vocabulary_size: int, settings: object) -> Network:
     """A network with its first weights.
 
     Args:

@@ -19,6 +19,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -163,7 +164,7 @@ def _without_cudnn(network) -> Iterator[None]:
             layer.use_cudnn = setting
 
 
-def load(folder: Path) -> tuple:
+def load(folder: Path) -> tuple[Any, Interface]:
     """The functions of an exported SavedModel, and its `Interface`.
 
     Raises:

@@ -16,7 +16,7 @@ parameters for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_l2e.language.tasks import Difficulty
 
@@ -26,7 +26,7 @@ REVIEW_AT_TARGET = 0.5
 MIN_PROGRESS = 0.02
 
 # What a teacher remembers between epochs, as JSON holds it.
-State = dict
+State = Any
 
 
 class Score(NamedTuple):
