@@ -138,7 +138,9 @@ class _State:
     work: list[Step] | None = None
     turn: int = 0
 
-    def compute(self, value: int, kind: str, operands=(), name: str = "") -> None:
+    def compute(
+        self, value: int, kind: str, operands: tuple[int, ...] = (), name: str = ""
+    ) -> None:
         """Keeps a step."""
         if self.work is not None:
             self.work.append(Step(value, kind, self.turn, operands, name))
@@ -303,7 +305,7 @@ def _assign(node: ast.stmt, state: _State) -> None:
         # As in Python, the variable is read before the value is computed.
         before = _evaluate(name, state)
         value = _evaluate(node.value, state)
-        state.variables[name.id] = _apply(node, before, value, state)
+        state.variables[name.id] = _apply(node, before, value, state, name.id)
     else:
         raise TypeError(f"not checked: {ast.dump(node)}")
 
@@ -330,7 +332,9 @@ def _evaluate(node: ast.expr, state: _State) -> int:
     raise TypeError(f"not checked: {ast.dump(node)}")
 
 
-def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State) -> int:
+def _apply(
+    node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State, name: str = ""
+) -> int:
     value = _OPERATIONS[type(node.op)](left, right)
     if abs(value) >= _BOUND:
         raise ProgramError(f"line {node.lineno}: value of more than {MAX_DIGITS} digits")
@@ -341,10 +345,9 @@ def _apply(node: ast.BinOp | ast.AugAssign, left: int, right: int, state: _State
         for part, kind in zip(parts, ("units", "tens"), strict=False):
             state.compute(part, kind)
         kind = "product"
-    elif isinstance(node, ast.AugAssign) and state.turn:
+    elif name and state.turn:
         kind = "round"
     else:
         kind = "sum" if isinstance(node.op, ast.Add) else "difference"
-    name = node.target.id if isinstance(node, ast.AugAssign) else ""
     state.compute(value, kind, (left, right), name)
     return value
