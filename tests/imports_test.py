@@ -28,7 +28,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
 
 ENTRY_POINTS = {"train", "evaluate", "export", "execute", "reproduce", "show"}
 # Each may import those to its right, and itself.
-ROOMS = ["", "api", "paper", "training", "data", "networks", "teaching", "language"]
+ROOMS = ["", "api", "paper", "page", "training", "data", "networks", "teaching", "language"]
 # All may import these; what they may import themselves, beside one another, and those to the left.
 GROUND = {
     "errors": set(),

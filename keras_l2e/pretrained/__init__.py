@@ -14,9 +14,9 @@ from pathlib import Path
 
 from keras_l2e import config as configs
 from keras_l2e import tables
-from keras_l2e.errors import UsageError
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import forms, interpreter, rewriting
-from keras_l2e.language.tasks import ANYWHERE, TASKS, Task
+from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task
 
 FOLDER = Path(__file__).parent
 
@@ -131,9 +131,26 @@ def measured(name: str, program: str) -> str:
     >>> measured("addition_9", "print(123456789+987654321)")
     'exact_match 0.9989 at length 9'
     """
-    config = configs.read(FOLDER / name)
-    difficulty = TASKS[config.task].difficulty_of(program)
-    for row in tables.read_evaluation(FOLDER / name / "evaluation.json")["rows"]:
-        if (row["length"], row["nesting"]) == difficulty:
-            return f"exact_match {tables.format_rate(row['exact_match'], 4)} at {difficulty.label}"
-    return ""
+    task = TASKS[configs.read(FOLDER / name).task]
+    return rates(FOLDER / name).get(task.difficulty_of(program), "")
+
+
+def rates(folder: Path) -> dict[Difficulty, str]:
+    """What the evaluation in a run's folder says of each difficulty; nothing if there is none.
+
+    Raises:
+        WorkError: its file is broken.
+    """
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return {}
+    try:
+        rows = tables.read_evaluation(path)["rows"]
+    except ValueError as error:
+        raise WorkError(error) from None
+    found = {}
+    for row in rows:
+        difficulty = Difficulty(row["length"], row["nesting"])
+        rate = tables.format_rate(row["exact_match"], 4)
+        found[difficulty] = f"exact_match {rate} at {difficulty.label}"
+    return found
