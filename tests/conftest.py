@@ -3,8 +3,10 @@
 import contextlib
 import importlib
 import io
+import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import hypothesis
 import pytest
 
 from keras_l2e import config as configs
-from keras_l2e import devices, tables
+from keras_l2e import devices, page, tables
 from keras_l2e.config import Config
 from keras_l2e.data import stored
 
@@ -233,3 +235,57 @@ def random_network(benchmark, tmp_path_factory):
     """A network with random weights, of `bad_input.NETWORK`, and the folder of its SavedModel."""
     folder = tmp_path_factory.mktemp("network") / "saved_model"
     return benchmark("bad_input").export_network(folder), folder
+
+
+@pytest.fixture(scope="session")
+def installed():
+    """Finds a program of the system; without it the test is skipped or, in CI, fails."""
+
+    def find(*names) -> str:
+        found = next(filter(None, map(shutil.which, names)), None)
+        if found is None:
+            give_up = pytest.fail if os.environ.get("KERAS_L2E_SKIP_NOTHING") else pytest.skip
+            give_up(f"needs {' or '.join(names)}")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def ask_page(installed):
+    """Calls a function of the page's modules on lists of arguments, see page_in_node.mjs."""
+
+    def ask(function, arguments, html=None) -> list[dict]:
+        request = {"function": function, "arguments": arguments, "page": html and str(html)}
+        process = subprocess.run(
+            [installed("node"), Path(__file__).parent / "page_in_node.mjs", page.FOLDER],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=WATCHDOG_SECONDS,
+        )
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def use_page(installed):
+    """Uses a page in Chromium, see page_in_chromium.mjs; it must load nothing and have no error."""
+
+    def use(html, actions) -> list:
+        chromium = installed("chromium", "chromium-browser", "google-chrome")
+        process = subprocess.run(
+            [installed("node"), Path(__file__).parent / "page_in_chromium.mjs", chromium, html],
+            input=json.dumps(actions),
+            capture_output=True,
+            text=True,
+            timeout=WATCHDOG_SECONDS,
+        )
+        assert process.returncode == 0, process.stderr
+        found = json.loads(process.stdout)
+        assert found["loaded"] == found["errors"] == []
+        return found["gave"]
+
+    return use

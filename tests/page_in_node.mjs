@@ -35,10 +35,12 @@ modules.answer = (index, program, most) => {
     written: steps.map(({ id }) => nameOf(id)),
     probabilities: steps.map(({ id, probabilities }) => probabilities[id]),
     candidates: steps.map((step) => candidates(step).map(nameOf)),
+    best: steps.map((step) => candidates(step).map((id) => step.probabilities[id])),
     probability: probabilityOf(steps),
     milliseconds,
   };
 };
+modules.difficultyOf = (task, text) => modules.TASKS[task].difficultyOf(text);
 modules.names = (table) => Object.keys(modules[table]);
 modules.ids = (text) => [modules.BOS, ...encode(text), modules.EOS];
 

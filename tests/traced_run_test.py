@@ -7,12 +7,21 @@ import pytest
 import tensorflow as tf
 
 import keras_l2e
-from keras_l2e import tables
+from keras_l2e import config as configs
+from keras_l2e import page, tables
 from keras_l2e.language import interpreter, traces
+from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.tasks import TASKS
 from keras_l2e.training import session
 
 execute = importlib.import_module("keras_l2e.execute")
+
+# The lines of work of a page, as `execute` shows them.
+ROWS = """[...document.getElementById("work").rows].map((row) => {
+  const [value, computed, what, mark] = Array.from(row.cells, (cell) => cell.textContent);
+  const kind = what ? `(${what})` : "";
+  return `${value} Python ${computed} ${kind} ${mark.replace("\u2190", "<-")}`.trim().split(/ +/);
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +138,48 @@ def test_lines_of_work(work, lines):
 
 def test_work_of_what_python_cannot_execute():
     assert execute.show_work("1;2", "print(", TASKS["program"]) == ["work       1", "work       2"]
+
+
+@pytest.fixture(scope="module")
+def html(traced, tmp_path_factory):
+    """The page of the network."""
+    output = tmp_path_factory.mktemp("traced_page") / "traced.html"
+    config = configs.read(traced.folder)
+    page.write([page.describe("traced", traced.folder, config, traced.network.model)], output)
+    return output
+
+
+def test_its_page_writes_alike(traced, html, ask_page):
+    programs = [sample["program"] for sample in traced.evaluation["samples"]]
+    answers = traced.network.execute(programs)
+    for program, answer, one in zip(
+        programs,
+        answers,
+        ask_page("answer", [[0, program] for program in programs], html),
+        strict=True,
+    ):
+        written = "".join(one["value"]["written"]).removesuffix("EOS")
+        assert TARGET_FORMS["reversed_trace"].work(written) == answer.work, program
+        assert TARGET_FORMS["reversed_trace"].answer(written) == answer.output
+        assert one["value"]["probability"] == pytest.approx(answer.probability, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_its_page_shows_the_work_beside_what_python_computes(traced, html, use_page):
+    wrong = [s["program"] for s in traced.evaluation["samples"] if s["work"] != s["trace"]]
+    for program in wrong[:3]:
+        *_, lines, said = use_page(
+            html,
+            [
+                ["type", program],
+                ["press", "Enter", 2],
+                ["wait", "document.getElementById('said').textContent"],
+                ["evaluate", ROWS],
+                ["evaluate", "document.getElementById('said').textContent"],
+            ],
+        )
+        answer = traced.network.execute(program)
+        expected = execute.show_work(answer.work, program, TASKS["program"])
+        assert lines == [line.replace("work ", "", 1).split() for line in expected]
+        assert f"predicted {answer.output}, true {answer.true_output}, " in said
+        assert any("wrong" in line for line in lines)

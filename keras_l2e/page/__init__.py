@@ -77,12 +77,13 @@ def describe(name: str, folder: Path, config: Config, network) -> Part:
         **config.interface._asdict(),
         "model": config.model,
         "arguments": network.arguments,
+        "kind": TASKS[config.task].kind,
         "measured": {
             f"{difficulty.length},{difficulty.nesting}": rate
             for difficulty, rate in pretrained.rates(folder).items()
         },
         "examples": [
-            {"difficulty": level, "kind": kind, "programs": programs}
+            {"difficulty": level, "kind": str(kind), "programs": programs}
             for level in config.levels
             for kind, programs in _examples(config.task, level)
         ],
@@ -91,7 +92,7 @@ def describe(name: str, folder: Path, config: Config, network) -> Part:
     return Part(facts, np.concatenate([variable.numpy().ravel() for variable in variables]))
 
 
-def _examples(task: str, level: Difficulty) -> list[tuple[str, list[str]]]:
+def _examples(task: str, level: Difficulty) -> list[tuple]:
     """Programs of the test split of each kind that the task tells apart, the same every time."""
     rng = random.Random(f"page/{task}/{level.length}/{level.nesting}")
     found: dict = {}
@@ -103,9 +104,7 @@ def _examples(task: str, level: Difficulty) -> list[tuple[str, list[str]]]:
             programs = found.setdefault(kind, [])
             if program not in programs and len(programs) < NUM_EXAMPLES:
                 programs.append(program)
-    name = TASKS[task].kind
-    label = "{}" if name == "operation" else f"{name} {{}}"
-    return [(label.format(kind) if name else "", found[kind]) for kind in sorted(found)]
+    return sorted(found.items())
 
 
 def write(parts: list[Part], output: Path) -> None:

@@ -31,8 +31,9 @@ export const MODELS = { lstm, attention };
  * @returns {{write: (ids: number[], most: number) => Generator<Step>}}
  */
 export function load(description, base64) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  const view = new DataView(bytes.buffer);
+  const text = atob(base64);
+  const view = new DataView(new ArrayBuffer(text.length));
+  for (let i = 0; i < text.length; i++) view.setUint8(i, text.charCodeAt(i));
   const weights = {};
   let place = 0;
   for (const { name, shape } of description.weights) {

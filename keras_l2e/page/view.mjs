@@ -17,6 +17,7 @@ export function start() {
   find("network").addEventListener("change", () => page.choose());
   find("length").addEventListener("change", () => page.showExamples());
   find("nesting").addEventListener("change", () => page.showExamples());
+  find("program").addEventListener("input", fit);
   find("form").addEventListener("submit", (event) => {
     event.preventDefault();
     page.press();
@@ -60,12 +61,13 @@ class Page {
     this.stop();
     find("answer").hidden = true;
     find("refusal").textContent = "";
-    find("facts").textContent = describe(facts);
+    find("facts").replaceChildren(...describe(facts).map((text) => make("div", {}, text)));
+    find("kind").textContent = facts.kind;
     fill(find("length"), facts.target_length);
     fill(find("nesting"), facts.target_nesting);
     find("nesting-choice").hidden = facts.target_nesting === 1;
     this.showExamples();
-    find("program").value = find("kinds").firstChild?.dataset.program ?? "";
+    put(find("kinds").firstChild?.dataset.program ?? "");
   }
 
   /** Shows a button for each kind of program at the difficulty that is chosen. */
@@ -77,7 +79,7 @@ class Page {
       let next = 0;
       button.dataset.program = programs[0];
       button.addEventListener("click", () => {
-        find("program").value = programs[next++ % programs.length];
+        put(programs[next++ % programs.length]);
         this.execute();
       });
       return button;
@@ -105,6 +107,7 @@ class Page {
     this.stop();
     if (reason) return;
     const answer = new Answer(program, this.facts);
+    find("lines").scrollIntoView({ block: "nearest" });
     const run = (this.run = {});
     find("execute").textContent = "Stop";
     const most = this.facts.longest_written + 1;
@@ -139,14 +142,15 @@ class Answer {
     this.showsWork = Boolean(FORMS[facts.target_form]);
     this.work = this.showsWork ? (trueWork(program, facts.task).steps ?? null) : null;
     this.place = find(this.showsWork ? "written" : "predicted");
-    find("work-part").hidden = !this.showsWork;
+    find("written").hidden = find("work-part").hidden = !this.showsWork;
     for (const name of ["written", "predicted", "work"]) find(name).replaceChildren();
     find("true").textContent = this.truth.text ?? `unknown: ${this.truth.error}`;
     find("true").classList.toggle("unknown", Boolean(this.truth.error));
     find("verdict").textContent = find("said").textContent = "";
     find("verdict").className = "";
     find("remark").textContent = remark(program, facts);
-    showCandidates(null);
+    this.leastSure = null;
+    find("candidates").hidden = true;
   }
 
   /** Shows one more character. */
@@ -157,13 +161,20 @@ class Answer {
     const isEnd = step.id === EOS;
     if (!isEnd) this.written += character;
     const button = showCharacter(step, this.steps.length);
-    const place = this.written.length - 1;
-    if (!this.showsWork && !isEnd && this.truth.text !== undefined) {
-      button.classList.toggle("differs", this.truth.text[place] !== character);
+    if (!this.showsWork && !isEnd) this.compare(button, character, this.written.length - 1);
+    if (!(this.leastSure?.probability <= step.probabilities[step.id])) {
+      this.leastSure = { button, probability: step.probabilities[step.id] };
     }
     this.place.append(button);
     this.place.firstChild.tabIndex = 0;
+    this.place.scrollTop = this.place.scrollHeight;
     if (this.showsWork && (isEnd || character === ";")) this.showWork(isEnd);
+  }
+
+  /** Marks an element if its character is not that of the true answer at this place. */
+  compare(element, character, place) {
+    const { text } = this.truth;
+    element.classList.toggle("differs", text !== undefined && text[place] !== character);
   }
 
   showWork(isDone) {
@@ -174,9 +185,17 @@ class Answer {
 
   /** Shows what it comes to. */
   finish() {
-    if (this.showsWork) this.showWork(true);
     const answer = answerIn(this.written, this.facts.target_form);
-    if (this.showsWork) find("predicted").textContent = visible(answer);
+    if (this.showsWork) {
+      this.showWork(true);
+      const characters = Array.from(answer, (character, place) => {
+        const shown = make("span", { textContent: visible(character) });
+        this.compare(shown, character, place);
+        return shown;
+      });
+      find("predicted").append(...characters);
+    }
+    this.leastSure?.button.click();
     const verdict = this.truth.error ? "" : answer === this.truth.text ? "right" : "wrong";
     const probability = `probability ${probabilityOf(this.steps).toFixed(4)}`;
     const effort = `${this.steps.length} characters in ${Math.max(1, Math.round(this.time))} ms`;
@@ -190,6 +209,7 @@ class Answer {
 
 // Parts of the page
 
+/** What is known of a network, as lines. */
 function describe(facts) {
   const target = [facts.target_length, facts.target_nesting];
   const numWeights = facts.weights.reduce(
@@ -199,9 +219,21 @@ function describe(facts) {
   const trained = `task ${facts.task} up to ${label(target)}`;
   return [
     [trained, facts.measured[target.join()]].filter(Boolean).join(": "),
-    `model ${facts.model}, ${numWeights.toLocaleString("en")} weights`,
-    `input form ${facts.input_form}, target form ${facts.target_form}`,
-  ].join("; ");
+    `model ${facts.model}, ${numWeights.toLocaleString("en")} weights; ` +
+      `input form ${facts.input_form}, target form ${facts.target_form}`,
+  ];
+}
+
+/** Puts a program in the place of what is typed. */
+function put(program) {
+  find("program").value = program;
+  fit();
+}
+
+/** As many lines as are typed, up to four; more are scrolled. */
+function fit() {
+  const program = find("program");
+  program.rows = Math.min(4, program.value.split("\n").length);
 }
 
 /** A character that was written, the darker the less sure it was; it tells what else it might be. */
@@ -217,16 +249,16 @@ function showCharacter(step, number) {
   button.setAttribute("aria-label", `${named(name)}, probability ${probability.toFixed(4)}`);
   button.style.setProperty("--doubt", (1 - probability).toFixed(3));
   for (const event of ["pointerenter", "focus", "click"]) {
-    button.addEventListener(event, () => showCandidates(step, number));
+    button.addEventListener(event, () => showCandidates(step, number, button));
   }
   return button;
 }
 
-/** What the network held for possible at a step; without a step how to ask for it. */
-function showCandidates(step, number) {
-  find("hint").hidden = Boolean(step);
-  find("candidates").hidden = !step;
-  if (!step) return;
+/** What the network held for possible at a step. */
+function showCandidates(step, number, button) {
+  document.querySelector(".shown")?.classList.remove("shown");
+  button.classList.add("shown");
+  find("candidates").hidden = false;
   find("candidates-of").textContent = `Character ${number}`;
   const lines = candidates(step).map((id) => {
     const value = step.probabilities[id];
