@@ -237,7 +237,8 @@ def assert_equal_answers(ask_page, tmp_path, name, count):
     written = ["".join(one["written"]).removesuffix("EOS") for one in found]
     assert written == [output.decode() for output in served["output"].numpy()]
     probabilities = [one["probability"] for one in found]
-    np.testing.assert_allclose(probabilities, served["probability"], atol=1e-4)
+    # Products of up to 33 probabilities; TensorFlow sums float32 in another order.
+    np.testing.assert_allclose(probabilities, served["probability"], atol=5e-4)
 
 
 @pytest.mark.parametrize("name", pretrained.names())
