@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SHOWN = (
     "*.md",
     "docs/*.md",
+    "docs/images/*.png",
     "benchmarks/*.md",
     "results/**/*.md",
     "results/**/*.png",

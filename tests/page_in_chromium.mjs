@@ -112,8 +112,8 @@ const ACTIONS = {
     }
   },
   /** A screen of so many pixels each way, dark or not, of a phone or not. */
-  async screen({ width, height, dark = false, phone = false }) {
-    const metrics = { width, height, deviceScaleFactor: 2, mobile: phone };
+  async screen({ width, height, scale = 1, dark = false, phone = false }) {
+    const metrics = { width, height, deviceScaleFactor: scale, mobile: phone };
     await send("Emulation.setDeviceMetricsOverride", metrics);
     await send("Emulation.setTouchEmulationEnabled", { enabled: phone });
     const features = [{ name: "prefers-color-scheme", value: dark ? "dark" : "light" }];

@@ -36,7 +36,7 @@ export const FORMS = {
   answer: null,
   trace: { valueOf: (written) => written, endsWithAnswer: true },
   reversed_trace: { valueOf: reversed },
-  register_trace: { valueOf: signed, noValues: /[0-9]*[:<=>]/g },
+  register_trace: { valueOf: signed, noValues: /[0-9]*[:<=>]|[a-z]/g },
 };
 
 /** The answer in a text that is written in some target form. */
