@@ -1,8 +1,16 @@
 /** What is seen of the page and what happens when it is used. Nothing that is typed becomes HTML. */
 
 import { candidates, load, probabilityOf } from "./network.mjs";
-import { FORMS, answerIn, compareWork, label, remark } from "./tasks.mjs";
-import { trueWork, truth, workIn } from "./tasks.mjs";
+import {
+  FORMS,
+  answerIn,
+  compareWork,
+  label,
+  remark,
+  trueWork,
+  truth,
+  workIn,
+} from "./tasks.mjs";
 import { EOS, clean, nameOf, read, whyUnreadable } from "./text.mjs";
 
 // Milliseconds. The first characters come one by one for the eye, the others as soon as they are
@@ -236,7 +244,7 @@ function fit() {
   program.rows = Math.min(4, program.value.split("\n").length);
 }
 
-/** A character that was written, the darker the less sure it was; it tells what else it might be. */
+/** A character that was written, the more shaded the less sure; it tells what else it might be. */
 function showCharacter(step, number) {
   const name = nameOf(step.id);
   const probability = step.probabilities[step.id];
