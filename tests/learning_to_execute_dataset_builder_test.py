@@ -32,7 +32,11 @@ class LearningToExecuteTest(tfds.testing.DatasetBuilderTestCase):
     ]
     SPLITS = {"train": 20, "validation": 20, "test": 20}  # noqa: RUF012
     EXAMPLE_DIR = os.path.dirname(__file__)  # Nothing is read from it, but it must exist.
-    test_session = None  # An abstract test of TensorFlow's, which always skips.
+
+    def test_session(self, **options):
+        return super().test_session(**options)
+
+    test_session.__test__ = False  # It is none, and TensorFlow's own skips itself.
 
 
 def build(name, data_dir, **options):
