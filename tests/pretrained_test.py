@@ -1,5 +1,6 @@
 """The networks that come with the package: which one answers, what is said where none does."""
 
+import dataclasses
 import json
 import math
 import random
@@ -21,7 +22,10 @@ NETWORKS = {
     "addition_32": ("addition", 32, 1),
     "copy_3": ("copy", 3, 1),
     "programs_5_2": ("program", 5, 2),
+    "programs_with_work": ("program", 5, 2),
 }
+# The flagfile that trains it, if its name is another. Later releases cannot repeat programs_5_2.
+FLAGFILES = {"programs": "programs_trace", "programs_5_2": None}
 
 
 @pytest.fixture
@@ -30,6 +34,8 @@ def networks(tmp_path, monkeypatch):
     for name, (task, length, nesting) in NETWORKS.items():
         (tmp_path / name).mkdir()
         config = Config(task=task, target_length=length, target_nesting=nesting)
+        if name.endswith("with_work"):
+            config = dataclasses.replace(config, target_form="trace")
         configs.write(tmp_path / name, config)
         (tmp_path / name / "model.keras").write_bytes(b"")
     (tmp_path / "no_network").mkdir()
@@ -52,10 +58,10 @@ def test_names(networks):
         ("\ufeffprint(12+34) \r\n", "addition_9"),
         ("print(1234567890+1000000000)", "addition_32"),
         (f"print({'1' * 32}+{'9' * 32})", "addition_32"),
-        ("print((12+34))", "programs_5_2"),
-        ("print((100000-7))", "programs_5_2"),
-        ("print(3)", "programs_5_2"),
-        ("i=38;\nprint((i-12))", "programs_5_2"),
+        ("print((12+34))", "programs_with_work"),
+        ("print((100000-7))", "programs_with_work"),
+        ("print(3)", "programs_with_work"),
+        ("i=38;\nprint((i-12))", "programs_with_work"),
         ("012", "copy_3"),
     ],
 )
@@ -74,22 +80,26 @@ WRITTEN_SO = "no network was trained on programs written so"
     [
         ("", "it is empty", None),
         ("hello", NO_PRINT, None),
-        ("535+61", NO_PRINT, "programs_5_2 knows 'print((535+61))'"),
+        ("535+61", NO_PRINT, "programs_with_work knows 'print((535+61))'"),
         ("12 + 34", NO_PRINT, "addition_9 knows 'print(12+34)'"),
-        ("print(535+61)", SUM.format(3, 2), "programs_5_2 knows 'print((535+61))'"),
+        ("print(535+61)", SUM.format(3, 2), "programs_with_work knows 'print((535+61))'"),
         ("print(123456789+1)", SUM.format(9, 1), None),
         ("print(12 + 34)", WHITE_SPACE, "addition_9 knows 'print(12+34)'"),
         ("print( (1+2) )", WHITE_SPACE, "addition_9 knows 'print(1+2)'"),
-        ("i = 3\nprint(i+4)", WHITE_SPACE, "programs_5_2 knows 'i=3;\\nprint((i+4))'"),
-        ("print(1+2+3)", WRITTEN_SO, "programs_5_2 knows 'print(((1+2)+3))'"),
-        ("print(1 if 2<3 else 4)", WRITTEN_SO, "programs_5_2 knows 'print((1 if 2<3 else 4))'"),
+        ("i = 3\nprint(i+4)", WHITE_SPACE, "programs_with_work knows 'i=3;\\nprint((i+4))'"),
+        ("print(1+2+3)", WRITTEN_SO, "programs_with_work knows 'print(((1+2)+3))'"),
+        (
+            "print(1 if 2<3 else 4)",
+            WRITTEN_SO,
+            "programs_with_work knows 'print((1 if 2<3 else 4))'",
+        ),
         ("print(1/2)", "unknown character '/' at position 7", None),
         ("print(01+2)", "line 1: number '01' is not part of the program class", None),
         ("print(3", "line 1: '(' was never closed: 'print(3'", None),
         ("print((100001-7))", "no network was trained on length 6", None),
         ("print((((1+2)+3)+4))", "no network was trained on length 1, nesting 3", None),
         (f"print({'1' * 33}+{'9' * 33})", "no network was trained on length 33", None),
-        ("1234", "no network was trained on length 4", "programs_5_2 knows 'print(1234)'"),
+        ("1234", "no network was trained on length 4", "programs_with_work knows 'print(1234)'"),
     ],
 )
 def test_what_does_not_fit_is_said_and_how_to_write_it(networks, program, reason, nearest):
@@ -158,8 +168,8 @@ def test_a_network_is_small_and_has_its_card(name):
     card = (folder / "README.md").read_text()
     evaluation = tables.read_evaluation(folder / "evaluation.json")
     assert tables.format_markdown_table(evaluation) in card
-    # Its training is not repeated by this release, as its card says.
-    assert (command_line.FLAGFILES / f"{name}.cfg").is_file() == (name != "programs_5_2")
+    if flagfile := FLAGFILES.get(name, name):
+        assert (command_line.FLAGFILES / f"{flagfile}.cfg").is_file()
 
 
 @pytest.mark.parametrize("name", pretrained.names())

@@ -86,14 +86,17 @@ def suited(program: str) -> str:
 
 
 def _fitting(program: str, configs_of: dict) -> str | None:
-    """Of the networks with these configs, the one of the easiest target that was trained on it."""
-    fitting = {}
+    """Of the networks with these configs, the one of the easiest target that was trained on it.
+
+    Of several, one that shows its work.
+    """
+    fitting = []
     for name, config in configs_of.items():
         task = TASKS[config.task]
         known = not forms.why_unknown(program, task.white_space)
         if known and task.difficulty_of(program) in config.levels:
-            fitting.setdefault(config.target, name)
-    return fitting[min(fitting)] if fitting else None
+            fitting.append((config.target, not forms.shows_work(config.target_form), name))
+    return min(fitting)[-1] if fitting else None
 
 
 def _misfit(program: str, tasks: Iterable[Task]) -> str:
