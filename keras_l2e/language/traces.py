@@ -19,7 +19,6 @@ SEPARATOR = ";"
 COMPARISON, COUNTER = "comparison", "counter"
 NO_VALUES = (COMPARISON, COUNTER)
 RELATIONS = {-1: "<", 0: "=", 1: ">"}
-COLON = ":"
 
 
 class Step(NamedTuple):
@@ -117,7 +116,7 @@ def register_trace(steps: Iterable[Step]) -> str:
 def _write_register(step: Step) -> str:
     written = complement(step.value)
     if step.kind == COUNTER:
-        return written + COLON
+        return written + ":"
     if step.kind == COMPARISON:  # The relation tells the sign.
         return written.rstrip("-") + RELATIONS[(step.value > 0) - (step.value < 0)]
     return step.name + written + SEPARATOR
