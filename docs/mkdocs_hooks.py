@@ -12,7 +12,7 @@ from griffe import Extension
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
-from keras_l2e import settings
+from keras_l2e import export, settings
 from keras_l2e.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +56,14 @@ def on_page_markdown(markdown, page, config, files):
         return f"]({config.repo_url}/{kind}/HEAD/{name}{link[2] or ''})"
 
     return LINK.sub(lead, markdown).replace("<!-- fields of Config -->", list_of_fields())
+
+
+def on_post_build(config):
+    """Exports the page that docs/page.md shows."""
+    page = Path(config.site_dir) / "docs/networks.html"
+    page.unlink(missing_ok=True)  # Of the build before, where pages are served as they are written.
+    networks = "programs,addition_9,addition_32,programs_5_2"
+    export.main(export.Arguments(format="page", pretrained=networks, output=str(page)))
 
 
 def list_of_fields():

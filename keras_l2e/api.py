@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from keras_l2e import config as configs
-from keras_l2e import devices, pretrained, tables
+from keras_l2e import devices, hub, pretrained, tables
 from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
 from keras_l2e.language import forms
@@ -62,7 +62,7 @@ class TrainedNetwork:
             from keras_l2e.networks import models
 
             self.interface = configs.read_finished(folder).interface
-            self._model: keras.Model | None = models.load(folder / "model.keras")
+            self._model: keras.Model | None = models.load(configs.network_in(folder))
             self._functions: Any = saved_model.Module(self._model, self.interface)
         else:
             self._model = None
@@ -158,15 +158,19 @@ def _encode(program: str) -> bytes:
 
 
 def find(place: str | Path) -> Path:
-    """The folder of a network: that of a finished run or SavedModel, or of the one of this name.
+    """The folder of a network: of a finished run, a SavedModel, one of this name or on a hub.
 
     Raises:
         UsageError: it is none of these.
+        WorkError: it cannot be downloaded.
     """
+    if hub.is_remote(str(place)):
+        return hub.download(str(place))
     if "://" in str(place):
         raise UsageError(f"no model in {place}: a folder of this machine is needed")
     path = Path(place).expanduser()
-    if (path / configs.NAME).is_file() and (path / "model.keras").is_file():
+    if (path / configs.NAME).is_file():
+        configs.network_in(path)
         return path
     for folder in (path / "saved_model", path):
         if (folder / "saved_model.pb").is_file():

@@ -15,7 +15,7 @@ from keras_l2e.language import forms
 from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface, shows_work
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
-from keras_l2e.settings import boolean, check, choice, integer, number, path
+from keras_l2e.settings import ANYWHERE, boolean, check, choice, integer, number, path
 from keras_l2e.teaching.teachers import TEACHERS
 
 NAME = "flags.cfg"
@@ -39,7 +39,7 @@ class Config:
     """
 
     data_dir: str = path(
-        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", remote=True
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", remote=ANYWHERE
     )
     initial_model: str = path(
         "",
@@ -299,9 +299,22 @@ def read_finished(workdir: Path) -> Config:
         UsageError: there is no such run in this folder.
     """
     config = read(workdir)
-    if not (workdir / "model.keras").is_file():
-        raise UsageError(f"no finished training in {workdir}: model.keras is missing")
+    network_in(workdir)
     return config
+
+
+def network_in(workdir: Path) -> Path:
+    """What Keras loads of a run: model.keras, or the folder itself, as networks lie on hubs.
+
+    Raises:
+        UsageError: the run has no network.
+    """
+    path = workdir / "model.keras"
+    if path.is_file():
+        return path
+    if (workdir / "model.weights.h5").is_file():
+        return workdir
+    raise UsageError(f"no finished training in {workdir}: {path.name} is missing")
 
 
 def check_same(workdir: Path, config: Config, earlier: Config) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from keras_l2e import command_line, devices, files, pretrained, tables
 from keras_l2e import config as configs
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.settings import path, text
+from keras_l2e.settings import ANYWHERE, path, text
 
 # Published figures are repeated only within so many standard errors.
 MAX_SIGMA = 4
@@ -33,7 +33,7 @@ class Arguments:
         "File for the result, as JSON; by default evaluation.json in the workdir, with its plots, "
         "or nowhere with --pretrained.",
     )
-    data_dir: str = path("", "Folder of prepared data; the run's own by default.", remote=True)
+    data_dir: str = path("", "Folder of prepared data; the run's own by default.", remote=ANYWHERE)
 
 
 def main(arguments: Arguments) -> None:
@@ -75,7 +75,7 @@ def measure(config: configs.Config, workdir: Path) -> dict:
 
     stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
     with devices.own_keras_settings():
-        return evaluation.evaluate(config, models.load(workdir / "model.keras"))
+        return evaluation.evaluate(config, models.load(configs.network_in(workdir)))
 
 
 def check_published(result: dict, published: dict) -> None:

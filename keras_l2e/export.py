@@ -1,4 +1,4 @@
-"""Exports a trained network as a SavedModel that reads program text and writes what it prints.
+"""Exports a trained network: as a SavedModel, a page, or in the formats of other engines and hubs.
 
     python -m keras_l2e.export --workdir=W --output=DIR
     python -m keras_l2e.export --pretrained=addition_9 --output=DIR
@@ -15,10 +15,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_l2e import command_line, devices, page, pretrained
+from keras_l2e import command_line, devices, hub, page, pretrained
 from keras_l2e import config as configs
 from keras_l2e.errors import UsageError
 from keras_l2e.settings import choice, path, text
+
+# What is said when it is written.
+FOLDERS = {"saved_model": "SavedModel", "onnx": "ONNX", "litert": "LiteRT", "hub": "Keras model"}
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,15 @@ class Arguments:
     )
     format: str = choice(
         "saved_model",
-        ("saved_model", "page"),
-        "What is written. saved_model: a SavedModel, a folder that TensorFlow loads. page: one "
-        "HTML file that executes programs wherever it is opened, without a server or a network.",
+        (*FOLDERS, "page"),
+        "What is written. saved_model: a SavedModel, a folder that TensorFlow loads. onnx, litert: "
+        "a folder with an encoder and a step of a decoder for ONNX Runtime or LiteRT. hub: a "
+        "folder to be uploaded to Hugging Face or Kaggle, with a model card. page: one HTML file "
+        "that executes programs wherever it is opened, without a server or a network.",
     )
     output: str = path(
         "",
-        "Folder for the SavedModel, or file for the page, which ends with .html; must be new.",
+        "Folder to write, or file for the page, which ends with .html; must be new.",
         required=True,
     )
 
@@ -48,22 +53,28 @@ def main(arguments: Arguments) -> None:
     if arguments.format == "page":
         export_page(arguments)
     else:
-        export_saved_model(arguments)
+        export_folder(arguments)
 
 
-def export_saved_model(arguments: Arguments) -> None:
-    """Writes the folder of a SavedModel."""
+def export_folder(arguments: Arguments) -> None:
+    """Writes one network as a folder."""
     workdir = pretrained.chosen(arguments.workdir, arguments.pretrained)
     config = configs.read_finished(workdir)
     output = command_line.check_folder("output", arguments.output)
     if output.exists():
         raise UsageError(f"--output={arguments.output} exists; name a new folder")
     devices.load_tensorflow(config.onednn)
-    from keras_l2e.networks import models, saved_model
+    from keras_l2e.networks import exchange, models, saved_model
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    saved_model.save(models.load(workdir / "model.keras"), config.interface, output)
-    print(f"SavedModel: {output}")
+    network = models.load(configs.network_in(workdir))
+    if arguments.format == "hub":
+        hub.write(workdir, output, network)
+    elif arguments.format == "saved_model":
+        saved_model.save(network, config.interface, output)
+    else:
+        exchange.save(network, config.interface, output, arguments.format)
+    print(f"{FOLDERS[arguments.format]}: {output}")
 
 
 def export_page(arguments: Arguments) -> None:
@@ -81,7 +92,7 @@ def export_page(arguments: Arguments) -> None:
     from keras_l2e.networks import models
 
     parts = [
-        page.describe(name, folder, settings[name], models.load(folder / "model.keras"))
+        page.describe(name, folder, settings[name], models.load(configs.network_in(folder)))
         for name, folder in runs.items()
     ]
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# With this as `remote` a path may begin with any scheme.
+ANYWHERE = ("",)
+
 
 class Setting(NamedTuple):
     """What is known of one setting.
@@ -112,21 +115,22 @@ def text(default: str, help: str) -> str:
     return _field(default, Setting(help, str, lambda: "a text", lambda value: True))
 
 
-def path(default: str, help: str, required: bool = False, remote: bool = False) -> str:
+def path(default: str, help: str, required: bool = False, remote: tuple[str, ...] = ()) -> str:
     """A field for a path of this machine; where the default is empty, so may the value be.
 
-    flags.cfg must be able to hold it: one line whose ends do not count. With `remote` it may lie in
-    another file system that TensorFlow reads, as gs://bucket/folder.
+    flags.cfg must be able to hold it: one line whose ends do not count. A place that is elsewhere,
+    as gs://bucket/folder, is allowed if it begins with one of `remote`.
     """
 
     def allows(value: str) -> bool:
         if not value:
             return not default
         home = not value.startswith("~") or os.path.expanduser(value) != value
-        here = remote or "://" not in value
+        here = "://" not in value or value.startswith(remote)
         return value.isprintable() and value == value.strip() and home and here
 
-    where = "" if remote else " of this machine,"
+    places = ["of this machine", *(f"{scheme}..." for scheme in remote)]
+    where = "" if remote == ANYWHERE else f" {' or '.join(places)},"
     needed = f"a path{where} of printable characters, in a home directory that exists,"
     return _field(default, Setting(help, str, lambda: needed, allows, required))
 

@@ -59,6 +59,10 @@ def check_outputs(notebook):
 def check_quickstart(cells):
     """What the quickstart is to show, whatever network has come out."""
     assert re.fullmatch(r"1111111110 True 0\.9\d\d\n", printed(cells["first"]))
+    work = printed(cells["work"]).partition("Python\n")[2].splitlines()
+    assert [line.split()[2] for line in work] == ["round"] * 7 + ["difference"]
+    assert all(line.split()[0] == line.split()[1] for line in work)
+    assert work[-1].split()[0] == str(58308 + 7 * 65807 - 98765)
     assert "results, plots and SavedModel: run\n" in printed(cells["train"])
     assert len(printed(cells["history"]).splitlines()) == 13
     assert [len(shown(cells[name], "image/png")) for name in ("learning-curve", "plots")] == [1, 2]

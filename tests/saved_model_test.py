@@ -106,7 +106,7 @@ def test_a_file_that_was_altered_or_is_missing_is_found(random_network, tmp_path
 
 def test_a_network_is_written_whole_or_not_at_all(random_network, tmp_path, monkeypatch):
     def fail(module, path, signatures):
-        shutil.copytree(random_network[1], path)
+        shutil.copytree(random_network[1], path, dirs_exist_ok=True)
         raise tf.errors.ResourceExhaustedError(None, None, "disk full")
 
     monkeypatch.setattr(tf.saved_model, "save", fail)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_l2e import pretrained
+
 ROOT = Path(__file__).parents[1]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 EXTRA = ("mkdocs", "material", "mkdocstrings", "mkdocstrings_handlers", "mkdocs_jupyter")
@@ -49,6 +51,14 @@ def test_pages_have_the_places_of_their_sources(site):
         assert (site / f"{name}.html").is_file()
     for name in ("results/paper/addition.png", "results/width/width.png"):
         assert (site / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_the_page_of_networks_is_in_it(site):
+    found = Page(site / "docs/page/index.html")
+    assert {"../networks.html"} <= found.links
+    page = (site / "docs/networks.html").read_text("utf-8")
+    for name in pretrained.names():
+        assert f'"name": "{name}"' in page
 
 
 def test_links_lead_somewhere(site):

@@ -122,6 +122,7 @@ class SplitHeads(keras.layers.Layer):
 
     def call(self, x):
         n, t = tf.unstack(tf.shape(x)[:2])
+        t = x.shape[1] or t
         parts = tf.reshape(x, [n, t, self.num_heads, x.shape[-1] // self.num_heads])
         return tf.transpose(parts, [0, 2, 1, 3])
 
@@ -146,6 +147,8 @@ class Attention(keras.layers.Layer):
         queries, keys, values, *mask = inputs
         if mask:
             found = tf.matmul(_weights(queries, keys, mask[0][:, None, None, :]), values)
+        elif queries.shape[2] == 1:  # The newest place sees all.
+            found = tf.matmul(_weights(queries, keys, True), values)
         else:
             found = _look_back(queries, keys, values)
         found = tf.transpose(found, [0, 2, 1, 3])

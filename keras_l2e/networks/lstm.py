@@ -15,6 +15,9 @@ read forwards 20.5 to 21.3 ms a step instead of 24.7 to 28.6 at 1 x 128
 (results/benchmarks/shared_first_steps.json). benchmarks/training_step.py measures the layer.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import tensorflow as tf
 
@@ -39,14 +42,18 @@ class LSTM(keras.layers.LSTM):
     """`keras.layers.LSTM` with another way of computing on CPU.
 
     Takes the arguments of `keras.layers.LSTM`; called with `embeddings` (float32 [v, d]), its input
-    are token ids (int32 [n, t]) to be looked up there. With a GPU, or with arguments that leave the
-    standard cell (dropout, other activations, no bias, backwards, stateful), it computes as
-    `keras.layers.LSTM` does.
+    are token ids (int32 [n, t]) to be looked up there. With a GPU, with arguments that leave the
+    standard cell (dropout, other activations, no bias, backwards, stateful), or while `portable` is
+    set, it computes as `keras.layers.LSTM` does.
+
+    Attributes:
+        portable: whether it is to use only operations that other engines have, too.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.input_spec = None  # Two axes for token ids, three otherwise.
+        self.portable = False
 
     def build(self, sequences_shape, initial_state_shape=None, embeddings_shape=None):
         if embeddings_shape is not None:
@@ -94,7 +101,8 @@ class LSTM(keras.layers.LSTM):
 
     def _is_standard(self) -> bool:
         return (
-            self.activation is keras.activations.tanh
+            not self.portable
+            and self.activation is keras.activations.tanh
             and self.recurrent_activation is keras.activations.sigmoid
             and self.use_bias
             and not (self.dropout or self.recurrent_dropout)
@@ -103,6 +111,27 @@ class LSTM(keras.layers.LSTM):
             and self.compute_dtype == "float32"
             and not tf.config.list_logical_devices("GPU")
         )
+
+
+@contextlib.contextmanager
+def computing(network: keras.Model, **settings: bool) -> Iterator[None]:
+    """Sets attributes of all LSTM layers of a network while the block runs.
+
+    Args:
+        network: of `models.build`.
+        settings: `use_cudnn`, since with a GPU Keras would put an operation of cuDNN's into a
+            graph, which no CPU has; `portable`.
+    """
+    parts = network.get_layer("encoder"), network.get_layer("decoder")
+    layers = {x for part in parts for x in part.layers if isinstance(x, keras.layers.LSTM)}
+    before = [(layer, name, getattr(layer, name)) for layer in layers for name in settings]
+    try:
+        for layer, name, _ in before:
+            setattr(layer, name, settings[name])
+        yield
+    finally:
+        for layer, name, value in before:
+            setattr(layer, name, value)
 
 
 def lstm(

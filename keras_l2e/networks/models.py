@@ -12,6 +12,7 @@ growing past. `build` makes one network of the two, which maps `encoder_token_id
 """
 
 import zipfile
+from pathlib import Path
 
 import keras
 
@@ -163,17 +164,18 @@ def _assemble(name: str, arguments: dict) -> Network:
     return Network(inputs, logits, name=name, arguments=arguments)
 
 
-def load(path) -> Network:
-    """The network in a .keras file, without an optimizer.
+def load(path: Path) -> Network:
+    """The network in a .keras file, or in a folder that has its parts, without an optimizer.
 
     Raises:
-        WorkError: the file is not a whole network.
+        WorkError: it is not a whole network.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # The weights are read without a look at their checksum.
-        if damaged:
-            raise ValueError(f"{damaged} was altered")
+        if not path.is_dir():
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # Weights are read without a look at their checksum.
+            if damaged:
+                raise ValueError(f"{damaged} was altered")
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Every way in which zipfile, h5py and Keras take a damaged file.
         raise WorkError(f"{path} is not a whole model: {error}") from None

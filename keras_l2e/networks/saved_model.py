@@ -12,23 +12,21 @@ no other row. A byte order mark, line ends of any system, blank lines and white 
 make no difference.
 """
 
-import contextlib
+import functools
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from keras_l2e.errors import WorkError
+from keras_l2e.files import write_folder
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS, Interface
 from keras_l2e.networks import text
 from keras_l2e.networks.decoding import greedy_decode
+from keras_l2e.networks.lstm import computing
 
 # Beside the SavedModel: its `Interface`.
 DESCRIPTION = "assets.extra/keras_l2e.json"
@@ -48,7 +46,7 @@ class Module(tf.Module):
         """Args: a network of `models.build` and what it reads and writes."""
         super().__init__(name="learning_to_execute")
         self.model = network
-        self._interface = interface
+        self.interface = interface
 
     @tf.function(input_signature=PROGRAMS)
     def serve(self, program):
@@ -56,7 +54,7 @@ class Module(tf.Module):
         ids, probabilities, _, ended, readable = self._decode(program)
         written = tf.where(readable, text.decode(ids), "")
         product = tf.reduce_prod(probabilities, axis=1)
-        form = TARGET_FORMS[self._interface.target_form]
+        form = TARGET_FORMS[self.interface.target_form]
         return {
             "output": text.answers(written, form.separator),
             "probability": tf.where(readable & ended, product, 0.0),
@@ -87,21 +85,21 @@ class Module(tf.Module):
     def _decode(self, program):
         program = text.clean(program)
         lengths = tf.strings.length(program)
-        possible = (lengths > 0) & (lengths <= self._interface.longest_program)
+        possible = (lengths > 0) & (lengths <= self.interface.longest_program)
         # Of a text of any length no more than that is looked at: ids take four bytes each.
         ids = text.encode(tf.where(possible, program, ""))
         readable = possible & tf.reduce_all(ids != vocabulary.PAD, axis=1)
-        readable &= ~text.has_stray_white_space(program, self._interface.white_space)
+        readable &= ~text.has_stray_white_space(program, self.interface.white_space)
         # A row that cannot be read is replaced, so that it has no say in the batch's shape; a row
         # of our own is added, so that no batch is empty.
         texts = tf.concat([tf.where(readable, program, "0"), ["0"]], axis=0)
         state = self.model.get_layer("encoder")(
-            text.encode_programs(texts, self._interface.input_form)
+            text.encode_programs(texts, self.interface.input_form)
         )
         ids, logits = greedy_decode(
             self.model.get_layer("decoder"),
             tf.nest.map_structure(lambda x: x[:-1], state),
-            max_steps=self._interface.longest_written + 1,
+            max_steps=self.interface.longest_written + 1,
             bos=vocabulary.BOS,
             eos=vocabulary.EOS,
         )
@@ -128,40 +126,22 @@ def save(network, interface: Interface, output: Path) -> None:
         WorkError: it cannot be written.
     """
     module = Module(network, interface)
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with _without_cudnn(network):
-            signatures = {"serving_default": module.serve}
-            tf.saved_model.save(module, str(temporary), signatures=signatures)
+        with computing(network, use_cudnn=False):
+            write_folder(output, functools.partial(_write, module))
     except tf.errors.OpError as error:  # TensorFlow's word for a full disk, say.
-        shutil.rmtree(temporary, ignore_errors=True)
         raise WorkError(f"{output} cannot be written: {error.message}") from None
-    (temporary / DESCRIPTION).parent.mkdir(exist_ok=True)
-    (temporary / DESCRIPTION).write_text(json.dumps(interface._asdict(), indent=1) + "\n")
+
+
+def _write(module: Module, folder: Path) -> None:
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    (folder / DESCRIPTION).parent.mkdir(exist_ok=True)
+    (folder / DESCRIPTION).write_text(json.dumps(module.interface._asdict(), indent=1) + "\n")
     names = sorted(
-        path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file()
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
-    lines = [f"{_digest(temporary / name)}  {name}\n" for name in names]
-    (temporary / SUMS).write_text("".join(lines))
-    if output.exists():
-        shutil.rmtree(output)
-    os.replace(temporary, output)
-
-
-@contextlib.contextmanager
-def _without_cudnn(network) -> Iterator[None]:
-    """With a GPU, Keras would put an operation of cuDNN's into the graph, which no CPU has."""
-    parts = network.get_layer("encoder"), network.get_layer("decoder")
-    layers = [x for part in parts for x in part.layers if isinstance(x, keras.layers.LSTM)]
-    settings = [layer.use_cudnn for layer in layers]
-    for layer in layers:
-        layer.use_cudnn = False
-    try:
-        yield
-    finally:
-        for layer, setting in zip(layers, settings, strict=True):
-            layer.use_cudnn = setting
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS).write_text("".join(lines))
 
 
 def load(folder: Path) -> tuple[Any, Interface]:

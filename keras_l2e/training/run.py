@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from keras_l2e import config as configs
 from keras_l2e import files, pretrained
 from keras_l2e.config import Config
 from keras_l2e.data import pipeline, stored
@@ -78,7 +79,7 @@ class Run:
 
     def start_from(self, folder: Path) -> None:
         """Takes over the weights of a finished run, and leaves the levels that they master."""
-        weights = models.load(folder / "model.keras").get_weights()
+        weights = models.load(configs.network_in(folder)).get_weights()
         self.model.set_weights(weights)
         self.averaged.set_weights(weights)
         self.state = self.teacher.update(self.state, self.validation)
