@@ -124,8 +124,8 @@ def register_trace(steps: Iterable[Step]) -> str:
     """All that a machine would hold in its registers, in complements, each with its mark behind it.
 
     A semicolon stands behind a value, and before it the variable that holds it, if any; its
-    relation to 0 behind a comparison; a colon behind the counter of a loop; a star behind a multiple
-    that becomes a product by a zero more.
+    relation to 0 behind a comparison; a colon behind the counter of a loop; a star
+    behind a multiple that a zero makes the product.
 
     >>> register_trace([Step(-59665, "comparison"), Step(29985, "choice")])
     '53304<58992;'
