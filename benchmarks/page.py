@@ -53,7 +53,8 @@ def measure(name: str, count: int, html: Path) -> dict:
         command, input=json.dumps(request), capture_output=True, text=True, check=True
     )
     found = [one["value"] for one in json.loads(process.stdout)]
-    outputs = [output.decode() for output in served["output"].numpy()]
+    # Where work is written, the page's text holds it, too.
+    outputs = [text.decode() for text in served.get("work", served["output"]).numpy()]
     written = ["".join(one["written"]).removesuffix("EOS") for one in found]
     milliseconds = [one["milliseconds"] for one in found]
     pairs = zip(found, served["probability"].numpy().tolist(), strict=True)

@@ -39,9 +39,9 @@ WATCHDOG_SECONDS = 600
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With KERAS_L2E_NO_SKIPS a skipped test is a failed one: where all is installed, none is."""
+    """With L2E_NO_SKIPS a skipped test is a failed one: where all is installed, none is."""
     report = yield
-    if report.skipped and os.environ.get("KERAS_L2E_NO_SKIPS"):
+    if report.skipped and os.environ.get("L2E_NO_SKIPS"):
         report.outcome = "failed"
     return report
 
