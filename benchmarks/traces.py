@@ -52,6 +52,8 @@ LEVERS = {
             "without_complements",
             "without_comparisons",
             "without_counters",
+            "without_multiples",
+            "without_leading_digits",
             "without_names",
             "with_operands",
             "loops_as_products",
@@ -89,6 +91,8 @@ def register() -> None:
         "without_complements": _without_complements,
         "without_comparisons": functools.partial(_without, traces.COMPARISON),
         "without_counters": functools.partial(_without, traces.COUNTER),
+        "without_multiples": functools.partial(_without, traces.MULTIPLE),
+        "without_leading_digits": _without_leading_digits,
         "without_names": _without_names,
         "with_operands": _with_operands,
         "loops_as_products": lambda example: traces.register_trace(products(example)),
@@ -112,6 +116,10 @@ def _work(written: str) -> str:
 
 def _without(kind: str, example: Example) -> str:
     return traces.register_trace(step for step in _steps(example) if step.kind != kind)
+
+
+def _without_leading_digits(example: Example) -> str:
+    return traces.register_trace(step._replace(operands=()) for step in _steps(example))
 
 
 def _without_names(example: Example) -> str:

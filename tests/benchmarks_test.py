@@ -208,7 +208,7 @@ def test_loops_as_one_product(traces, program, written):
         ("without_complements", "2:32<51;e21-;1:32<51;e72-;-27"),
         ("without_comparisons", "2:51;e88-;1:51;e37-;-27"),
         ("without_counters", "77<51;e88-;77<51;e37-;-27"),
-        ("with_operands", "2:77<51;(3-51)e88-;1:77<51;(88--51)e37-;-27"),
+        ("with_operands", "2:(12-44)77<51;(3-51)e88-;1:(12-44)77<51;(88--51)e37-;-27"),
         ("without_names", "2:77<51;88-;1:77<51;37-;-27"),
         ("loops_as_products", "77<51;03;e37-;-27"),
     ],
@@ -238,3 +238,14 @@ def test_runs_of_traces_can_be_trained_and_change_something(traces):
     for cell in cells.values():
         Config(**cell.flags)
         assert cell.num_examples >= traces.EXAMPLES
+
+
+def test_leading_digits_and_multiples_are_left_out(traces):
+    example = Example("print((20*(1234-1208)))", "520", "")
+    written = {
+        "register_trace": "6200;25*025;520",
+        "without_leading_digits": "62;25*025;520",
+        "without_multiples": "6200;025;520",
+    }
+    for name, text in written.items():
+        assert traces.TARGET_FORMS[name].write(example) == text

@@ -324,7 +324,7 @@ def _evaluate(node: ast.expr, state: _State) -> int:
         return _apply(node, _evaluate(node.left, state), _evaluate(node.right, state), state)
     if isinstance(node, ast.IfExp) and isinstance(test := node.test, ast.Compare):
         left, right = _evaluate(test.left, state), _evaluate(test.comparators[0], state)
-        state.compute(left - right, traces.COMPARISON)
+        state.compute(left - right, traces.COMPARISON, (left, right))
         truth = _COMPARISONS[type(test.ops[0])](left, right)
         value = _evaluate(node.body if truth else node.orelse, state)
         state.compute(value, "choice")
@@ -344,6 +344,8 @@ def _apply(
         *parts, _ = traces.products(left, right)
         for part, kind in zip(parts, ("units", "tens"), strict=False):
             state.compute(part, kind)
+        if not parts and (multiple := traces.multiple(left, right)) is not None:
+            state.compute(multiple, traces.MULTIPLE)
         kind = "product"
     elif name and state.turn:
         kind = "round"

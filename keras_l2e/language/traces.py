@@ -17,7 +17,11 @@ SEPARATOR = ";"
 
 # These are no values of a trace. Where they are written, other characters stand behind them.
 COMPARISON, COUNTER = "comparison", "counter"
-NO_VALUES = (COMPARISON, COUNTER)
+MULTIPLE = "multiple"
+NO_VALUES = (COMPARISON, COUNTER, MULTIPLE)
+# Of these the digits are written up to the longest operand's: whether the leading ones cancel out
+# is seen only when all are known.
+_WITH_LEADING = ("sum", "difference", "round", COMPARISON)
 RELATIONS = {-1: "<", 0: "=", 1: ">"}
 
 
@@ -28,10 +32,11 @@ class Step(NamedTuple):
         value: the value.
         kind: a sum, difference, units, tens, product, choice (of a conditional), round (a variable
             after a round of a loop), or printed (what is printed without being computed last).
-            Where asked for also comparison, the difference of what a conditional compares, and
-            counter, the rounds that a loop has left when one begins.
+            Where asked for also comparison, the difference of what a conditional compares,
+            counter, the rounds that a loop has left when one begins, and multiple, a product by 20,
+            30 ... without its zero.
         turn: the round of a loop in which it is computed, from 1 on; 0 outside of loops.
-        operands: what a sum, difference, round or product was computed from, left and right.
+        operands: what a sum, difference, comparison, round or product was computed from.
         name: the variable that a round or another `v+=B` gives this value.
     """
 
@@ -55,6 +60,16 @@ def products(left: int, right: int) -> tuple[int, ...]:
         return (left * right,)
     units = abs(factor) % 10 * (1 if factor > 0 else -1)
     return number * units, number * (factor - units), left * right
+
+
+def multiple(left: int, right: int) -> int | None:
+    """What a product by 20, 30 ... is before its zero; None for other factors.
+
+    >>> multiple(22753, 20), multiple(22753, 10), multiple(22753, 7)
+    (45506, None, None)
+    """
+    number, factor = (right, left) if abs(left) < abs(right) else (left, right)
+    return number * factor // 10 if 10 < abs(factor) < 100 and factor % 10 == 0 else None
 
 
 def closed(work: Sequence[int], printed: int) -> list[int]:
@@ -89,15 +104,19 @@ def forward(written: str) -> str:
     return SEPARATOR.join(value[::-1] for value in written.split(SEPARATOR)[:-1])
 
 
-def complement(value: int) -> str:
+def complement(value: int, num_digits: int = 1) -> str:
     """A value, least significant digit first; a negative one as ten's complement, its sign behind.
 
     So a difference is written without knowing which number is the larger, as a machine computes it.
 
-    >>> complement(386801), complement(-12342), complement(-5)
-    ('108683', '85678-', '5-')
+    >>> complement(386801), complement(-12342), complement(-5), complement(-5, num_digits=3)
+    ('108683', '85678-', '5-', '599-')
+
+    Args:
+        value: any.
+        num_digits: with leading digits up to so many.
     """
-    num_digits = len(str(abs(value)))
+    num_digits = max(num_digits, len(str(abs(value))))
     return f"{value % 10**num_digits:0{num_digits}}"[::-1] + "-" * (value < 0)
 
 
@@ -105,7 +124,8 @@ def register_trace(steps: Iterable[Step]) -> str:
     """All that a machine would hold in its registers, in complements, each with its mark behind it.
 
     A semicolon stands behind a value, and before it the variable that holds it, if any; its
-    relation to 0 behind a comparison; a colon behind the counter of a loop.
+    relation to 0 behind a comparison; a colon behind the counter of a loop; a star
+    behind a multiple that a zero makes the product.
 
     >>> register_trace([Step(-59665, "comparison"), Step(29985, "choice")])
     '53304<58992;'
@@ -114,9 +134,12 @@ def register_trace(steps: Iterable[Step]) -> str:
 
 
 def _write_register(step: Step) -> str:
-    written = complement(step.value)
+    longest = step.operands if step.kind in _WITH_LEADING else ()
+    written = complement(step.value, max((len(str(abs(value))) for value in longest), default=1))
     if step.kind == COUNTER:
         return written + ":"
+    if step.kind == MULTIPLE:
+        return written + "*"
     if step.kind == COMPARISON:  # The relation tells the sign.
         return written.rstrip("-") + RELATIONS[(step.value > 0) - (step.value < 0)]
     return step.name + written + SEPARATOR
@@ -128,7 +151,7 @@ def from_registers(written: str) -> str:
     >>> from_registers("53304<58992;85678-;-12342")
     '29985;-12342'
     """
-    values = re.sub("[0-9]*[:<=>]|[a-z]", "", written).split(SEPARATOR)[:-1]
+    values = re.sub("[0-9]*-?[*:<=>]|[a-z]", "", written).split(SEPARATOR)[:-1]
     return SEPARATOR.join(map(_signed, values))
 
 
@@ -137,4 +160,4 @@ def _signed(written: str) -> str:
     if not found:
         return written
     digits, sign = found.groups()
-    return str(int(digits[::-1]) - 10 ** len(digits)) if sign else digits[::-1]
+    return str(int(digits[::-1]) - (10 ** len(digits) if sign else 0))

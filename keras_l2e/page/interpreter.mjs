@@ -11,6 +11,7 @@ import { shortRepr } from "./text.mjs";
 
 const MAX_STEPS = 500_000;
 const MAX_TRACE = 1_000_000;
+const NO_VALUES = ["comparison", "counter", "multiple"];
 const BOUND = 10n ** BigInt(MAX_DIGITS);
 
 /**
@@ -26,7 +27,7 @@ export function run(program) {
 }
 
 /**
- * The values that a program computes; with `registers` comparisons and counters as well.
+ * The values that a program computes; with `registers` also what is no value of a trace.
  *
  * @returns {Step[]}
  */
@@ -35,7 +36,7 @@ export function steps(program, registers = false) {
   const printed = execute(program, state);
   if (state.work.at(-1)?.value !== printed) state.keep(printed, "printed");
   return state.work.filter(
-    ({ kind }) => registers || (kind !== "comparison" && kind !== "counter"),
+    ({ kind }) => registers || !NO_VALUES.includes(kind),
   );
 }
 
@@ -259,7 +260,7 @@ function apply(node, left, right, state) {
     throw new ProgramError(`line ${node.line}: value of more than ${MAX_DIGITS} digits`);
   }
   if (node.operator === "*") {
-    schoolbook(left, right).forEach((part, i) => state.keep(part, ["units", "tens"][i]));
+    schoolbook(left, right).forEach(({ part, kind }) => state.keep(part, kind));
     state.keep(value, "product");
   } else if (node.type === "Augmented" && state.turn) {
     state.keep(value, "round");
@@ -269,13 +270,17 @@ function apply(node, left, right, state) {
   return value;
 }
 
-/** What is computed before a product, by the units and by the tens; `traces.products`. */
+/** What is computed before a product; `traces.products` and `traces.multiple`. */
 function schoolbook(left, right) {
   const [number, factor] = absolute(left) < absolute(right) ? [right, left] : [left, right];
   const size = absolute(factor);
-  if (size <= 10n || size >= 100n || factor % 10n === 0n) return [];
+  if (size <= 10n || size >= 100n) return [];
+  if (factor % 10n === 0n) return [{ part: (number * factor) / 10n, kind: "multiple" }];
   const units = factor % 10n; // Of the factor's sign, unlike in Python.
-  return [number * units, number * (factor - units)];
+  return [
+    { part: number * units, kind: "units" },
+    { part: number * (factor - units), kind: "tens" },
+  ];
 }
 
 function absolute(value) {

@@ -36,7 +36,7 @@ export const FORMS = {
   answer: null,
   trace: { valueOf: (written) => written, endsWithAnswer: true },
   reversed_trace: { valueOf: reversed },
-  register_trace: { valueOf: signed, noValues: /[0-9]*[:<=>]|[a-z]/g },
+  register_trace: { valueOf: signed, noValues: /[0-9]*-?[*:<=>]|[a-z]/g },
 };
 
 /** The answer in a text that is written in some target form. */
@@ -121,7 +121,7 @@ function signed(written) {
   const found = /^([0-9]+)(-?)$/.exec(written);
   if (!found) return written;
   const digits = reversed(found[1]);
-  return found[2] ? String(BigInt(digits) - 10n ** BigInt(digits.length)) : digits;
+  return String(BigInt(digits) - (found[2] ? 10n ** BigInt(digits.length) : 0n));
 }
 
 function difficultyOfAddition(text) {
