@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_l2e import config as configs
@@ -50,14 +51,14 @@ def check(network, folder):
         read = np.zeros([len(lengths), max(lengths)], np.int32)
         for row, length in zip(read, lengths, strict=True):
             row[:length] = rng.integers(1, vocabulary.SIZE, length)
-        expected = network.get_layer("encoder")(read)
+        expected = network.get_layer("encoder")(tf.constant(read))
         found = sessions[0].run(None, {"encoder_token_ids": read})
         state = dict(zip(names[0], found, strict=True))
         for _ in range(4):
             for x, y in zip(keras.tree.flatten(expected), state.values(), strict=True):
                 np.testing.assert_allclose(x, y, atol=1e-5)
             ids = rng.integers(1, vocabulary.SIZE, [len(lengths), 1]).astype(np.int32)
-            logits, expected = network.get_layer("decoder")([ids, expected])
+            logits, expected = network.get_layer("decoder")([tf.constant(ids), expected])
             found = sessions[1].run(None, {"decoder_token_ids": ids, **state})
             found = dict(zip(names[1], found, strict=True))
             np.testing.assert_allclose(found.pop("logits"), logits, atol=1e-5)
@@ -68,9 +69,9 @@ def check(network, folder):
     ("name", "changes"),
     [
         *((name, {}) for name in MODELS),
-        ("lstm", {"tie_encoder_decoder": True}),
-        ("attention", {"own_past": False}),
-        ("attention", {"second_lstm": False}),
+        pytest.param("lstm", {"tie_encoder_decoder": True}, marks=pytest.mark.slow),
+        pytest.param("attention", {"own_past": False}, marks=pytest.mark.slow),
+        pytest.param("attention", {"second_lstm": False}, marks=pytest.mark.slow),
     ],
 )
 def test_onnx_runtime_computes_as_keras(name, changes, tmp_path):
@@ -87,6 +88,7 @@ def test_onnx_runtime_computes_as_keras(name, changes, tmp_path):
     assert layers and not any(layer.portable for layer in layers)
 
 
+@pytest.mark.slow
 def test_the_decoding_of_the_documents(tmp_path, monkeypatch, capsys):
     (block,) = re.findall(r"```python\n([^`]*onnxruntime[^`]*)```", SERVING.read_text())
     monkeypatch.chdir(tmp_path)
@@ -112,11 +114,11 @@ def test_litert_computes_as_keras(layers, tmp_path):
     num_ids = INTERFACE.longest_program + 1
     read = np.zeros([1, num_ids], np.int32)
     read[0, :9] = np.arange(1, 10)
-    expected = network.get_layer("encoder")(read)
+    expected = network.get_layer("encoder")(tf.constant(read))
     state = run["encoder"](encoder_token_ids=read)
     for last in (vocabulary.BOS, 7, 30):
         ids = np.array([[last]], np.int32)
-        logits, expected = network.get_layer("decoder")([ids, expected])
+        logits, expected = network.get_layer("decoder")([tf.constant(ids), expected])
         found = run["decoder"](decoder_token_ids=ids, **state)
         np.testing.assert_allclose(found.pop("logits"), logits, atol=1e-5)
         state = {name.removeprefix("next_"): x for name, x in found.items()}

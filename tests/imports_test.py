@@ -40,6 +40,7 @@ GROUND = {
     "tables": set(),
     "plots": set(),
     "pretrained": {"language"},
+    "hub": set(),
 }
 # Other names of modules of `language`, from before it was a room.
 OLD_NAMES = {"programs", "tasks", "interpreter", "vocabulary"}

@@ -64,11 +64,11 @@ def _write(network, interface: Interface, format: str, folder: Path) -> None:
 
 
 def _parts(network) -> tuple[keras.Model, keras.Model]:
-    """The encoder, and the decoder for one step, with a name for each tensor of their state."""
+    """The encoder and the decoder, with a name for each tensor of their state."""
     encoder, decoder = network.get_layer("encoder"), network.get_layer("decoder")
     ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
     reading = keras.Model({ids.name: ids}, _named(encoder(ids)), name="encoder")
-    ids = keras.Input([1], dtype="int32", name="decoder_token_ids")
+    ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
     states = {
         name: keras.Input(x.shape[1:], dtype=x.dtype, name=name)
         for name, x in _named(decoder.input[1]).items()
@@ -88,32 +88,38 @@ def _named(state) -> dict:
 
 
 def _open(encoder, decoder, interface: Interface) -> list[dict[str, tf.TensorSpec]]:
-    """Signatures for any number of programs of any length."""
-    return [
+    """Signatures for any number of programs of any length, and one step."""
+    signatures = [
         {name: tf.TensorSpec(x.shape, x.dtype, name) for name, x in model.input.items()}
         for model in (encoder, decoder)
     ]
+    signatures[1] |= _ids("decoder", None, 1)
+    return signatures
 
 
 def _fixed(encoder, decoder, interface: Interface) -> list[dict[str, tf.TensorSpec]]:
-    """Signatures without an open axis, for one program.
+    """Signatures without an open axis, for one program and one step.
 
     Raises:
         UsageError: the state grows from step to step.
     """
     longest = forms.read("0" * interface.longest_program, interface.input_form)
-    num_ids = sum(len(text) + 1 for text in longest)
-    reading = {"encoder_token_ids": tf.TensorSpec([1, num_ids], tf.int32, "encoder_token_ids")}
-    writing = {"decoder_token_ids": tf.TensorSpec([1, 1], tf.int32, "decoder_token_ids")}
+    reading = _ids("encoder", 1, sum(len(text) + 1 for text in longest))
+    writing = _ids("decoder", 1, 1)
     for name, x in _outputs(encoder, reading).items():
         writing[name] = tf.TensorSpec(x.shape, x.dtype, name)
     for name, x in _outputs(decoder, writing).items():
-        if name != "logits" and x.shape != writing[name.removeprefix("next_")].shape:
-            raise UsageError(
-                f"{name.removeprefix('next_')} grows from step to step; LiteRT's own operations "
-                "take tensors of fixed shapes"
-            )
+        before = name.removeprefix("next_")
+        if before in writing and x.shape != writing[before].shape:
+            # It does convert, with an open axis; but LiteRT gives no tensor that is empty, as the
+            # past is before the first step ("Invalid tensor size", ai-edge-litert 2.3.0).
+            raise UsageError(f"{before} grows from step to step; LiteRT's shapes are fixed here")
     return [reading, writing]
+
+
+def _ids(part: str, *shape: int | None) -> dict[str, tf.TensorSpec]:
+    name = f"{part}_token_ids"
+    return {name: tf.TensorSpec(shape, tf.int32, name)}
 
 
 def _outputs(model, signature) -> dict:
