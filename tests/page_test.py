@@ -346,7 +346,10 @@ def test_a_page_holds_the_networks_that_are_named(exported):
             "no training run in {new}: {new}/flags.cfg is missing",
         ),
         (["--pretrained=copy"], "no network 'copy'; with the package come {names}"),
-        (["--format=html"], "flag --format=html: one of hub, litert, onnx, page, saved_model is needed"),
+        (
+            ["--format=html"],
+            "flag --format=html: one of hub, litert, onnx, page, saved_model is needed",
+        ),
         (
             ["--format=saved_model", "--pretrained=a,b"],
             "no network 'a,b'; with the package come {names}",

@@ -1,7 +1,5 @@
-"""The trace against the generator and against Python itself, whose operations are recorded."""
+"""The trace against the generator and against Python itself, and its forms."""
 
-import ast
-import operator
 import random
 
 import pytest
@@ -12,98 +10,20 @@ from keras_l2e.language.tasks import TASKS, Difficulty
 CELLS = TASKS["program"].difficulties()
 
 
-class _Recorded(ast.NodeTransformer):
-    """Has every operation of a program give its value to `record`, which returns it."""
-
-    def visit_BinOp(self, node):
-        self.generic_visit(node)
-        name = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}[type(node.op)]
-        return ast.Call(ast.Name(name, ast.Load()), [node.left, node.right], [])
-
-    def visit_IfExp(self, node):
-        self.generic_visit(node)
-        return ast.Call(ast.Name("chosen", ast.Load()), [node], [])
-
-    def visit_Compare(self, node):
-        self.generic_visit(node)
-        name = {ast.Gt: "greater", ast.Lt: "less"}[type(node.ops[0])]
-        return ast.Call(ast.Name(name, ast.Load()), [node.left, *node.comparators], [])
-
-    def visit_AugAssign(self, node):
-        read = ast.Name(node.target.id, ast.Load())
-        return ast.Assign([node.target], self.visit(ast.BinOp(read, node.op, node.value)))
-
-
-def recorded_by_python(program):
-    """What CPython computes and prints, as a trace, and the differences of what it compares."""
-    work, printed, compared = [], [], []
-
-    def record(value):
-        work.append(value)
-        return value
-
-    def mul(a, b):
-        work.extend(schoolbook(a, b))
-        return a * b
-
-    def compare(holds):
-        return lambda a, b: compared.append(a - b) or holds(a, b)
-
-    tree = ast.fix_missing_locations(_Recorded().visit(ast.parse(program)))
-    exec(  # Programs of the package's own class.
-        compile(tree, "program", "exec"),
-        {
-            "add": lambda a, b: record(operator.add(a, b)),
-            "sub": lambda a, b: record(operator.sub(a, b)),
-            "mul": mul,
-            "chosen": record,
-            "greater": compare(operator.gt),
-            "less": compare(operator.lt),
-            "print": printed.append,
-        },
-    )
-    if not work or work[-1] != printed[0]:
-        work += printed
-    return ";".join(map(str, work)), compared
-
-
-def schoolbook(a, b):
-    """A product with a two-digit factor without zeros, as at school; written anew for the test."""
-    if abs(a) < abs(b):
-        a, b = b, a
-    digits = str(abs(b))
-    if len(digits) != 2 or "0" in digits:
-        return [a * b]
-    tens, units = (int(digit) if b > 0 else -int(digit) for digit in digits)
-    return [a * units, a * 10 * tens, a * b]
-
-
-def check(difficulty, count):
-    rng = random.Random(f"traces/{difficulty}")
-    bound = programs.longest(*difficulty)
-    for _ in range(count):
-        program, target, trace = programs.generate(rng, *difficulty)
-        by_python, compared = recorded_by_python(program)
-        assert interpreter.trace(program) == trace == by_python, program
-        assert trace.rpartition(";")[2] == target
-        assert traces.forward(traces.reverse(trace)) == trace
-        assert len(trace) <= bound.trace
-        steps = interpreter.steps(program, registers=True)
-        assert [step.value for step in steps if step.kind == "comparison"] == compared
-        written = traces.register_trace(steps)
-        assert traces.from_registers(written) == trace
-        assert len(written) <= 2 * bound.trace
+@pytest.fixture(scope="module")
+def agreement(benchmark):
+    return benchmark("agreement")
 
 
 @pytest.mark.parametrize("difficulty", CELLS[:2] + CELLS[4:5] + CELLS[16:17] + CELLS[-1:])
-def test_generator_interpreter_and_python_agree(difficulty):
-    check(difficulty, 300)
+def test_generator_interpreter_and_python_agree(difficulty, agreement):
+    agreement.check(difficulty, 300)
 
 
 @pytest.mark.slow
-def test_generator_interpreter_and_python_agree_everywhere():
+def test_generator_interpreter_and_python_agree_everywhere(agreement):
     for difficulty in CELLS:
-        check(difficulty, 500)
+        agreement.check(difficulty, 500)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +44,8 @@ def test_generator_interpreter_and_python_agree_everywhere():
         ("print((300*20))", "6000"),
     ],
 )
-def test_programs_by_hand(program, trace):
-    assert interpreter.trace(program) == trace == recorded_by_python(program)[0]
+def test_programs_by_hand(program, trace, agreement):
+    assert interpreter.trace(program) == trace == agreement.recorded_by_python(program)[0]
 
 
 def test_backwards():
