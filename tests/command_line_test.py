@@ -134,7 +134,7 @@ BAD = [
     (["export", "--workdir=finished", "--output=file/x"], ["--output=file/x", "not a folder"]),
     (["export", "--pretrained=addition_9", "--output=gs://b/m"], ["--output=gs://b/m", "machine"]),
     (["execute", "--model=empty", "print(1)"], ["no model in empty", *NETWORKS]),
-    (["execute", "--model=run", "print(1)"], ["no model in run"]),
+    (["execute", "--model=run", "print(1)"], ["no finished training in run"]),
     (["execute", "--model=gs://b/m", "print(1)"], ["--model=gs://b/m", "machine"]),
     (["reproduce", "--figure=addition", "--workdir=file"], ["--workdir=file", "not a folder"]),
     # Flagfiles.
