@@ -12,7 +12,7 @@ from griffe import Extension
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
-from keras_l2e import export, settings
+from keras_l2e import export, pretrained, settings
 from keras_l2e.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def on_post_build(config):
     """Exports the page that docs/page.md shows."""
     page = Path(config.site_dir) / "docs/networks.html"
     page.unlink(missing_ok=True)  # Of the build before, where pages are served as they are written.
-    networks = "programs,addition_9,addition_32,programs_5_2"
+    networks = ",".join(dict.fromkeys(["programs", *pretrained.names()]))  # That one is chosen.
     export.main(export.Arguments(format="page", pretrained=networks, output=str(page)))
 
 

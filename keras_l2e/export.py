@@ -66,7 +66,6 @@ def export_folder(arguments: Arguments) -> None:
     devices.load_tensorflow(config.onednn)
     from keras_l2e.networks import exchange, models, saved_model
 
-    output.parent.mkdir(parents=True, exist_ok=True)
     network = models.load(configs.network_in(workdir))
     if arguments.format == "hub":
         hub.write(workdir, output, network)

@@ -1,10 +1,10 @@
 """Networks as ONNX and LiteRT files: they compute as Keras does, or are not written."""
 
+import dataclasses
 import importlib.util
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -22,22 +22,12 @@ from keras_l2e.networks import MODELS, exchange, lstm, models
 
 SERVING = Path(__file__).parents[1] / "docs/serving.md"
 INTERFACE = Config(task="addition", target_length=3).interface
-SETTINGS = SimpleNamespace(
-    hidden_dim=8,
-    embedding_dim=4,
-    num_layers=2,
-    num_heads=2,
-    tie_encoder_decoder=False,
-    uniform_init=0.0,
-    own_past=True,
-    second_lstm=True,
-)
+SETTINGS = Config(hidden_dim=8, embedding_dim=4, num_layers=2, num_heads=2)
 
 
 def small(name, **changes):
     keras.utils.set_random_seed(1)
-    settings = SimpleNamespace(**vars(SETTINGS) | changes)
-    return models.build(name, vocabulary.SIZE, settings)
+    return models.build(name, vocabulary.SIZE, dataclasses.replace(SETTINGS, **changes))
 
 
 def check(network, folder):

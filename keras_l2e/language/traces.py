@@ -55,7 +55,7 @@ def products(left: int, right: int) -> tuple[int, ...]:
     >>> products(17, 22753), products(22753, 20)
     ((159271, 227530, 386801), (455060,))
     """
-    number, factor = (right, left) if abs(left) < abs(right) else (left, right)
+    number, factor = _apart(left, right)
     if not 10 < abs(factor) < 100 or factor % 10 == 0:
         return (left * right,)
     units = abs(factor) % 10 * (1 if factor > 0 else -1)
@@ -68,8 +68,13 @@ def multiple(left: int, right: int) -> int | None:
     >>> multiple(22753, 20), multiple(22753, 10), multiple(22753, 7)
     (45506, None, None)
     """
-    number, factor = (right, left) if abs(left) < abs(right) else (left, right)
+    number, factor = _apart(left, right)
     return number * factor // 10 if 10 < abs(factor) < 100 and factor % 10 == 0 else None
+
+
+def _apart(left: int, right: int) -> tuple[int, int]:
+    """A product's factors, last the one nearer to 0, which is taken apart."""
+    return (right, left) if abs(left) < abs(right) else (left, right)
 
 
 def closed(work: Sequence[int], printed: int) -> list[int]:
