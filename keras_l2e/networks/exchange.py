@@ -123,7 +123,7 @@ def _ids(part: str, *shape: int | None) -> dict[str, tf.TensorSpec]:
 
 
 def _outputs(model, signature) -> dict:
-    return tf.function(model).get_concrete_function(signature).structured_outputs
+    return tf.function(model, autograph=False).get_concrete_function(signature).structured_outputs
 
 
 def _convert(model, signature, path: Path) -> None:

@@ -48,7 +48,7 @@ class Module(tf.Module):
         self.model = network
         self.interface = interface
 
-    @tf.function(input_signature=PROGRAMS)
+    @tf.function(input_signature=PROGRAMS, autograph=False)
     def serve(self, program):
         """The answers to n programs, and their probabilities."""
         ids, probabilities, _, ended, readable = self._decode(program)
@@ -61,7 +61,7 @@ class Module(tf.Module):
             **({"work": written} if form.work else {}),
         }
 
-    @tf.function(input_signature=PROGRAMS)
+    @tf.function(input_signature=PROGRAMS, autograph=False)
     def decode_steps(self, program):
         """Each step of decoding; steps after an answer's end hold "" and probability 0.
 

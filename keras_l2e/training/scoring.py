@@ -95,7 +95,7 @@ class Scorer:
 
         # A pipeline of tf.data would take longer to set up than a validation's 500 examples to
         # answer.
-        @tf.function(input_signature=[texts, texts])
+        @tf.function(input_signature=[texts, texts], autograph=False)
         def score(programs, written):
             inputs, labels, _ = pipeline.encode_examples(programs, written, input_form, "character")
             state = encoder(inputs["encoder_token_ids"])
