@@ -1,0 +1,222 @@
+"""Teachers that follow learning: each level is an arm, and what is learnt there its reward.
+
+After every epoch all levels are looked at, and a teacher shares out the next one:
+
+    >>> teacher = online(seed=1, mastered_by="exact_match")
+    >>> state = teacher.start([Difficulty(1), Difficulty(2)])
+    >>> teacher.weights(state)
+    [0.5, 0.5]
+    >>> state = teacher.update(state, {0: Score(0.5, 0.2), 1: Score(0.1, 0.0)})
+    >>> [round(weight, 3) for weight in teacher.weights(state)]
+    [0.95, 0.05]
+
+TSCL is Teacher-Student Curriculum Learning (arXiv 1707.00183); its teachers are those of the code
+that was released for addition. Random choices come from the run's seed and the number of the epoch.
+"""
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from keras_l2e.language.tasks import Difficulty
+from keras_l2e.teaching.teachers import Score, State, Teacher
+
+# What TSCL thinks of an arm that it knows too little of.
+UNKNOWN = 1.0
+# Exp3.S: rewards are rescaled so that these quantiles of all so far become -1 and 1.
+LOW, HIGH = 20, 80
+
+# scores of each level, oldest first; progress as thought of before; number of the epoch; rng;
+# progress_rate, progress_window  ->  progress of each level.
+Estimate = Callable[[list[list[float]], list[float], int, random.Random, float, int], list[float]]
+
+
+def _tscl(estimate: Estimate) -> Callable[..., Teacher]:
+    """A teacher of TSCL, which estimates progress so."""
+
+    def teacher(
+        seed: int,
+        mastered_by: str,
+        progress_rate: float = 0.1,
+        progress_window: int = 10,
+        policy: str = "greedy",
+        exploration: float = 0.1,
+        temperature: float = 4e-4,
+        absolute_progress: bool = True,
+    ) -> Teacher:
+        def weights(progress: list[float], rng: random.Random) -> list[float]:
+            values = [abs(value) if absolute_progress else value for value in progress]
+            if policy == "boltzmann":
+                return _softmax([value / temperature for value in values])
+            return _explore(_one_of_best(values, rng), exploration)
+
+        def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+            new = [getattr(score, mastered_by) or 0.0 for score in found]
+            kept = memory.get("scores") or [[] for _ in new]
+            scores = [[*old, x][-progress_window - 1 :] for old, x in zip(kept, new, strict=True)]
+            before = memory.get("progress") or [0.0] * len(new)
+            progress = estimate(scores, before, epoch, rng, progress_rate, progress_window)
+            return {"scores": scores, "progress": progress, "weights": weights(progress, rng)}
+
+        return _following(seed, learn)
+
+    teacher.__doc__ = estimate.__doc__
+    return teacher
+
+
+def _online(scores, progress, epoch, rng, progress_rate, progress_window):
+    """Progress at a level moves by `progress_rate` towards the last change of its score (TSCL)."""
+    changes = [level[-1] - (level[-2] if len(level) > 1 else 0.0) for level in scores]
+    return _move(progress, changes, progress_rate)
+
+
+def _naive_slope(scores, progress, epoch, rng, progress_rate, progress_window):
+    """Every `progress_window` epochs progress moves towards the slope over these (TSCL, naive)."""
+    if epoch % progress_window:
+        return progress
+    return _move(progress, [_slope(level[-progress_window:]) for level in scores], progress_rate)
+
+
+def _window(scores, progress, epoch, rng, progress_rate, progress_window):
+    """Progress at a level is the slope over its last `progress_window` scores (TSCL)."""
+    return [_slope(level[-progress_window:]) for level in scores]
+
+
+def _sampling(scores, progress, epoch, rng, progress_rate, progress_window):
+    """Progress at a level is one of its last changes, drawn at random (TSCL, after Thompson)."""
+    changes = [[b - a for a, b in itertools.pairwise(level)] or [UNKNOWN] for level in scores]
+    return [rng.choice(level) for level in changes]
+
+
+online, naive_slope, window, sampling = map(_tscl, (_online, _naive_slope, _window, _sampling))
+
+
+def uniform_arms(seed: int, exploration: float = 0.1) -> Teacher:
+    """Any level for an epoch, but for the share of exploration: what TSCL's are to beat."""
+
+    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+        return {"weights": _explore(_one_of_best([0.0] * len(found), rng), exploration)}
+
+    return _following(seed, learn)
+
+
+def exp3s(
+    seed: int, batches_per_epoch: int, exp3s_exploration: float = 0.05, exp3s_step: float = 1e-3
+) -> Teacher:
+    """Exp3.S, rewarded by validation gain (Graves et al., arXiv 1704.03003).
+
+    There an arm is pulled at each step, its reward divided by its probability, so that over an
+    epoch the sum of these is expected to be that of a reward at every step for every arm. Here all
+    arms have it: their token_accuracy, which moves with the loss, after the epoch minus before.
+    """
+
+    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+        scores = [score.token_accuracy or 0.0 for score in found]
+        logits, rewards = memory.get("logits") or [0.0] * len(found), memory.get("rewards") or []
+        if "scores" in memory:
+            gains = [now - before for now, before in zip(scores, memory["scores"], strict=True)]
+            rewards = [*rewards, *gains]
+            moved = [
+                logit + exp3s_step * batches_per_epoch * reward
+                for logit, reward in zip(logits, _rescale(gains, rewards), strict=True)
+            ]
+            # Of a share of 1 / t at step t this is what has come together over an epoch.
+            logits = _share(moved, 1 / epoch)
+        return {
+            "scores": scores,
+            "rewards": rewards,
+            "logits": logits,
+            "weights": _explore(_softmax(logits), exp3s_exploration),
+        }
+
+    return _following(seed, learn)
+
+
+def learnability(seed: int, exploration: float = 0.1) -> Teacher:
+    """Levels by p (1 - p), p the share of their answers that are right: neither known nor hopeless.
+
+    The form in which the idea recurs, as in arXiv 2408.15099.
+    """
+
+    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+        rates = [score.exact_match or 0.0 for score in found]
+        values = [rate * (1 - rate) for rate in rates]
+        total = sum(values)
+        shares = [value / total if total else 1 / len(values) for value in values]
+        return {"weights": _explore(shares, exploration)}
+
+    return _following(seed, learn)
+
+
+BANDITS: dict[str, Callable[..., Teacher]] = {
+    "online": online,
+    "naive_slope": naive_slope,
+    "window": window,
+    "sampling": sampling,
+    "exp3s": exp3s,
+    "learnability": learnability,
+    "random": uniform_arms,
+}
+
+
+def _following(seed: int, learn: Callable[..., dict]) -> Teacher:
+    """A teacher that looks at all levels, and keeps what `learn` gives, `weights` among it."""
+
+    def start(levels: Sequence[Difficulty]) -> State:
+        return {"epoch": 0, "weights": [1 / len(levels)] * len(levels)}
+
+    def update(state: State, scores: Mapping[int, Score]) -> State:
+        epoch = state["epoch"] + 1
+        found = [scores[level] for level in range(len(state["weights"]))]
+        return {"epoch": epoch, **learn(state, found, epoch, random.Random(f"{seed}/{epoch}"))}
+
+    return Teacher(start, lambda state: state["weights"], update)
+
+
+def _move(values: list[float], targets: list[float], rate: float) -> list[float]:
+    return [x + rate * (target - x) for x, target in zip(values, targets, strict=True)]
+
+
+def _slope(values: list[float]) -> float:
+    """Of the line through values one epoch apart, by least squares."""
+    if len(values) < 2:
+        return UNKNOWN
+    return statistics.linear_regression(range(len(values)), values).slope
+
+
+def _one_of_best(values: list[float], rng: random.Random) -> list[float]:
+    """All for the largest value; of several, for any one."""
+    best = rng.choice([i for i, value in enumerate(values) if value == max(values)])
+    return [float(i == best) for i in range(len(values))]
+
+
+def _explore(weights: list[float], share: float) -> list[float]:
+    return [(1 - share) * weight + share / len(weights) for weight in weights]
+
+
+def _softmax(logits: list[float]) -> list[float]:
+    powers = [math.exp(logit - max(logits)) for logit in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def _rescale(gains: list[float], rewards: list[float]) -> list[float]:
+    """Gains on a scale from -1 to 1, the quantiles of all rewards; what lies outside is clipped."""
+    if len(rewards) < 2:
+        return [0.0] * len(gains)
+    percentiles = statistics.quantiles(rewards, n=100, method="inclusive")
+    low, high = percentiles[LOW - 1], percentiles[HIGH - 1]
+    if low == high:
+        return [0.0] * len(gains)
+    return [max(-1.0, min(1.0, 2 * (gain - low) / (high - low) - 1)) for gain in gains]
+
+
+def _share(logits: list[float], share: float) -> list[float]:
+    """Each arm gets this share of what the others have."""
+    if len(logits) < 2:
+        return logits
+    powers = [math.exp(logit - max(logits)) for logit in logits]
+    others = [(sum(powers) - power) / (len(powers) - 1) for power in powers]
+    mixed = [(1 - share) * power + share * x for power, x in zip(powers, others, strict=True)]
+    return [math.log(x) for x in mixed]
