@@ -32,7 +32,80 @@ def _ranges(bound: str) -> str:
 
 
 @dataclass(frozen=True)
-class Config:
+class Curriculum:
+    """Which teacher, and what it is told."""
+
+    strategy: str = choice(
+        "combined",
+        TEACHERS,
+        "The curriculum. The paper's: baseline, the target difficulty only; naive, one after the "
+        "other; mix, all of them all the time; combined, naive with a share of mix. Ours: review, "
+        "naive with a share of the difficulties so far; frontier, those around the current one. "
+        "Following what is learnt, after looking at every difficulty in every epoch: online, "
+        "naive_slope, window, sampling (Teacher-Student Curriculum Learning), exp3s (Graves et "
+        "al.), learnability, space; and random, any one difficulty in each epoch, their control.",
+    )
+    mix_share: float = number(
+        0.2,
+        "Share of mix in the strategy combined, and of the difficulties so far in review (half of "
+        "the examples there once the target is reached). The others have no use for it.",
+        upper=1.0,
+    )
+    advance_threshold: float = number(
+        0.95,
+        "A difficulty is left when its validation accuracy (--advance_metric) is above this, or "
+        "when learning stands still (--patience). Difficulties with too few examples to hold out "
+        "are judged by training ones.",
+        upper=1.0,
+    )
+    advance_metric: str = choice(
+        "auto",
+        ("auto", "token_accuracy", "exact_match"),
+        "By what a difficulty counts as mastered: token_accuracy, of characters, each written "
+        "behind the true ones; exact_match, of whole answers, written freely. auto: exact_match "
+        "where the network writes its work, else token_accuracy.",
+    )
+    patience: int = integer(
+        5,
+        "Epochs which, when they have not raised a difficulty's validation accuracy by 0.02, "
+        "end it although it is not mastered, so that none holds the run up for ever.",
+    )
+
+    progress_rate: float = number(
+        0.1,
+        "How far an estimate of progress moves to what was seen last, in the strategies online, "
+        "naive_slope and space.",
+        upper=1.0,
+    )
+    progress_window: int = integer(
+        10,
+        "Epochs over which progress is estimated, in the strategies naive_slope, window and "
+        "sampling.",
+    )
+    absolute_progress: bool = boolean(
+        True,
+        "What is forgotten calls for practice as what is learnt does, in online, naive_slope, "
+        "window, sampling and space.",
+    )
+    policy: str = choice(
+        "greedy",
+        ("greedy", "boltzmann"),
+        "From progress to shares in online, naive_slope, window and sampling. greedy: most for the "
+        "difficulty of most progress. boltzmann: the softmax of progress / --temperature.",
+    )
+    temperature: float = number(4e-4, "Temperature of --policy=boltzmann.", positive=True)
+    exploration: float = number(
+        0.1,
+        "Share of examples spread over all difficulties, in the strategies that follow what is "
+        "learnt (exp3s: --exp3s_exploration) and in random.",
+        upper=1.0,
+    )
+    exp3s_exploration: float = number(0.05, "That share in the strategy exp3s.", upper=1.0)
+    exp3s_step: float = number(1e-3, "Step of Exp3.S for a training step's reward.", positive=True)
+
+
+@dataclass(frozen=True)
+class Config(Curriculum):
     """What a training run does; each field is a flag of `python -m keras_l2e.train` as well.
 
     Raises UsageError for a value that is not allowed.
@@ -96,39 +169,6 @@ class Config:
         False,
         "Look at the validation examples of every difficulty after every epoch, not only at the "
         "current and the target one; history.jsonl then tells when each was mastered.",
-    )
-
-    strategy: str = choice(
-        "combined",
-        TEACHERS,
-        "The curriculum. The paper's: baseline, the target difficulty only; naive, one after the "
-        "other; mix, all of them all the time; combined, naive with a share of mix. Ours: review, "
-        "naive with a share of the difficulties so far; frontier, those around the current one.",
-    )
-    mix_share: float = number(
-        0.2,
-        "Share of mix in the strategy combined, and of the difficulties so far in review (half of "
-        "the examples there once the target is reached). The others have no use for it.",
-        upper=1.0,
-    )
-    advance_threshold: float = number(
-        0.95,
-        "A difficulty is left when its validation accuracy (--advance_metric) is above this, or "
-        "when learning stands still (--patience). Difficulties with too few examples to hold out "
-        "are judged by training ones.",
-        upper=1.0,
-    )
-    advance_metric: str = choice(
-        "auto",
-        ("auto", "token_accuracy", "exact_match"),
-        "By what a difficulty counts as mastered: token_accuracy, of characters, each written "
-        "behind the true ones; exact_match, of whole answers, written freely. auto: exact_match "
-        "where the network writes its work, else token_accuracy.",
-    )
-    patience: int = integer(
-        5,
-        "Epochs which, when they have not raised a difficulty's validation accuracy by 0.02, "
-        "end it although it is not mastered, so that none holds the run up for ever.",
     )
 
     model: str = choice(
@@ -241,6 +281,12 @@ def _check_together(config: Config) -> None:
         forms.check(config.task, config.target_form)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    of_kinds = config.strategy == "space" and TASKS[config.task].drawn_kinds
+    if of_kinds and config.train_source == "prepared":
+        raise UsageError(
+            f"--train_source=prepared: the strategy space draws the {TASKS[config.task].kind}s of "
+            f"the task {config.task} one by one; allowed is generated"
+        )
     if config.first_batch_size > config.global_batch_size:
         raise UsageError(
             f"--first_batch_size={config.first_batch_size}; allowed 0 to --global_batch_size="

@@ -7,12 +7,12 @@ import pytest
 
 from keras_l2e.language.tasks import Difficulty, grid
 from keras_l2e.teaching.bandits import BANDITS
-from keras_l2e.teaching.teachers import Score
+from keras_l2e.teaching.teacher import Score
 
 THREE = grid(Difficulty(3))
 SETTINGS = {"seed": 1, "mastered_by": "exact_match", "batches_per_epoch": 400}
 TSCL = ("online", "naive_slope", "window", "sampling")
-FOLLOWING = (*TSCL, "exp3s", "learnability")
+FOLLOWING = (*TSCL, "exp3s", "learnability", "space")
 
 
 def make(name, **changes):
@@ -79,6 +79,15 @@ def test_learnability_is_highest_at_a_half():
     assert weights == pytest.approx([0.25 / 0.34, 0.09 / 0.34, 0])
     (weights,) = teach(make("learnability"), [[0.0], [1.0], [0.0]])
     assert weights == pytest.approx([1 / 3] * 3)
+
+
+def test_space_adds_what_is_half_known_and_what_is_being_learnt():
+    teacher = make("space", exploration=0.0, progress_rate=0.5)
+    weights = teach(teacher, [[0.5, 0.7], [1.0, 1.0], [0.0, 0.0]])
+    # Progress is half of 0.5 and of 1, then half of that and of 0.2 and 0.
+    assert weights[0] == pytest.approx([0.5 / 1, 0.5 / 1, 0])
+    values = [0.21 + 0.225, 0.25, 0]
+    assert weights[1] == pytest.approx([value / sum(values) for value in values])
 
 
 def test_the_control_knows_nothing():

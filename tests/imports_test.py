@@ -204,7 +204,8 @@ WAY = {
     "language.programs": "Example Operand Draft pair smallmul equality vars_ small_loop ifstat "
     "generate rename_variables digest split_of",
     "language.forms": "read TargetForm _target",
-    "teaching.teachers": "Teacher combined _climbing",
+    "teaching.teacher": "Teacher",
+    "teaching.teachers": "combined _climbing",
     "data.pipeline": "Generated _draw mixture cut_by_length encode_examples training_batches "
     "distribute share_of_replica",
     "networks.text": "encode append_eos encode_programs",

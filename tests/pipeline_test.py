@@ -206,6 +206,23 @@ def test_generated_examples_are_of_the_train_split(task, difficulty):
     assert examples != drawn(seed=2)
 
 
+def test_kinds_are_drawn_by_their_weights():
+    difficulty = Difficulty(3, 2)
+    kinds = {difficulty: {"pair": 0.2, "smallmul": 0.6, "ifstat": 0.0}}
+    fresh = pipeline.Generated("program", "answer", kinds)
+    found = [programs.count_operations(x, 2) for x, _ in take(fresh, difficulty, 1, 800)]
+    assert all(counts["pair"] or counts["smallmul"] for counts in found)
+    # A quarter are pairs, beside which a sixth are products.
+    products = sum(counts["smallmul"] > 0 for counts in found)
+    assert abs(products - 800 * (3 / 4 + 1 / 4 / 6)) < 4 * math.sqrt(800 * 0.8 * 0.2)
+    # Of other difficulties, and where "" has the weight, they come as they come.
+    anything = pipeline.Generated("program", "answer", {difficulty: {"": 1.0}})
+    without = pipeline.Generated("program", "answer")
+    for level in (difficulty, Difficulty(2, 2)):
+        assert take(anything, level, 1, 50) == take(without, level, 1, 50)
+    assert take(fresh, Difficulty(2, 2), 1, 50) == take(without, Difficulty(2, 2), 1, 50)
+
+
 @pytest.mark.parametrize("name", TARGET_FORMS)
 def test_what_is_written_holds_the_answer(name):
     for program, written in take(pipeline.Generated("program", name), Difficulty(3, 2), 1, 50):

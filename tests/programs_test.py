@@ -205,6 +205,28 @@ def test_operations_are_equally_frequent_and_counted_as_they_were_drawn(monkeypa
     assert all(within(total[name], total.total(), 1 / 6) for name in programs.OPERATIONS)
 
 
+@pytest.mark.parametrize("operation", programs.OPERATIONS)
+def test_a_program_is_sure_to_have_an_operation_that_is_asked_for(operation):
+    rng, nesting, places = random.Random(operation), 3, Counter()
+    for _ in range(600):
+        program = programs.generate(rng, 2, nesting, operation).program
+        counts = programs.count_operations(program, nesting)
+        assert counts[operation] >= 1 and counts.total() == nesting
+        places[counts[operation]] += 1
+    # The two others are it with a probability of 1/6 each.
+    assert within(places[1], 600, (5 / 6) ** 2) and within(places[3], 600, 1 / 36)
+
+
+def test_operations_asked_for_evenly_give_the_programs_that_are_drawn_without():
+    rng, names, total = random.Random(3), list(programs.OPERATIONS), Counter()
+    for _ in range(5_000):
+        program = programs.generate(rng, 1, 2, rng.choice(names)).program
+        total[tuple(sorted(programs.count_operations(program, 2).elements()))] += 1
+    assert len(total) == 21
+    for (first, second), count in total.items():
+        assert within(count, 5_000, 1 / 36 if first == second else 2 / 36)
+
+
 # What is drawn, n times, and its values, equally frequent; Q may stand at any operand's place.
 DRAWS = {
     "literal": (lambda rng: Draft(rng, 1).literal().value, range(1, 11)),

@@ -20,7 +20,8 @@ from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers, text
-from keras_l2e.teaching.teachers import Score
+from keras_l2e.teaching.bandits import BANDITS
+from keras_l2e.teaching.teacher import Score
 from keras_l2e.training import run as runs
 from keras_l2e.training import schedules, workers
 from keras_l2e.training.scoring import Scorer
@@ -143,6 +144,23 @@ def test_a_run_that_is_stopped_ends_as_one_left_alone(
     assert_same(trained(run), expected)
     assert (run.history, run.state) == (history, state)
     assert_same(run.averaged.get_weights(), averages(run))
+
+
+@pytest.mark.parametrize("strategy", BANDITS)
+def test_a_teacher_that_follows_learning_goes_on_as_it_was(rewind, stop_in_the_middle, strategy):
+    run = rewind()
+    changes = {"strategy": strategy, "train_source": "generated", "progress_window": 1}
+    change(run, num_epochs=3, **changes)
+    run.train()
+    expected, history, state = trained(run), run.history, run.state
+    # Shares are no longer those of the start.
+    assert run.teacher.weights(state) != [0.5, 0.5]
+    change(rewind(), num_epochs=3, **changes)
+    stop_in_the_middle(run, epoch=3)
+    run.restore()
+    run.train()
+    assert_same(trained(run), expected)
+    assert (run.history, run.state) == (history, state)
 
 
 def test_a_run_that_is_killed_ends_as_one_left_alone(
@@ -324,7 +342,7 @@ def script(run, monkeypatch):
             asked.append((rate, batch_size))
             return 1.0, accuracies[len(asked) - 1]
 
-        def score(level, split):
+        def score(level, split, kind=""):
             rate = exact_matches[run.epoch] if exact_matches else 0.0
             return {"token_accuracy": 0.99, "exact_match": rate, "num_examples": 50}
 
@@ -394,8 +412,9 @@ def test_every_level_can_be_looked_at(run, monkeypatch):
     names = ("length", "nesting", "judged_by")
     levels = [tuple(level[name] for name in names) for level in line["levels"]]
     assert levels == [(1, 1, "training"), (2, 1, "validation")]
-    target = {"length": 2, "nesting": 1, "judged_by": "validation", **line["target_validation"]}
-    assert line["levels"][-1] == target
+    target = {"length": 2, "nesting": 1, "share": 0.0, "judged_by": "validation"}
+    assert line["levels"][-1] == {**target, **line["target_validation"]}
+    assert line["levels"][0]["share"] == 1.0
     assert line["levels"][0]["token_accuracy"] == line["judged_token_accuracy"]
 
 

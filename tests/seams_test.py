@@ -19,7 +19,8 @@ from keras_l2e.language.tasks import TASKS, Difficulty, Task
 from keras_l2e.language.traces import Step
 from keras_l2e.networks import MODELS, models
 from keras_l2e.networks.decoding import greedy_decode
-from keras_l2e.teaching.teachers import TEACHERS, Score, Teacher
+from keras_l2e.teaching.teacher import Score, Teacher
+from keras_l2e.teaching.teachers import TEACHERS
 from keras_l2e.training import session
 from keras_l2e.training.run import Run
 

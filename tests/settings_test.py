@@ -51,6 +51,14 @@ VALUES = {
     "advance_threshold": SHARE,
     "advance_metric": names("auto", "token_accuracy", "exact_match"),
     "patience": COUNT,
+    "progress_rate": SHARE,
+    "progress_window": COUNT,
+    "absolute_progress": YES_OR_NO,
+    "policy": names("greedy", "boltzmann"),
+    "temperature": POSITIVE,
+    "exploration": SHARE,
+    "exp3s_exploration": SHARE,
+    "exp3s_step": POSITIVE,
     "model": names(*MODELS),
     "num_layers": COUNT,
     "hidden_dim": COUNT,
@@ -148,6 +156,11 @@ def test_what_is_not_allowed_is_refused_alike(name):
             "--first_batch_size=9; allowed 0 to --global_batch_size=8",
         ),
         (
+            {"strategy": "space", "task": "program"},
+            "--train_source=prepared: the strategy space draws the operations of the task program "
+            "one by one; allowed is generated",
+        ),
+        (
             {"learning_rate_schedule": "plateau", "learning_rate": 1e-4},
             "--learning_rate=0.0001; allowed is --min_learning_rate=0.001 or more, where plateau "
             "ends the run",
@@ -173,6 +186,8 @@ def test_settings_that_do_not_go_together(values, message):
     } | ({"learning_rate": 1e-3} if "learning_rate" in values else {"global_batch_size": 8})
     if "target_form" in values:
         nearer["target_form"] = "answer"
+    if "strategy" in values:
+        nearer["train_source"] = "generated"
     assert parse(*flags_of(nearer)).config == Config(**nearer)
 
 

@@ -30,7 +30,8 @@ from keras_l2e.language.forms import TARGET_FORMS, TargetForm
 from keras_l2e.language.programs import OPERATIONS, Draft, Longest, Operand
 from keras_l2e.language.tasks import TASKS, Task
 from keras_l2e.networks import MODELS
-from keras_l2e.teaching.teachers import TEACHERS, Teacher
+from keras_l2e.teaching.teacher import Teacher
+from keras_l2e.teaching.teachers import TEACHERS
 
 
 def double(draft: Draft) -> Operand:

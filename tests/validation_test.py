@@ -4,9 +4,10 @@ import pytest
 
 from keras_l2e.data import stored
 from keras_l2e.errors import WorkError
-from keras_l2e.language.programs import Example
+from keras_l2e.language.programs import OPERATIONS, Example
 from keras_l2e.language.tasks import Difficulty
-from keras_l2e.teaching.teachers import Score, naive
+from keras_l2e.teaching.teacher import Score
+from keras_l2e.teaching.teachers import naive
 from keras_l2e.training import validation
 from keras_l2e.training.validation import Validation
 
@@ -52,6 +53,43 @@ def test_training_examples_judge_where_most_are_repeats(make_config, monkeypatch
     config = make_config(task="program", target_length=2)
     splits = Validation(config, Counting()).judging_splits
     assert splits == {Difficulty(1): "train", Difficulty(2): "validation"}
+
+
+class Telling(Counting):
+    """A scorer by whose words programs with a loop are right, all others wrong."""
+
+    def score(self, examples):
+        super().score(examples)
+        return self.Found([b"for" in program for program in examples.program])
+
+    class Found(list):
+        def subset(self, chosen):
+            return type(self)(self[i] for i in chosen)
+
+        def exact_match(self):
+            return sum(self) / len(self)
+
+        token_accuracy = exact_match
+
+
+def test_kinds_are_judged_one_by_one_of_one_scoring(make_config):
+    scorer = Telling()
+    config = make_config(task="program", target_length=2, train_source="generated")
+    judge = Validation(config, scorer, of_kinds=True)
+    operations = list(OPERATIONS)
+    assert judge.arms == [(level, kind) for level in config.levels for kind in operations]
+    rates = {arm.kind: judge[6 + i].exact_match for i, arm in enumerate(judge.arms[6:])}
+    assert rates == {kind: float(kind == "small_loop") for kind in operations}
+    level = judge.judged(Difficulty(2))
+    assert level["num_examples"] == 50 and 0 < level["exact_match"] < 0.5
+    counts = [judge.judged(Difficulty(2), kind)["num_examples"] for kind in operations]
+    assert sum(counts) == 50
+    assert scorer.asked == [50]
+
+
+def test_a_task_without_kinds_to_draw_is_judged_by_levels(make_config):
+    judge = Validation(make_config(), Counting(), of_kinds=True)
+    assert judge.arms == [(Difficulty(1), ""), (Difficulty(2), "")]
 
 
 def test_a_mastered_level_is_left_at_once_and_no_harder_one_looked_at(make_config):

@@ -14,7 +14,8 @@ becomes texts, and its texts become batches.
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -87,14 +88,21 @@ class Generated:
     18 difficulties is set up in a quarter of the time that a function for each of them takes.
     """
 
-    def __init__(self, task: str, target_form: str):
+    def __init__(
+        self,
+        task: str,
+        target_form: str,
+        kinds: Mapping[Difficulty, Mapping[str, float]] = MappingProxyType({}),
+    ):
         """Draws examples of a task.
 
         Args:
             task: a name in `TASKS`.
             target_form: a name in `TARGET_FORMS`.
+            kinds: of each difficulty the weights of its kinds, if they are not as they come; the
+                weight of "" is of any.
         """
-        self._task, self._target_form = task, target_form
+        self._task, self._target_form, self._kinds = task, target_form, kinds
         self._streams: dict[tuple, Iterator] = {}
         self._drawn: dict[tuple, list[tuple[str, str]]] = {}
         self._drawing = threading.Lock()
@@ -104,7 +112,8 @@ class Generated:
         key = difficulty, seed
         with self._drawing:
             if key not in self._streams:
-                self._streams[key] = _draw(self._task, self._target_form, *key)
+                kinds = self._kinds.get(difficulty, {})
+                self._streams[key] = _draw(self._task, self._target_form, *key, kinds)
                 self._drawn[key] = []
             start = list(self._streams).index(key) * STREAM
         return tf.data.Dataset.range(start, start + STREAM)
@@ -127,13 +136,17 @@ class Generated:
         return drawn[index]
 
 
-def _draw(task: str, target_form: str, difficulty: Difficulty, seed: int):
+def _draw(
+    task: str, target_form: str, difficulty: Difficulty, seed: int, kinds: Mapping[str, float]
+):
     """Yields the programs of an endless row of training examples, and what is to be written."""
-    write = TARGET_FORMS[target_form].write
+    generate, write = TASKS[task].generate, TARGET_FORMS[target_form].write
+    names, weights = list(filter(None, kinds)), list(kinds.values())
     for block in itertools.count():
         rng = random.Random(f"{seed}/{block}")
         for _ in range(DRAWS_PER_SEED):
-            example = TASKS[task].generate(rng, difficulty)
+            kind = rng.choices(names, weights) if names else ()
+            example = generate(rng, difficulty, *kind)
             if split_of(example.program) == "train":
                 yield example.program, write(example)
 

@@ -178,7 +178,7 @@ OPERATIONS = {
 }
 
 
-def generate(rng: random.Random, length: int, nesting: int) -> Example:
+def generate(rng: random.Random, length: int, nesting: int, operation: str = "") -> Example:
     """Draws a program of `nesting` operations on literals from 1 to 10**length.
 
     Args:
@@ -186,14 +186,20 @@ def generate(rng: random.Random, length: int, nesting: int) -> Example:
         length: literals are uniform on 1..10**length, small numbers on 1..4*length.
         nesting: number of operations, each one of the six with probability 1/6; at most 10, the
             number of variable names.
+        operation: one that the program is sure to have, at a uniformly random place; "" for any.
+            If it is drawn uniformly itself, programs are distributed as without it.
 
     Returns:
         The program as Python 3 text, what it prints, and its trace.
     """
     draft = Draft(rng, length)
-    for _ in range(nesting):
-        operation = _OPERATION_LIST[rng.randrange(len(_OPERATION_LIST))]
-        last = draft.previous = operation(draft)
+    place = rng.randrange(nesting) if operation else None
+    for i in range(nesting):
+        if i == place:
+            apply = OPERATIONS[operation]
+        else:
+            apply = _OPERATION_LIST[rng.randrange(len(_OPERATION_LIST))]
+        last = draft.previous = apply(draft)
     text, value, work = last
     draft.statements.append(f"print({text})")
     trace = traces.write(traces.closed([*draft.work, *work], value))

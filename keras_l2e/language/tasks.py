@@ -72,7 +72,8 @@ class Task:
     """One task.
 
     Attributes:
-        generate: draws one `Example` from a `random.Random` at a `Difficulty`.
+        generate: draws one `Example` from a `random.Random` at a `Difficulty`; of one of the
+            `drawn_kinds` if it is given.
         answer: the true output of any text of the task; raises `interpreter.ProgramError`.
         longest: the longest texts possible at a difficulty, in characters.
         difficulty_of: the least `Difficulty` whose numbers and operations a text has; None if the
@@ -86,10 +87,11 @@ class Task:
         output_characters: those that an answer may have.
         kind: what examples are told apart by, as "operation"; "" if by nothing.
         kinds_of: the kinds that a text of a difficulty belongs to.
+        drawn_kinds: those of them that can be drawn one by one.
         untrained: beside a target difficulty, texts that it never draws.
     """
 
-    generate: Callable[[random.Random, Difficulty], Example]
+    generate: Callable[..., Example]
     answer: Callable[[str], str]
     longest: Callable[[Difficulty], Longest]
     difficulty_of: Callable[[str], Difficulty | None]
@@ -100,6 +102,7 @@ class Task:
     output_characters: str = _DIGITS
     kind: str = ""
     kinds_of: Callable[[str, Difficulty], list[Any]] = _no_kinds
+    drawn_kinds: tuple[str, ...] = ()
     untrained: Callable[[Difficulty], Iterable[Untrained]] = _none_untrained
 
     def chance(self) -> float:
@@ -133,8 +136,8 @@ def grid(target: Difficulty) -> list[Difficulty]:
     ]
 
 
-def _draw_program(rng: random.Random, difficulty: Difficulty) -> Example:
-    return programs.generate(rng, difficulty.length, difficulty.nesting)
+def _draw_program(rng: random.Random, difficulty: Difficulty, operation: str = "") -> Example:
+    return programs.generate(rng, *difficulty, operation)
 
 
 def _longest_program(difficulty: Difficulty) -> Longest:
@@ -250,6 +253,7 @@ TASKS = {
         output_characters="-" + _DIGITS,
         kind="operation",
         kinds_of=_operations,
+        drawn_kinds=tuple(programs.OPERATIONS),
     ),
     "addition": Task(
         _draw_addition,

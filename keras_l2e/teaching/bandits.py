@@ -21,7 +21,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from keras_l2e.language.tasks import Difficulty
-from keras_l2e.teaching.teachers import Score, State, Teacher
+from keras_l2e.teaching.teacher import Score, State, Teacher
 
 # What TSCL thinks of an arm that it knows too little of.
 UNKNOWN = 1.0
@@ -134,6 +134,30 @@ def exp3s(
     return _following(seed, learn)
 
 
+def space(
+    seed: int, progress_rate: float = 0.1, exploration: float = 0.1, absolute_progress: bool = True
+) -> Teacher:
+    """Kinds of examples at each level by solve rate and progress, after SPaCe (arXiv 2508.05015).
+
+    Taken over is its idea: clusters of alike examples, here of one operation at one level, are the
+    arms, and both how often a cluster is solved and how fast that grows decide how much of it is
+    taught, so that what is always or never solved is hardly taught. The rule is ours: p (1 - p) of
+    a cluster's solve rate p, and its progress as in `online`, added up.
+    """
+
+    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+        rates = [score.exact_match or 0.0 for score in found]
+        before = memory.get("rates") or [0.0] * len(rates)
+        changes = [now - then for now, then in zip(rates, before, strict=True)]
+        progress = _move(memory.get("progress") or [0.0] * len(rates), changes, progress_rate)
+        gains = [abs(value) if absolute_progress else max(0.0, value) for value in progress]
+        values = [p * (1 - p) + gain for p, gain in zip(rates, gains, strict=True)]
+        weights = _explore(_in_proportion(values), exploration)
+        return {"rates": rates, "progress": progress, "weights": weights}
+
+    return _following(seed, learn)._replace(of_kinds=True)
+
+
 def learnability(seed: int, exploration: float = 0.1) -> Teacher:
     """Levels by p (1 - p), p the share of their answers that are right: neither known nor hopeless.
 
@@ -142,9 +166,7 @@ def learnability(seed: int, exploration: float = 0.1) -> Teacher:
 
     def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
         rates = [score.exact_match or 0.0 for score in found]
-        values = [rate * (1 - rate) for rate in rates]
-        total = sum(values)
-        shares = [value / total if total else 1 / len(values) for value in values]
+        shares = _in_proportion([rate * (1 - rate) for rate in rates])
         return {"weights": _explore(shares, exploration)}
 
     return _following(seed, learn)
@@ -157,6 +179,7 @@ BANDITS: dict[str, Callable[..., Teacher]] = {
     "sampling": sampling,
     "exp3s": exp3s,
     "learnability": learnability,
+    "space": space,
     "random": uniform_arms,
 }
 
@@ -194,6 +217,11 @@ def _one_of_best(values: list[float], rng: random.Random) -> list[float]:
 
 def _explore(weights: list[float], share: float) -> list[float]:
     return [(1 - share) * weight + share / len(weights) for weight in weights]
+
+
+def _in_proportion(values: list[float]) -> list[float]:
+    total = sum(values)
+    return [value / total if total else 1 / len(values) for value in values]
 
 
 def _softmax(logits: list[float]) -> list[float]:

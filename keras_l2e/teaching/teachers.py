@@ -1,7 +1,4 @@
-"""Teachers: from what a network has learnt to the weights of the levels it is taught next.
-
-A level is a difficulty; a run's levels go from the easiest to its target. A teacher is a start, a
-rule for the weights and a rule for going on, and its state is anything that JSON holds:
+"""The paper's strategies and ours as teachers, and the table of all.
 
     >>> teacher = naive(advance_threshold=0.95, patience=5)
     >>> state = teacher.start([Difficulty(1), Difficulty(2), Difficulty(3)])
@@ -16,58 +13,15 @@ parameters for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from keras_l2e.language.tasks import Difficulty
+from keras_l2e.teaching.bandits import BANDITS
+from keras_l2e.teaching.teacher import Score, State, Teacher
 
 # Of the teacher `review`.
 REVIEW_AT_TARGET = 0.5
 # Accuracy gained over `patience` evaluations that counts as progress.
 MIN_PROGRESS = 0.02
-
-# What a teacher remembers between epochs, as JSON holds it.
-State = Any
-
-
-class Score(NamedTuple):
-    """What was measured at a level after an epoch; None where it has no examples.
-
-    Attributes:
-        token_accuracy: teacher-forced.
-        exact_match: free-running, of answers.
-    """
-
-    token_accuracy: float | None
-    exact_match: float | None
-
-
-def hardest_of_largest(weights: Sequence[float]) -> int:
-    """The last of the levels with the largest weight."""
-    return max(range(len(weights)), key=lambda level: (weights[level], level))
-
-
-class Teacher(NamedTuple):
-    """How a network is taught.
-
-    Attributes:
-        start: the state before any training, from the levels.
-        weights: the probability of each level in the training examples of an epoch; sums to 1.
-        update: the state after an epoch, from the state before it and the scores of the levels.
-            Scores are taken when they are asked for, so only levels looked at cost time.
-        current_level: the level to report, and to read schedules off; by default the hardest of
-            those with the largest weight.
-    """
-
-    start: Callable[[Sequence[Difficulty]], State]
-    weights: Callable[[State], list[float]]
-    update: Callable[[State, Mapping[int, Score]], State]
-    current_level: Callable[[State], int] | None = None
-
-    def current(self, state: State) -> int:
-        """The level to report, and to read schedules off."""
-        if self.current_level:
-            return self.current_level(state)
-        return hardest_of_largest(self.weights(state))
 
 
 def baseline() -> Teacher:
@@ -149,6 +103,7 @@ TEACHERS: dict[str, Callable[..., Teacher]] = {
     "combined": combined,
     "review": review,
     "frontier": frontier,
+    **BANDITS,
 }
 
 

@@ -20,11 +20,12 @@ from keras_l2e.config import Config
 from keras_l2e.data import pipeline, stored
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
-from keras_l2e.language.forms import shows_work, write_all
+from keras_l2e.language.forms import shows_work
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers
 from keras_l2e.settings import taken_by
-from keras_l2e.teaching.teachers import TEACHERS, Teacher
+from keras_l2e.teaching.teacher import Teacher, share_out
+from keras_l2e.teaching.teachers import TEACHERS
 from keras_l2e.training import checkpoints, schedules, workers
 from keras_l2e.training.progress import Progress
 from keras_l2e.training.scoring import Scorer
@@ -60,16 +61,12 @@ class Run:
             compile_model(self.model, config)
         self.averaged = models.build(config.model, vocabulary.SIZE, config)
         stored.prepare(config.task, config.levels, config.data_dir, config.examples_per_difficulty)
-        scorer = Scorer(self.averaged, config.input_form, config.target_form)
-        self.validation = Validation(config, scorer)
-        self.stored = None
-        if config.train_source == "prepared":
-            examples = self.validation.stored("train").items()
-            self.stored = pipeline.Stored(
-                {level: (x.program, write_all(x, config.target_form)) for level, x in examples}
-            )
         self.teacher = make_teacher(config)
-        self.state = self.teacher.start(self.levels)
+        scorer = Scorer(self.averaged, config.input_form, config.target_form)
+        self.validation = Validation(config, scorer, self.teacher.of_kinds)
+        prepared = config.train_source == "prepared"
+        self.stored = pipeline.Stored(self.validation.texts("train")) if prepared else None
+        self.state = self.teacher.start([arm.level for arm in self.validation.arms])
         self.history: list[dict] = []
         self.learning_rate = config.learning_rate
         print(describe(self.averaged))
@@ -93,7 +90,7 @@ class Run:
 
     def current(self) -> Difficulty:
         """The difficulty that the teacher reports."""
-        return self.levels[self.teacher.current(self.state)]
+        return self.validation.arms[self.teacher.current(self.state)].level
 
     def variables(self) -> list[keras.Variable]:
         """Every variable that training changes."""
@@ -156,7 +153,8 @@ class Run:
         """
         config, level = self.config, self.current()
         rate = schedules.learning_rate(config, self.history, self.learning_rate)
-        size = schedules.batch_size(config, self.teacher.current(self.state))
+        size = schedules.batch_size(config, self.levels.index(level))
+        shares = self.shares()
         loss, accuracy = self.fit(rate, size)
         self.average_weights()
         self.learning_rate = schedules.plateau(config, self.history, self.learning_rate, accuracy)
@@ -178,8 +176,12 @@ class Run:
             "advanced_to": None if new == level else new._asdict(),
         }
         if config.validate_all_levels:
-            line["levels"] = [{**x._asdict(), **self.validation.judged(x)} for x in self.levels]
+            line["levels"] = self.validation.all_levels(shares)
         return line
+
+    def shares(self) -> dict[Difficulty, dict[str, float]]:
+        """Of the examples of the epoch to come, by level and kind."""
+        return share_out(self.validation.arms, self.teacher.weights(self.state))
 
     def fit(self, rate: float, batch_size: int) -> tuple[float, float]:
         """Trains on the batches of the epoch to come; gives the means of its loss and accuracy.
@@ -189,7 +191,7 @@ class Run:
         """
         config, where = self.config, _FirstNaN()
         self.model.optimizer.learning_rate = rate
-        examples = self.stored or pipeline.Generated(config.task, config.target_form)
+        examples = self.stored or pipeline.Generated(config.task, config.target_form, self.shares())
         batches = pipeline.distribute(lambda: self.batches(examples, batch_size), self.strategy)
         with workers.lost_worker_as_error():
             found = self.model.fit(
@@ -216,10 +218,9 @@ class Run:
         def seed_of(*names) -> int:
             return pipeline.seed_of(config.task, *names, config.seed, self.epoch)
 
-        weights = zip(self.levels, self.teacher.weights(self.state), strict=True)
         return pipeline.training_batches(
             examples,
-            {level: (weight, seed_of(level, "train")) for level, weight in weights},
+            {x: (sum(kinds.values()), seed_of(x, "train")) for x, kinds in self.shares().items()},
             seed=seed_of("mixture"),
             input_form=config.input_form,
             loss_scale=config.loss_scale,

@@ -1,14 +1,18 @@
-"""How far each level is learnt: scores on stored examples, as the teacher asks for them."""
+"""How far each arm is learnt: scores on stored examples, as the teacher asks for them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from keras_l2e.config import Config
 from keras_l2e.data import stored
 from keras_l2e.errors import WorkError
+from keras_l2e.language.forms import write_all
 from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import Difficulty
-from keras_l2e.teaching.teachers import Score
-from keras_l2e.training.scoring import Scorer
+from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.teaching.teacher import Arm, Score
+from keras_l2e.training.scoring import Scorer, Scores
 
 # A validation split smaller than this cannot judge: 4 sigma at 95% are 6%.
 JUDGEABLE_EXAMPLES = 200
@@ -19,20 +23,24 @@ JUDGEABLE_REPEATS = 0.5
 
 
 class Validation:
-    """The scores of a network at the levels of a run; a mapping from a level's index to its Score.
+    """The scores of a network at the levels of a run; a mapping from an arm's index to its Score.
 
     A level is scored when it is looked at, once in each epoch.
     """
 
-    def __init__(self, config: Config, scorer: Scorer):
+    def __init__(self, config: Config, scorer: Scorer, of_kinds: bool = False):
         """Reads the stored examples.
 
         Args:
             config: of the run.
             scorer: of the network that is judged.
+            of_kinds: whether the arms are the kinds that the task can draw, level by level. They
+                are the levels if it can draw none by itself.
         """
-        self.levels, self.scorer = config.levels, scorer
-        self.limit = config.validation_examples
+        self.levels, self.scorer, self.task = config.levels, scorer, TASKS[config.task]
+        kinds = (self.task.drawn_kinds if of_kinds else ()) or ("",)
+        self.arms = [Arm(level, kind) for level in self.levels for kind in kinds]
+        self.limit, self.target_form = config.validation_examples, config.target_form
         self.examples = {
             (level, split): stored.read(
                 config.task, level, split, config.data_dir, config.examples_per_difficulty
@@ -42,7 +50,8 @@ class Validation:
         }
         # Counted once: repeats are sought among all stored examples of a level.
         self.judging_splits = {level: self._judging_split(level) for level in self.levels}
-        self._scores: dict[tuple, dict] = {}
+        self._scores: dict[tuple, Scores] = {}
+        self._members: dict[tuple, dict[str, list[int]]] = {}
 
     def _judging_split(self, level: Difficulty) -> str:
         """The split whose accuracy decides about going on: validation where it can, else train."""
@@ -60,30 +69,54 @@ class Validation:
         """To be called when the network has changed."""
         self._scores.clear()
 
-    def score(self, level: Difficulty, split: str) -> dict:
-        """Accuracies on stored examples of a level, as history.jsonl holds them."""
-        if (level, split) not in self._scores:
-            examples = Example(*(column[: self.limit] for column in self.examples[level, split]))
-            found = {"token_accuracy": None, "exact_match": None}
-            if len(examples.program):
-                scores = self.scorer.score(examples)
-                found = {name: getattr(scores, name)() for name in found}
-            self._scores[level, split] = {**found, "num_examples": len(examples.program)}
-        return self._scores[level, split]
+    def score(self, level: Difficulty, split: str, kind: str = "") -> dict:
+        """Accuracies on stored examples of a level, or of a kind of them, as history.jsonl has."""
+        key = level, split
+        num_examples = min(self.limit, len(self.examples[key].program))
+        chosen = [i for i in self.members(level, split, kind) if i < num_examples]
+        found = {"token_accuracy": None, "exact_match": None}
+        if chosen:
+            if key not in self._scores:
+                examples = Example(*(column[:num_examples] for column in self.examples[key]))
+                self._scores[key] = self.scorer.score(examples)
+            scores = self._scores[key].subset(chosen) if kind else self._scores[key]
+            found = {name: getattr(scores, name)() for name in found}
+        return {**found, "num_examples": len(chosen)}
 
-    def judged(self, level: Difficulty) -> dict:
-        """Accuracies at a level on the split that can judge it, and which one that is."""
+    def judged(self, level: Difficulty, kind: str = "") -> dict:
+        """Accuracies on the split that can judge the level, and which one that is."""
         split = self.judging_splits[level]
         judged_by = "validation" if split == "validation" else "training"
-        return {"judged_by": judged_by, **self.score(level, split)}
+        return {"judged_by": judged_by, **self.score(level, split, kind)}
 
     def __getitem__(self, index: int) -> Score:
-        judged = self.judged(self.levels[index])
+        judged = self.judged(*self.arms[index])
         return Score(judged["token_accuracy"], judged["exact_match"])
 
-    def stored(self, split: str) -> dict[Difficulty, Example]:
-        """The stored examples of all levels, UTF-8 `bytes`."""
-        return {level: self.examples[level, split] for level in self.levels}
+    def all_levels(self, shares: Mapping[Difficulty, Mapping[str, float]]) -> list[dict]:
+        """Accuracies of every level beside its share of the epoch, as history.jsonl has them."""
+        return [
+            {**level._asdict(), "share": sum(kinds.values()), **self.judged(level)}
+            for level, kinds in shares.items()
+        ]
+
+    def members(self, level: Difficulty, split: str, kind: str) -> Sequence[int]:
+        """The numbers of the stored examples of a level that are of a kind; of all for ""."""
+        programs = self.examples[level, split].program
+        if not kind:
+            return range(len(programs))
+        key = level, split
+        if key not in self._members:
+            members = self._members[key] = defaultdict(list)
+            for i, program in enumerate(programs):
+                for found in self.task.kinds_of(program.decode(), level):
+                    members[found].append(i)
+        return self._members[key][kind]
+
+    def texts(self, split: str) -> dict[Difficulty, tuple]:
+        """What is stored of all levels, UTF-8 `bytes`: programs, and what is to be written."""
+        found = {level: self.examples[level, split] for level in self.levels}
+        return {level: (x.program, write_all(x, self.target_form)) for level, x in found.items()}
 
 
 def are_finite(variables) -> bool:
