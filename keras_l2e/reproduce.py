@@ -86,8 +86,9 @@ def run(arguments: Arguments, folder: Path, chosen: dict[str, float] | None) -> 
     at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
     at_rates = "".join(f", {name} at {rate:g}" for name, rate in (chosen or {}).items())
     print(
-        f"{arguments.figure}: {len(wanted)} cells, {at_most}{wanted[0].num_examples:,} training "
-        f"examples each{at_rates}"
+        f"{arguments.figure}: {len(wanted)} cells, {at_most}"
+        f"{' or '.join(f'{n:,}' for n in dict.fromkeys(cell.num_examples for cell in wanted))} "
+        f"training examples each{at_rates}"
     )
     at_once = arguments.cells_at_once or int(arguments.budget == "paper")
     runner.run(wanted, folder, arguments.data_dir, at_once, arguments.num_replicas)

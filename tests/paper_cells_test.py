@@ -8,6 +8,7 @@ from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
 from keras_l2e.language.forms import INPUT_FORMS
 from keras_l2e.paper.cells import BUDGETS, FIGURES, OPTIMIZERS, STRATEGIES, cells, check_flags
+from keras_l2e.teaching.teachers import TEACHERS
 
 RATES = {"sgd": 0.5, "adam": 0.2, "muon": 0.3}
 
@@ -17,7 +18,9 @@ RATES = {"sgd": 0.5, "adam": 0.2, "muon": 0.3}
 def test_every_cell_is_a_run_that_training_takes(figure, budget):
     wanted = cells(figure, budget, RATES)
     assert len({cell.name for cell in wanted}) == len(wanted)
-    assert len({cell.num_examples for cell in wanted}) == 1
+    # Of each task all cells see equally many examples.
+    tasks = {cell.flags["task"] for cell in wanted}
+    assert len({(cell.flags["task"], cell.num_examples) for cell in wanted}) == len(tasks)
     for cell in wanted:
         assert "." not in cell.name
         config = Config(**cell.flags)
@@ -53,6 +56,12 @@ def test_the_grids_of_the_cpu():
         (20, form, strategy): 2 if form == "none" else 1
         for form in INPUT_FORMS
         for strategy in STRATEGIES
+    }
+    assert counted("teachers", "cpu", "task", "target_length", "strategy", "seed") == {
+        (*target, strategy, seed): 1
+        for target in (("addition", 9), ("program", 4))
+        for strategy in TEACHERS
+        for seed in (1, 2)
     }
     names = ("target_length", "optimizer", "learning_rate", "strategy", "seed")
     assert counted("optimizers", "cpu", *names) == {

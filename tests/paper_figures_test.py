@@ -15,10 +15,13 @@ from keras_l2e.errors import WorkError
 from keras_l2e.language.tasks import Difficulty, grid
 from keras_l2e.paper import comparisons, figures, tables
 from keras_l2e.paper.cells import FIGURES, cells
+from keras_l2e.teaching.bandits import BANDITS
 
 RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
 SLOW = pytest.mark.slow
-SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9}
+SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9, "review": 0.95}
+SKILL |= {name: 0.6 + 0.02 * i for i, name in enumerate(BANDITS)}
+SKILL["frontier"] = SKILL["review"]
 
 
 def write_cell(folder, cell, skill):
@@ -44,7 +47,12 @@ def write_cell(folder, cell, skill):
         }
         if cell.flags.get("validate_all_levels"):
             line["levels"] = [
-                {**level._asdict(), "token_accuracy": 0.96 if level in reached else 0.5}
+                {
+                    **level._asdict(),
+                    "share": 1 / len(levels),
+                    "token_accuracy": 0.96 if level in reached else 0.5,
+                    "exact_match": 0.98 if level in reached else None,
+                }
                 for level in levels
             ]
         history.append(json.dumps(line) + "\n")
@@ -139,7 +147,7 @@ def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(results, drawn):
             for line in axes.lines
             if line.get_marker() == "."
         }
-        assert len(bars) == len(dots) == len(sets) == 3 * len(SKILL)
+        assert len(bars) == len(dots) == len(sets) == 3 * len(figures.MARKS)
         for (i, length), strategy in itertools.product(enumerate((5, 7, 9)), SKILL):
             found = sets[f"length {length}", strategy].rates
             bar = bars[i, matplotlib.colors.to_rgba(figures.MARKS[strategy][0])]
@@ -190,6 +198,48 @@ def test_what_was_never_mastered_stands_above_the_total(drawn):
     assert axes.get_ylim()[1] > 1.08 * total
     (label,) = (text for text in first.texts if text.get_text() == "never")
     assert label.xy[1] == 1.08 * total
+
+
+def test_teachers_stand_side_by_side(results):
+    result = results["teachers"]
+    text = figures.teachers.markdown(result)
+    for task, total in (("addition", "640,000"), ("program", "320,000")):
+        part = text.partition(f"## {task}, {total} training examples")[2].partition("\n## ")[0]
+        lines = [re.split(r" ?\| ?", line)[1:-1] for line in part.splitlines() if "|" in line]
+        header, _, *rows = lines[: 2 + len(SKILL)]
+        assert header == [
+            "teacher",
+            *(
+                f"{what}"
+                for name in ("at the target", "over all levels")
+                for what in (name, "- review", "- random")
+            ),
+        ]
+        assert {row[0] for row in rows} == set(SKILL)
+        targets = [np.mean([float(x) for x in row[1].split(" / ")]) for row in rows]
+        assert targets == sorted(targets, reverse=True)
+        by_name = {row[0]: row for row in rows}
+        # A teacher is not compared with itself; what is far apart is bold.
+        assert by_name["review"][2] == "" and by_name["random"][3] == ""
+        assert by_name["baseline"][2].startswith("**-")
+        assert by_name["frontier"][2].startswith("(")
+        mastery = lines[2 + len(SKILL) :]
+        assert mastery[0][-1] == ("9" if task == "addition" else "(4,2)")
+        reached = {row[0]: row[1:] for row in mastery[2:]}
+        assert reached["baseline"][-1] == "never / never"
+        assert reached["review"][0] == f"{int(total[:3]) // 2}k / {int(total[:3]) // 2}k"
+
+
+def test_the_maps_of_a_teacher_are_what_it_did(results, drawn):
+    cell = next(c for c in results["teachers"]["cells"] if c["strategy"] == "online")
+    assert cell["watched"]["levels"] == [[length, 1] for length in range(1, 10)]
+    titles = [axes.get_title(loc="left") for axes in drawn["teachers"].axes]
+    assert len([title for title in titles if title]) == 2 * len(SKILL)
+    i = titles.index("addition: online")
+    shares, learnt = (axes.collections[0].get_array() for axes in drawn["teachers"].axes[i : i + 2])
+    assert shares.shape == learnt.shape == (9, 2)
+    np.testing.assert_allclose(shares, 1 / 9, atol=1e-3)
+    assert set(np.unique(learnt)) == {0.0, 0.98}
 
 
 # What else stands in tables, published_test holds against those that are published.

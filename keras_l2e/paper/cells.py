@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from keras_l2e.errors import UsageError
 from keras_l2e.language.forms import INPUT_FORMS
+from keras_l2e.teaching.teachers import TEACHERS
 
 # Figure -> the names of its cells, and the flags that make it.
 FIGURES = {
@@ -31,8 +32,10 @@ FIGURES = {
         "{optimizer}_{strategy}_seed_{seed}",
         {"task": "addition", "validate_all_levels": True},
     ),
+    # Ours: all teachers side by side.
+    "teachers": ("{task}_{strategy}_seed_{seed}", {"validate_all_levels": True}),
 }
-# The paper's; `review` and `frontier` are ours and no part of its figures.
+# The paper's; the other teachers are no part of its figures.
 STRATEGIES = ("baseline", "naive", "mix", "combined")
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -99,6 +102,24 @@ _OURS = {"optimizer": "muon", **OPTIMIZER_FLAGS["muon"], "learning_rate": 4e-3}
 _BOTH = (1, 2)  # seeds
 _ALL = {"strategy": STRATEGIES}
 _TWO = {"strategy": ("baseline", "combined")}
+# What the figure `teachers` teaches: sums as in addition_9.cfg, programs with their work.
+_SUMS = {
+    "task": ("addition",),
+    "target_length": (9,),
+    "input_form": ("reverse",),
+    "mix_share": (0.1,),
+    "advance_threshold": (0.85,),
+}
+_PROGRAMS = {
+    "task": ("program",),
+    "target_length": (4,),
+    "target_nesting": (2,),
+    "model": ("attention",),
+    "target_form": ("reversed_trace",),
+    "mix_share": (0.2,),
+    "advance_threshold": (0.9,),
+}
+_TEACHERS = {"strategy": tuple(TEACHERS)}
 
 BUDGETS = {
     # One figure in a minute or a few: shows that everything works, and nothing else.
@@ -123,6 +144,16 @@ BUDGETS = {
                 | _TWO
             ],
             "optimizers": [{"seed": _BOTH, "target_length": (2,), **_TWO, "optimizer": OPTIMIZERS}],
+            "teachers": [
+                {**_SUMS, "target_length": (2,), "seed": _BOTH, "strategy": ("review", "online")},
+                {
+                    **_PROGRAMS,
+                    "target_length": (1,),
+                    "target_nesting": (1,),
+                    "seed": (1,),
+                    "strategy": ("review", "space"),
+                },
+            ],
         },
         learning_rates={"sgd": (0.2, 0.5, 1.0), "adam": (1e-3, 3e-3, 1e-2), "muon": (2e-3, 4e-3)},
     ),
@@ -144,7 +175,12 @@ BUDGETS = {
             "test_examples": 5_000,
             **_OURS,
         },
-        figure_flags={"optimizers": {"min_learning_rate": 0.0}},
+        figure_flags={
+            "optimizers": {"min_learning_rate": 0.0},
+            # All levels are looked at after every epoch: so few examples, and so many steps between
+            # two looks, that it takes about a tenth of the time.
+            "teachers": {"batches_per_epoch": 100, "num_epochs": 50},
+        },
         grids={
             "addition": [{"seed": _BOTH, "target_length": (5, 7, 9), **_ALL}],
             "programs": [
@@ -156,6 +192,17 @@ BUDGETS = {
                 {"seed": (2,), "target_length": (20,), "input_form": ("none",), **_ALL},
             ],
             "optimizers": [{"seed": _BOTH, "target_length": (7,), **_ALL, "optimizer": OPTIMIZERS}],
+            "teachers": [
+                {**_SUMS, "validation_examples": (250,), "seed": _BOTH, **_TEACHERS},
+                {
+                    **_PROGRAMS,
+                    "global_batch_size": (64,),
+                    "validation_examples": (125,),
+                    "test_examples": (2_000,),
+                    "seed": _BOTH,
+                    **_TEACHERS,
+                },
+            ],
         },
         learning_rates={
             "sgd": (0.2, 0.5, 1.2),
@@ -195,6 +242,7 @@ BUDGETS = {
                 {"seed": (1,), "target_length": (65,), "input_form": INPUT_FORMS, **_ALL}
             ],
             "optimizers": [{"seed": _BOTH, "target_length": (9,), **_ALL, "optimizer": OPTIMIZERS}],
+            "teachers": [{**_SUMS, "seed": _BOTH, **_TEACHERS}],
         },
         learning_rates={
             "sgd": (0.2, 0.5, 1.2),

@@ -25,10 +25,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
-from keras_l2e.paper.cells import STRATEGIES, Cell, cells, check_flags
+from keras_l2e.paper.cells import Cell, cells, check_flags
 from keras_l2e.paper.rates import read_rates
 from keras_l2e.tables import kinds, read_evaluation, read_history
+from keras_l2e.teaching.teachers import TEACHERS
 
 METRICS = {
     "token_accuracy": "token_accuracy (teacher-forced, the paper's)",
@@ -44,8 +46,9 @@ PLACES = {
     "programs": "length {target_length}, nesting {target_nesting}",
     "memorization": "{input_form}",
     "optimizers": "{optimizer}",
+    "teachers": "{task}",
 }
-# Token accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
+# Accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95
 
 
@@ -107,7 +110,7 @@ def collect(figure: str, budget: str, folder: Path) -> dict:
     return {
         "figure": figure,
         "budget": budget,
-        "num_training_examples": wanted[0].num_examples,
+        "num_training_examples": max(cell.num_examples for cell in wanted),
         "missing": missing,
         "learning_rates": rates or {},
         "cells": [_read(cell, folder / cell.name) for cell in found],
@@ -135,7 +138,8 @@ def _read(cell: Cell, folder: Path) -> dict:
             "reached": last["advanced_to"] or last["difficulty"],
             "target_validation": last["target_validation"],
             "chance_token_accuracy": evaluation["chance_token_accuracy"],
-            "mastered": mastered(history),
+            "mastered": mastered(history, Config(**cell.flags).mastered_by),
+            **({"watched": shares} if (shares := watched(history)) else {}),
             "rows": evaluation["rows"],
             "kinds": _kinds(cell, evaluation),
             "samples": evaluation["samples"],
@@ -155,12 +159,12 @@ def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
     ]
 
 
-def mastered(history: list[dict]) -> list[dict]:
+def mastered(history: list[dict], metric: str = "token_accuracy") -> list[dict]:
     """The training examples seen when each difficulty was first mastered.
 
-    Mastered is a difficulty whose validation token accuracy is above 0.95 after an epoch, whatever
-    the strategy trains on at that time; it need not stay so. Very small difficulties are judged by
-    training examples, as by the teacher.
+    Mastered is a difficulty whose validation accuracy, by the metric that its teacher goes by, is
+    above 0.95 after an epoch, whatever is trained at that time; it need not stay so. Very small
+    difficulties are judged by training examples, as by the teacher.
 
     Returns:
         One entry for each difficulty of a run with --validate_all_levels, `num_examples` None where
@@ -171,12 +175,28 @@ def mastered(history: list[dict]) -> list[dict]:
         for level in line.get("levels", []):
             key = (level["length"], level["nesting"])
             if found.get(key) is None:
-                accuracy = level["token_accuracy"] or 0.0
+                accuracy = level[metric] or 0.0
                 found[key] = line["num_examples"] if accuracy > MASTERED else None
     return [
         {"length": length, "nesting": nesting, "num_examples": seen}
         for (length, nesting), seen in found.items()
     ]
+
+
+def watched(history: list[dict]) -> dict:
+    """What a run that looked at all levels taught in every epoch, and what came of it.
+
+    Returns:
+        "levels": length and nesting of each; "share", "exact_match": a list for each epoch, level
+        by level, to three digits. Empty for other runs.
+    """
+    epochs = [line["levels"] for line in history if "share" in line.get("levels", [{}])[0]]
+    if not epochs:
+        return {}
+    found = {"levels": [[level["length"], level["nesting"]] for level in epochs[0]]}
+    for name in ("share", "exact_match"):
+        found[name] = [[round(level[name] or 0.0, 3) for level in epoch] for epoch in epochs]
+    return found
 
 
 def entries(result: dict, name: str) -> pd.DataFrame:
@@ -194,7 +214,7 @@ def entries(result: dict, name: str) -> pd.DataFrame:
     found = pd.json_normalize(shown, name, SETTINGS).infer_objects()
     places = [PLACES[result["figure"]].format_map(cell) for cell in shown]
     found["place"] = np.repeat(places, [len(cell[name]) for cell in shown])
-    strategies = [name for name in STRATEGIES if any(c["strategy"] == name for c in shown)]
+    strategies = [name for name in TEACHERS if any(c["strategy"] == name for c in shown)]
     orders = {"place": list(dict.fromkeys(places)), "strategy": strategies}
     return found.astype({key: pd.CategoricalDtype(order) for key, order in orders.items()})
 

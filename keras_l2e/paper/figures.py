@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
 from keras_l2e.files import write_json, write_text
+from keras_l2e.paper import teachers
 from keras_l2e.paper.cells import OPTIMIZERS
 from keras_l2e.paper.comparisons import METRICS, at_targets, by_place, compare, entries, seed_sets
 from keras_l2e.paper.tables import figure_csv, figure_markdown
@@ -45,7 +46,7 @@ def write(result: dict, folder: Path) -> list[Path]:
     write_json(paths[0], result)
     write_text(paths[1], figure_csv(result))
     save_figure(draw(result), paths[2])
-    write_text(paths[3], figure_markdown(result))
+    write_text(paths[3], TABLES.get(result["figure"], figure_markdown)(result))
     return paths
 
 
@@ -292,4 +293,6 @@ DRAWINGS = {
     "programs": _programs,
     "memorization": _memorization,
     "optimizers": _optimizers,
+    "teachers": lambda result, rows: teachers.draw(result),
 }
+TABLES = {"teachers": teachers.markdown}
