@@ -148,7 +148,7 @@ def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(results, drawn):
             if line.get_marker() == "."
         }
         assert len(bars) == len(dots) == len(sets) == 3 * len(figures.MARKS)
-        for (i, length), strategy in itertools.product(enumerate((5, 7, 9)), SKILL):
+        for (i, length), strategy in itertools.product(enumerate((5, 7, 9)), figures.MARKS):
             found = sets[f"length {length}", strategy].rates
             bar = bars[i, matplotlib.colors.to_rgba(figures.MARKS[strategy][0])]
             assert bar.get_height() == found.mean()
