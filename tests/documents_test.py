@@ -100,7 +100,7 @@ def test_flags_exist(document):
         known |= set(settings.of(importlib.import_module(f"keras_l2e.{name}").Arguments))
     if document.name in OBITUARIES:
         known |= GONE
-    mentioned = set(re.findall(r"(?<![\w-])--([a-z_]+)", document.read_text()))
+    mentioned = set(re.findall(r"(?<![\w-])--([a-z_][a-z0-9_]*)", document.read_text()))
     assert mentioned - known == set()
 
 

@@ -1,12 +1,16 @@
 import inspect
 import json
 import math
+import pathlib
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import keras_l2e
 from keras_l2e.language.tasks import Difficulty, grid
+from keras_l2e.settings import taken_by
 from keras_l2e.teaching.bandits import BANDITS
 from keras_l2e.teaching.teacher import Score, Teacher
 from keras_l2e.teaching.teachers import MIN_PROGRESS, TEACHERS
@@ -103,6 +107,22 @@ def test_weights_are_a_distribution_in_every_state(name, target):
             assert sum(weights) == pytest.approx(1, rel=1e-12)
             # The level that is reported is always taught.
             assert weights[teacher.current(state)] > 0
+
+
+def test_the_teacher_of_the_documents_teaches(monkeypatch):
+    """As it stands there, but for the training."""
+    path = pathlib.Path(__file__).parents[1] / "docs" / "teachers.md"
+    (code,) = re.findall("```python\\n(.*?)```", path.read_text(), re.DOTALL)
+    trained = []
+    monkeypatch.setattr(keras_l2e, "train", lambda *arguments: trained.append(arguments))
+    monkeypatch.setitem(TEACHERS, "weakest", None)
+    exec(code, {})
+    ((config, _),) = trained
+    teacher = TEACHERS[config.strategy](**taken_by(TEACHERS[config.strategy], config))
+    state = teacher.update(
+        teacher.start(FIVE), [Score(0.5, rate) for rate in (1, 0.9, 0.2, 0.4, 1)]
+    )
+    assert teacher.weights(state) == pytest.approx([0.02, 0.02, 0.92, 0.02, 0.02])
 
 
 @pytest.mark.parametrize(("mix_share", "alike"), [(0.0, "naive"), (1.0, "mix")])
