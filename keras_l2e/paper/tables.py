@@ -128,7 +128,7 @@ def _differences(result: dict, rows: pd.DataFrame, metric: str) -> str:
     for first, second in PAIRS:
         if {first, second} <= {*strategies}:
             found = [compare(sets, (p, first), (p, second)) for p in places]
-            columns[f"{first} - {second}"] = [*map(_difference, found), _count(found)]
+            columns[f"{first} - {second}"] = [*map(format_difference, found), _count(found)]
     names = pd.Index([*places, "better / undecided / worse"], name=result["figure"])
     return _markdown(pd.DataFrame(columns, index=names)) if columns else ""
 
@@ -152,13 +152,14 @@ def _place_differences(result: dict, rows: pd.DataFrame, metric: str) -> str:
     """Input forms or optimizers compared in pairs within each strategy."""
     strategies, sets = rows["strategy"].cat.categories, seed_sets(rows, metric)
     columns = {
-        f"{a} - {b}": [_difference(compare(sets, (a, s), (b, s))) for s in strategies]
+        f"{a} - {b}": [format_difference(compare(sets, (a, s), (b, s))) for s in strategies]
         for a, b in PLACE_PAIRS[result["figure"]]
     }
     return _markdown(pd.DataFrame(columns, index=strategies.rename("strategy")))
 
 
-def _difference(found: Difference | None) -> str:
+def format_difference(found: Difference | None) -> str:
+    """Bold if it is one, else in brackets; blank if either was not run."""
     if found is None:
         return ""
     return f"**{found.value:+.3f}**" if found.significant else f"({found.value:+.3f})"

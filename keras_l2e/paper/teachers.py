@@ -16,6 +16,7 @@ from keras_l2e.paper.comparisons import (
     seed_sets,
     seeds_spread,
 )
+from keras_l2e.paper.tables import format_difference
 from keras_l2e.plots import new_figure
 from keras_l2e.tables import format_markdown, format_rate
 
@@ -137,7 +138,7 @@ def _table(result: dict, task: str) -> str:
             line.append(" / ".join(format_rate(rate, 3) for rate in found[key].rates))
             for reference in REFERENCES:
                 other = (key[0], reference)
-                line.append("" if key == other else _difference(compare(found, key, other)))
+                line.append("" if key == other else format_difference(compare(found, key, other)))
         lines.append(line)
     header = ["teacher"]
     for name in sets:
@@ -165,9 +166,3 @@ def _mastery(result: dict, task: str) -> str:
 
 def _level(length: int, nesting: int) -> str:
     return f"({length},{nesting})" if nesting > 1 else str(length)
-
-
-def _difference(found) -> str:
-    if found is None:
-        return ""
-    return f"**{found.value:+.3f}**" if found.significant else f"({found.value:+.3f})"
