@@ -19,6 +19,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.teaching.teacher import Score, State, Teacher
@@ -28,12 +29,30 @@ UNKNOWN = 1.0
 # Exp3.S: rewards are rescaled so that these quantiles of all so far become -1 and 1.
 LOW, HIGH = 20, 80
 
-# scores of each level, oldest first; progress as thought of before; number of the epoch; rng;
-# progress_rate, progress_window  ->  progress of each level.
-Estimate = Callable[[list[list[float]], list[float], int, random.Random, float, int], list[float]]
+# What a teacher keeps from epoch to epoch, `weights` among it.
+Memory = dict[str, Any]
 
 
-def _tscl(estimate: Estimate) -> Callable[..., Teacher]:
+class Seen(NamedTuple):
+    """What progress is estimated from.
+
+    Attributes:
+        scores: of each level, oldest first.
+        progress: of each level, as it was thought before.
+        epoch: its number.
+        rng: of this epoch.
+        rate, window: `--progress_rate`, `--progress_window`.
+    """
+
+    scores: list[list[float]]
+    progress: list[float]
+    epoch: int
+    rng: random.Random
+    rate: float
+    window: int
+
+
+def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
     """A teacher of TSCL, which estimates progress so."""
 
     def teacher(
@@ -52,12 +71,13 @@ def _tscl(estimate: Estimate) -> Callable[..., Teacher]:
                 return _softmax([value / temperature for value in values])
             return _explore(_one_of_best(values, rng), exploration)
 
-        def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+        def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
             new = [getattr(score, mastered_by) or 0.0 for score in found]
             kept = memory.get("scores") or [[] for _ in new]
             scores = [[*old, x][-progress_window - 1 :] for old, x in zip(kept, new, strict=True)]
             before = memory.get("progress") or [0.0] * len(new)
-            progress = estimate(scores, before, epoch, rng, progress_rate, progress_window)
+            seen = Seen(scores, before, epoch, rng, progress_rate, progress_window)
+            progress = estimate(seen)
             return {"scores": scores, "progress": progress, "weights": weights(progress, rng)}
 
         return _following(seed, learn)
@@ -66,28 +86,28 @@ def _tscl(estimate: Estimate) -> Callable[..., Teacher]:
     return teacher
 
 
-def _online(scores, progress, epoch, rng, progress_rate, progress_window):
+def _online(seen: Seen) -> list[float]:
     """Progress at a level moves by `progress_rate` towards the last change of its score (TSCL)."""
-    changes = [level[-1] - (level[-2] if len(level) > 1 else 0.0) for level in scores]
-    return _move(progress, changes, progress_rate)
+    changes = [level[-1] - (level[-2] if len(level) > 1 else 0.0) for level in seen.scores]
+    return _move(seen.progress, changes, seen.rate)
 
 
-def _naive_slope(scores, progress, epoch, rng, progress_rate, progress_window):
+def _naive_slope(seen: Seen) -> list[float]:
     """Every `progress_window` epochs progress moves towards the slope over these (TSCL, naive)."""
-    if epoch % progress_window:
-        return progress
-    return _move(progress, [_slope(level[-progress_window:]) for level in scores], progress_rate)
+    if seen.epoch % seen.window:
+        return seen.progress
+    return _move(seen.progress, _window(seen), seen.rate)
 
 
-def _window(scores, progress, epoch, rng, progress_rate, progress_window):
+def _window(seen: Seen) -> list[float]:
     """Progress at a level is the slope over its last `progress_window` scores (TSCL)."""
-    return [_slope(level[-progress_window:]) for level in scores]
+    return [_slope(level[-seen.window :]) for level in seen.scores]
 
 
-def _sampling(scores, progress, epoch, rng, progress_rate, progress_window):
+def _sampling(seen: Seen) -> list[float]:
     """Progress at a level is one of its last changes, drawn at random (TSCL, after Thompson)."""
-    changes = [[b - a for a, b in itertools.pairwise(level)] or [UNKNOWN] for level in scores]
-    return [rng.choice(level) for level in changes]
+    changes = [[b - a for a, b in itertools.pairwise(level)] or [UNKNOWN] for level in seen.scores]
+    return [seen.rng.choice(level) for level in changes]
 
 
 online, naive_slope, window, sampling = map(_tscl, (_online, _naive_slope, _window, _sampling))
@@ -96,7 +116,7 @@ online, naive_slope, window, sampling = map(_tscl, (_online, _naive_slope, _wind
 def uniform_arms(seed: int, exploration: float = 0.1) -> Teacher:
     """Any level for an epoch, but for the share of exploration: what TSCL's are to beat."""
 
-    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
         return {"weights": _explore(_one_of_best([0.0] * len(found), rng), exploration)}
 
     return _following(seed, learn)
@@ -112,7 +132,7 @@ def exp3s(
     arms have it: their token_accuracy, which moves with the loss, after the epoch minus before.
     """
 
-    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
         scores = [score.token_accuracy or 0.0 for score in found]
         logits, rewards = memory.get("logits") or [0.0] * len(found), memory.get("rewards") or []
         if "scores" in memory:
@@ -145,7 +165,7 @@ def space(
     a cluster's solve rate p, and its progress as in `online`, added up.
     """
 
-    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
         rates = [score.exact_match or 0.0 for score in found]
         before = memory.get("rates") or [0.0] * len(rates)
         changes = [now - then for now, then in zip(rates, before, strict=True)]
@@ -164,7 +184,7 @@ def learnability(seed: int, exploration: float = 0.1) -> Teacher:
     The form in which the idea recurs, as in arXiv 2408.15099.
     """
 
-    def learn(memory: dict, found: list[Score], epoch: int, rng: random.Random) -> dict:
+    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
         rates = [score.exact_match or 0.0 for score in found]
         shares = _in_proportion([rate * (1 - rate) for rate in rates])
         return {"weights": _explore(shares, exploration)}
@@ -184,7 +204,7 @@ BANDITS: dict[str, Callable[..., Teacher]] = {
 }
 
 
-def _following(seed: int, learn: Callable[..., dict]) -> Teacher:
+def _following(seed: int, learn: Callable[..., Memory]) -> Teacher:
     """A teacher that looks at all levels, and keeps what `learn` gives, `weights` among it."""
 
     def start(levels: Sequence[Difficulty]) -> State:
