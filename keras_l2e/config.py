@@ -15,7 +15,8 @@ from keras_l2e.language import forms
 from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface, shows_work
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
-from keras_l2e.settings import ANYWHERE, boolean, check, choice, integer, number, path
+from keras_l2e.settings import ANYWHERE, boolean, check, choice, integer, number, path, taken_by
+from keras_l2e.teaching.teacher import Teacher
 from keras_l2e.teaching.teachers import TEACHERS
 
 NAME = "flags.cfg"
@@ -271,6 +272,12 @@ class Config(Curriculum):
         return forms.interface(self.task, self.input_form, self.target_form, self.target)
 
 
+def make_teacher(config: Config) -> Teacher:
+    """The teacher that a config names, with what it takes of its settings."""
+    teacher = TEACHERS[config.strategy]
+    return teacher(**taken_by(teacher, config))
+
+
 def _check_together(config: Config) -> None:
     """Raises UsageError if values that are allowed each are not allowed together."""
     try:
@@ -281,10 +288,10 @@ def _check_together(config: Config) -> None:
         forms.check(config.task, config.target_form)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    of_kinds = config.strategy == "space" and TASKS[config.task].drawn_kinds
-    if of_kinds and config.train_source == "prepared":
+    task, prepared = TASKS[config.task], config.train_source == "prepared"
+    if prepared and task.drawn_kinds and make_teacher(config).of_kinds:
         raise UsageError(
-            f"--train_source=prepared: the strategy space draws the {TASKS[config.task].kind}s of "
+            f"--train_source=prepared: the strategy {config.strategy} draws the {task.kind}s of "
             f"the task {config.task} one by one; allowed is generated"
         )
     if config.first_batch_size > config.global_batch_size:

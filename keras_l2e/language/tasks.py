@@ -8,6 +8,7 @@ import functools
 import itertools
 import random
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -104,6 +105,14 @@ class Task:
     kinds_of: Callable[[str, Difficulty], list[Any]] = _no_kinds
     drawn_kinds: tuple[str, ...] = ()
     untrained: Callable[[Difficulty], Iterable[Untrained]] = _none_untrained
+
+    def by_kind(self, texts: Iterable[str], difficulty: Difficulty) -> dict[Any, list[int]]:
+        """The numbers of the texts of a difficulty that belong to each kind."""
+        numbers = defaultdict(list)
+        for i, text in enumerate(texts):
+            for kind in self.kinds_of(text, difficulty):
+                numbers[kind].append(i)
+        return dict(numbers)
 
     def chance(self) -> float:
         """The token accuracy of guessing: one of the output characters or EOS."""

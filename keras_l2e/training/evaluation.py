@@ -8,7 +8,6 @@ import functools
 import math
 import random
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -146,16 +145,12 @@ def _row(config: Config, difficulty: Difficulty, texts: list[str], scores: Score
 def _by_kind(config: Config, difficulty: Difficulty, texts: list[str], scores: Scores):
     """One row for each kind of example that the task tells apart."""
     task = TASKS[config.task]
-    members = defaultdict(list)
-    for i, text in enumerate(texts):
-        for kind in task.kinds_of(text, difficulty):
-            members[kind].append(i)
     return [
         {
             task.kind: kind,
             **_row(config, difficulty, [texts[i] for i in chosen], scores.subset(chosen)),
         }
-        for kind, chosen in sorted(members.items())
+        for kind, chosen in sorted(task.by_kind(texts, difficulty).items())
     ]
 
 

@@ -16,16 +16,14 @@ import tensorflow as tf
 
 from keras_l2e import config as configs
 from keras_l2e import files, pretrained
-from keras_l2e.config import Config
+from keras_l2e.config import Config, make_teacher
 from keras_l2e.data import pipeline, stored
 from keras_l2e.errors import WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import shows_work
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers
-from keras_l2e.settings import taken_by
-from keras_l2e.teaching.teacher import Teacher, share_out
-from keras_l2e.teaching.teachers import TEACHERS
+from keras_l2e.teaching.teacher import share_out
 from keras_l2e.training import checkpoints, schedules, workers
 from keras_l2e.training.progress import Progress
 from keras_l2e.training.scoring import Scorer
@@ -250,12 +248,6 @@ class _FirstNaN(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             self.step = batch + 1
             self.model.stop_training = True
-
-
-def make_teacher(config: Config) -> Teacher:
-    """The teacher that a config names, with what it takes of its settings."""
-    teacher = TEACHERS[config.strategy]
-    return teacher(**taken_by(teacher, config))
 
 
 def compile_model(model: keras.Model, config: Config) -> None:

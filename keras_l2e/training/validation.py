@@ -1,6 +1,5 @@
 """How far each arm is learnt: scores on stored examples, as the teacher asks for them."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -51,7 +50,7 @@ class Validation:
         # Counted once: repeats are sought among all stored examples of a level.
         self.judging_splits = {level: self._judging_split(level) for level in self.levels}
         self._scores: dict[tuple, Scores] = {}
-        self._members: dict[tuple, dict[str, list[int]]] = {}
+        self._numbers: dict[tuple, dict[str, list[int]]] = {}
 
     def _judging_split(self, level: Difficulty) -> str:
         """The split whose accuracy decides about going on: validation where it can, else train."""
@@ -72,12 +71,11 @@ class Validation:
     def score(self, level: Difficulty, split: str, kind: str = "") -> dict:
         """Accuracies on stored examples of a level, or of a kind of them, as history.jsonl has."""
         key = level, split
-        num_examples = min(self.limit, len(self.examples[key].program))
-        chosen = [i for i in self.members(level, split, kind) if i < num_examples]
+        examples = Example(*(column[: self.limit] for column in self.examples[key]))
+        chosen = self._of_kind(key, examples.program, kind)
         found = {"token_accuracy": None, "exact_match": None}
         if chosen:
             if key not in self._scores:
-                examples = Example(*(column[:num_examples] for column in self.examples[key]))
                 self._scores[key] = self.scorer.score(examples)
             scores = self._scores[key].subset(chosen) if kind else self._scores[key]
             found = {name: getattr(scores, name)() for name in found}
@@ -100,18 +98,14 @@ class Validation:
             for level, kinds in shares.items()
         ]
 
-    def members(self, level: Difficulty, split: str, kind: str) -> Sequence[int]:
-        """The numbers of the stored examples of a level that are of a kind; of all for ""."""
-        programs = self.examples[level, split].program
+    def _of_kind(self, key: tuple, programs: Sequence[bytes], kind: str) -> Sequence[int]:
+        """The numbers of the programs that are of a kind; of all for ""."""
         if not kind:
             return range(len(programs))
-        key = level, split
-        if key not in self._members:
-            members = self._members[key] = defaultdict(list)
-            for i, program in enumerate(programs):
-                for found in self.task.kinds_of(program.decode(), level):
-                    members[found].append(i)
-        return self._members[key][kind]
+        if key not in self._numbers:  # They stay as they are: sorted out once.
+            texts = [program.decode() for program in programs]
+            self._numbers[key] = self.task.by_kind(texts, key[0])
+        return self._numbers[key].get(kind, [])
 
     def texts(self, split: str) -> dict[Difficulty, tuple]:
         """What is stored of all levels, UTF-8 `bytes`: programs, and what is to be written."""
