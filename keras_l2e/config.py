@@ -176,15 +176,32 @@ class Config(Curriculum):
         "lstm",
         MODELS,
         "The network. lstm: one LSTM stack reads, another writes. attention: the writer also looks "
-        "at what was read and at what it wrote.",
+        "at what was read and at what it wrote. transformer: attention alone, block after block. "
+        "universal_transformer: one block again and again.",
     )
-    num_layers: int = integer(1, "LSTM layers of the encoder and of the decoder (model lstm).")
-    hidden_dim: int = integer(256, "Cells of each LSTM layer.")
-    embedding_dim: int = integer(64, "Width of the character embedding.")
+    num_layers: int = integer(
+        1,
+        "LSTM layers of the encoder and of the decoder (model lstm); their blocks (transformer); "
+        "how often their one block is applied (universal_transformer).",
+    )
+    hidden_dim: int = integer(256, "Cells of each LSTM layer; the width of a Transformer.")
+    embedding_dim: int = integer(
+        64, "Width of the character embedding; in a Transformer it is --hidden_dim."
+    )
     num_heads: int = integer(4, "Heads of an attention; --hidden_dim is a multiple of it.")
     own_past: bool = boolean(True, "The writer of the model attention looks at its own past.")
     second_lstm: bool = boolean(True, "It has a second LSTM behind its attention.")
     tie_encoder_decoder: bool = boolean(False, "One LSTM stack reads and writes (the paper's).")
+    positions: str = choice(
+        "sinusoidal",
+        ("sinusoidal", "learned"),
+        "How a Transformer is told places: by sines, which go on behind the longest text seen; by "
+        "vectors that are learnt, one and the same from place 512 on.",
+    )
+    halting: bool = boolean(
+        False, "In a universal_transformer each place decides how many steps it takes."
+    )
+    ponder_cost: float = number(0.01, "With --halting: what a step of a place adds to the loss.")
     uniform_init: float = number(
         0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way."
     )

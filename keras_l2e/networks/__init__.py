@@ -13,6 +13,8 @@ Table = dict[str, str | Callable[..., Any]]
 MODELS: Table = {
     "lstm": "keras_l2e.networks.models:lstm",
     "attention": "keras_l2e.networks.attention:attention",
+    "transformer": "keras_l2e.networks.transformer:transformer",
+    "universal_transformer": "keras_l2e.networks.transformer:universal_transformer",
 }
 OPTIMIZERS: Table = {
     "adam": "keras_l2e.networks.optimizers:Adam",

@@ -1,0 +1,326 @@
+"""Transformers: networks of attention alone, with many blocks or with one applied many times.
+
+    encoder, decoder = transformer(vocabulary_size=43, hidden_dim=128, num_layers=4, num_heads=4)
+
+Blocks are pre-norm: what one adds is computed from the normalized sum of what was added before it
+(arXiv 2002.04745). The writer's attention keeps keys and values of all that was written, so that
+the next character costs one place; the reader's is `keras.layers.MultiHeadAttention`, which would
+compute them anew.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2e.errors import UsageError
+from keras_l2e.networks.attention import Attention, NoPast, SplitHeads
+
+# Of the layers between two attentions, relative to the width (arXiv 1706.03762).
+EXPANSION = 4
+# Places with a learned vector of their own.
+NUM_POSITIONS = 512
+# A place halts when so much of its probability is spent (arXiv 1603.08983).
+THRESHOLD = 0.99
+
+Block = Callable[[keras.KerasTensor], keras.KerasTensor]
+
+
+def transformer(
+    vocabulary_size: int,
+    hidden_dim: int,
+    num_layers: int,
+    num_heads: int,
+    positions: str = "sinusoidal",
+) -> tuple[keras.Model, keras.Model]:
+    """The encoder-decoder of "Attention Is All You Need" (arXiv 1706.03762), pre-norm.
+
+    Args:
+        vocabulary_size: int, number of token ids, 0 being padding.
+        hidden_dim: int, width of every place.
+        num_layers: int, blocks of the encoder and of the decoder.
+        num_heads: int, heads of each attention; divides hidden_dim.
+        positions: "sinusoidal", which go on behind the longest text seen, or "learned"; then all
+            places from the 512th on share a vector.
+
+    Returns:
+        encoder, decoder. The state is a dict: `read` (for each block keys and values of the text),
+        `mask` of the text, and `past` (for each block keys and values of what was written).
+
+    Raises:
+        UsageError: the width cannot be shared out evenly.
+    """
+    _check(hidden_dim, num_heads)
+    reading = [_ReadingBlock(f"encoder_{i}", hidden_dim, num_heads) for i in range(num_layers)]
+    writing = [_WritingBlock(f"decoder_{i}", hidden_dim, num_heads) for i in range(num_layers)]
+    ways = {"encoder": _one_after_the_other, "decoder": _one_after_the_other}
+    return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, ways)
+
+
+def universal_transformer(
+    vocabulary_size: int,
+    hidden_dim: int,
+    num_layers: int,
+    num_heads: int,
+    positions: str = "sinusoidal",
+    halting: bool = False,
+    ponder_cost: float = 0.01,
+) -> tuple[keras.Model, keras.Model]:
+    """One block applied again and again, told its place and step (arXiv 1807.03819).
+
+    Args:
+        vocabulary_size, hidden_dim, num_heads, positions: see `transformer`.
+        num_layers: int, how often the block is applied; at most, if places may halt.
+        halting: bool, whether each place decides when it is done (adaptive computation time, arXiv
+            1603.08983). It then stays as it is; what comes out of it is the mean of its steps,
+            weighed by the probabilities of halting there.
+        ponder_cost: float, what a step of a place adds to the loss.
+
+    Returns:
+        encoder, decoder. The state is that of `transformer`, with a past for each step.
+
+    Raises:
+        UsageError: the width cannot be shared out evenly.
+    """
+    _check(hidden_dim, num_heads)
+    reading = [_ReadingBlock("encoder", hidden_dim, num_heads)] * num_layers
+    writing = [_WritingBlock("decoder", hidden_dim, num_heads)] * num_layers
+    ways = {
+        name: _UntilHalted(name, ponder_cost) if halting else _again
+        for name in ("encoder", "decoder")
+    }
+    return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, ways)
+
+
+def _check(hidden_dim: int, num_heads: int) -> None:
+    if hidden_dim % 2 or hidden_dim % num_heads:
+        raise UsageError(
+            f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
+        )
+
+
+def _network(
+    vocabulary_size: int,
+    hidden_dim: int,
+    num_heads: int,
+    positions: str,
+    reading: Sequence["_ReadingBlock"],
+    writing: Sequence["_WritingBlock"],
+    ways: dict[str, Callable],
+) -> tuple[keras.Model, keras.Model]:
+    """Encoder and decoder of some blocks, and of the way that goes through them."""
+    embedding = keras.layers.Embedding(vocabulary_size, hidden_dim, name="embedding")
+    scale = math.sqrt(hidden_dim)
+
+    ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
+    mask = keras.ops.not_equal(ids, 0)
+    x = embedding(ids) * scale
+    places = Positions(positions, name="encoder_positions")([x])
+    steps = [_bind(block, mask) for block in reading]
+    x = ways["encoder"](x, places, steps, mask)
+    x = _norm("encoder_norm")(x)
+    nothing = NoPast(num_heads, hidden_dim // num_heads, name="no_past")(ids)
+    # A block that is applied again reads the same again.
+    read = [block.tell(x) for block in dict.fromkeys(writing)]
+    state = {"read": read, "mask": mask, "past": [[nothing, nothing] for _ in writing]}
+    encoder = keras.Model(ids, state, name="encoder")
+
+    ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
+    state = keras.tree.map_structure(
+        lambda x: keras.Input(x.shape[1:], dtype=x.dtype), encoder.output
+    )
+    x = embedding(ids) * scale
+    places = Positions(positions, name="decoder_positions")([x, state["past"][0][0]])
+    outputs = {**state, "past": []}
+    steps = [
+        _bind(block, [*state["read"][i % len(read)], state["mask"]], past, outputs["past"])
+        for i, (block, past) in enumerate(zip(writing, state["past"], strict=True))
+    ]
+    x = ways["decoder"](x, places, steps, keras.ops.not_equal(ids, 0))
+    logits = keras.layers.Dense(vocabulary_size, name="logits")(_norm("decoder_norm")(x))
+    return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
+
+
+def _bind(block: Callable, *arguments) -> Block:
+    return lambda x: block(x, *arguments)
+
+
+def _norm(name: str) -> keras.layers.Layer:
+    return keras.layers.LayerNormalization(epsilon=1e-6, name=name)
+
+
+class _FeedForward:
+    """x plus two layers, the first one wider, of normalized x."""
+
+    def __init__(self, name: str, width: int):
+        self.norm = _norm(f"{name}_norm_of_feedforward")
+        self.wide = keras.layers.Dense(EXPANSION * width, activation="relu", name=f"{name}_wide")
+        self.narrow = keras.layers.Dense(width, name=f"{name}_narrow")
+
+    def __call__(self, x):
+        return x + self.narrow(self.wide(self.norm(x)))
+
+
+class _ReadingBlock:
+    """Looks at all that is read, itself included, [n, t, width]."""
+
+    def __init__(self, name: str, width: int, num_heads: int):
+        self.norm = _norm(f"{name}_norm_of_text")
+        self.attend = keras.layers.MultiHeadAttention(
+            num_heads, width // num_heads, use_bias=False, name=f"{name}_attention"
+        )
+        self.feedforward = _FeedForward(name, width)
+
+    def __call__(self, x, mask):
+        normal = self.norm(x)
+        x = x + self.attend(normal, normal, attention_mask=keras.ops.expand_dims(mask, 1))
+        return self.feedforward(x)
+
+
+class _WritingBlock:
+    """Looks at what was written so far, then at what was read."""
+
+    def __init__(self, name: str, width: int, num_heads: int):
+        self.norms = [_norm(f"{name}_norm_of_{what}") for what in ("past", "text")]
+        self.split, self.attend = SplitHeads(num_heads), Attention()
+
+        def dense(what: str, count: int = 1):
+            return keras.layers.Dense(count * width, use_bias=False, name=f"{name}_{what}")
+
+        self.ask_past, self.mix_past = dense("ask_past", 3), dense("mix_past")
+        self.ask_text, self.mix_text = dense("ask_text"), dense("mix_text")
+        self.tell_text = dense("tell_text", 2)
+        self.feedforward = _FeedForward(name, width)
+
+    def tell(self, memory) -> list:
+        """Keys and values of what was read."""
+        return self.parts(self.tell_text(memory), 2)
+
+    def parts(self, x, count: int) -> list:
+        """Several tensors that one product made, their width dealt out among the heads."""
+        return [self.split(part) for part in keras.ops.split(x, count, axis=-1)]
+
+    def __call__(self, x, read, past, pasts: list):
+        query, *new = self.parts(self.ask_past(self.norms[0](x)), 3)
+        seen = [keras.ops.concatenate(pair, axis=2) for pair in zip(past, new, strict=True)]
+        pasts.append(seen)
+        x = x + self.mix_past(self.attend([query, *seen]))
+        (query,) = self.parts(self.ask_text(self.norms[1](x)), 1)
+        x = x + self.mix_text(self.attend([query, *read]))
+        return self.feedforward(x)
+
+
+def _one_after_the_other(x, places, blocks: Sequence[Block], mask):
+    """Places are told once, before the first block."""
+    x = x + places
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def _again(x, places, blocks: Sequence[Block], mask):
+    """Places and steps are told before every step."""
+    for step, block in enumerate(blocks):
+        x = block(x + places + _step_signal(step, x.shape[-1]))
+    return x
+
+
+class _UntilHalted:
+    """As `_again`; each place goes on until it halts."""
+
+    def __init__(self, name: str, cost: float):
+        # At first it hardly halts.
+        bias = keras.initializers.Constant(-1.0)
+        self.halt = keras.layers.Dense(
+            1, activation="sigmoid", bias_initializer=bias, name=f"{name}_halt"
+        )
+        self.ponder = Ponder(cost, name=f"{name}_ponder")
+
+    def __call__(self, x, places, blocks: Sequence[Block], mask):
+        spent = keras.ops.zeros_like(x[..., :1])
+        running, pondered, result = spent + 1.0, spent, keras.ops.zeros_like(x)
+        for step, block in enumerate(blocks):
+            probability, rest = self.halt(x), 1.0 - spent
+            halts = keras.ops.cast(spent + probability >= THRESHOLD, x.dtype) * running
+            if step == len(blocks) - 1:
+                halts = running
+            share = halts * rest + (running - halts) * probability
+            pondered = pondered + running + halts * rest
+            after = block(x + places + _step_signal(step, x.shape[-1]))
+            x = running * after + (1.0 - running) * x
+            result = result + share * x
+            spent, running = spent + share, running - halts
+        return self.ponder([result, pondered, mask])
+
+
+def _step_signal(step: int, width: int) -> np.ndarray:
+    return _waves(np.array([[step]], np.float32), width, np)
+
+
+def _waves(numbers, width: int, library=tf):
+    """Sines, then cosines of numbers [..., 1], of wavelengths from 2 pi to 10,000 times that."""
+    rates = np.exp(-math.log(10_000) * np.arange(width // 2) / max(1, width // 2 - 1))
+    angles = numbers * rates.astype(np.float32)
+    return (np.concatenate if library is np else tf.concat)(
+        [library.sin(angles), library.cos(angles)], -1
+    )
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class Positions(keras.layers.Layer):
+    """For x [n, s, width] the vectors of its places, float32 [1, s, width].
+
+    A second tensor, [n, heads, t, ...], says that t places came before.
+    """
+
+    def __init__(self, kind: str, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = kind
+
+    def build(self, input_shape):
+        if self.kind == "learned":
+            shape = NUM_POSITIONS, input_shape[0][-1]
+            normal = keras.initializers.RandomNormal(stddev=0.02)
+            self.table = self.add_weight(shape=shape, initializer=normal, name="table")
+
+    def call(self, inputs):
+        x, *past = inputs
+        first = tf.shape(past[0])[2] if past else 0
+        places = tf.range(first, first + tf.shape(x)[1])
+        if self.kind == "learned":
+            return tf.gather(self.table, tf.minimum(places, NUM_POSITIONS - 1))[None]
+        return _waves(tf.cast(places, tf.float32)[:, None], x.shape[-1])[None]
+
+    def compute_output_shape(self, input_shape):
+        return 1, *input_shape[0][1:]
+
+    def get_config(self):
+        return {**super().get_config(), "kind": self.kind}
+
+
+@keras.saving.register_keras_serializable("keras_l2e")
+class Ponder(keras.layers.Layer):
+    """Gives x [n, t, width] as it is; in training its steps, [n, t, 1], cost something.
+
+    The mean over the places of a row that a mask, [n, t], counts, then over rows.
+    """
+
+    def __init__(self, cost: float, **kwargs):
+        super().__init__(**kwargs)
+        self.cost = cost
+
+    def call(self, inputs, training=False):
+        x, steps, mask = inputs
+        if training:
+            counts = tf.cast(mask, x.dtype)
+            means = tf.reduce_sum(steps[..., 0] * counts, 1) / tf.reduce_sum(counts, 1)
+            self.add_loss(self.cost * tf.reduce_mean(means))
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "cost": self.cost}
