@@ -18,7 +18,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from keras_l2e.language import traces
@@ -176,18 +176,25 @@ OPERATIONS = {
     "small_loop": small_loop,
     "ifstat": ifstat,
 }
+OPERATION_NAMES = tuple(OPERATIONS)
 
 
-def generate(rng: random.Random, length: int, nesting: int, operation: str = "") -> Example:
+def generate(
+    rng: random.Random,
+    length: int,
+    nesting: int,
+    operation: str = "",
+    operations: Sequence[str] = OPERATION_NAMES,
+) -> Example:
     """Draws a program of `nesting` operations on literals from 1 to 10**length.
 
     Args:
         rng: the source of every draw.
         length: literals are uniform on 1..10**length, small numbers on 1..4*length.
-        nesting: number of operations, each one of the six with probability 1/6; at most 10, the
-            number of variable names.
+        nesting: number of operations, at most 10, the number of variable names.
         operation: one that the program is sure to have, at a uniformly random place; "" for any.
             If it is drawn uniformly itself, programs are distributed as without it.
+        operations: those that are drawn, all equally likely; by default all six.
 
     Returns:
         The program as Python 3 text, what it prints, and its trace.
@@ -198,15 +205,12 @@ def generate(rng: random.Random, length: int, nesting: int, operation: str = "")
         if i == place:
             apply = OPERATIONS[operation]
         else:
-            apply = _OPERATION_LIST[rng.randrange(len(_OPERATION_LIST))]
+            apply = OPERATIONS[operations[rng.randrange(len(operations))]]
         last = draft.previous = apply(draft)
     text, value, work = last
     draft.statements.append(f"print({text})")
     trace = traces.write(traces.closed([*draft.work, *work], value))
     return Example("\n".join(draft.statements), str(value), trace)
-
-
-_OPERATION_LIST = list(OPERATIONS.values())
 
 
 def count_operations(program: str, nesting: int) -> Counter[str]:

@@ -4,6 +4,7 @@
 Example(program='print(60494+65125)', target='125619', trace='125619')
 """
 
+import dataclasses
 import functools
 import itertools
 import random
@@ -23,6 +24,8 @@ _DIGITS = "0123456789"
 # Of white space in a task's programs.
 ANYWHERE = r"[ \n]"
 WITHOUT_HARDEST = "without product or loop"
+# The operations of the task `control`.
+CONTROL = ("small_loop", "ifstat")
 
 
 class Difficulty(NamedTuple):
@@ -149,6 +152,10 @@ def _draw_program(rng: random.Random, difficulty: Difficulty, operation: str = "
     return programs.generate(rng, *difficulty, operation)
 
 
+def _draw_control(rng: random.Random, difficulty: Difficulty, operation: str = "") -> Example:
+    return programs.generate(rng, *difficulty, operation, CONTROL)
+
+
 def _longest_program(difficulty: Difficulty) -> Longest:
     return programs.longest(difficulty.length, difficulty.nesting)
 
@@ -213,21 +220,21 @@ def difficulty_of_addition(text: str) -> Difficulty | None:
     return Difficulty(len(found[1]))
 
 
-def _draw_copy(rng: random.Random, difficulty: Difficulty) -> Example:
-    digits = f"{rng.randrange(10**difficulty.length):0{difficulty.length}}"
-    return Example(digits, digits)
+def _memory(answer: Callable[[str], str], max_length: int, repeats: int = 1) -> Task:
+    """A task that reads digits and writes the same ones in some order, so many times."""
+
+    def draw(rng: random.Random, difficulty: Difficulty) -> Example:
+        digits = f"{rng.randrange(10**difficulty.length):0{difficulty.length}}"
+        return Example(digits, answer(digits))
+
+    def longest(difficulty: Difficulty) -> Longest:
+        return Longest(difficulty.length, repeats * difficulty.length, 0)
+
+    return Task(draw, answer, longest, _difficulty_of_digits, max_length, white_space="")
 
 
-def _longest_copy(difficulty: Difficulty) -> Longest:
-    return Longest(difficulty.length, difficulty.length, 0)
-
-
-def _difficulty_of_copy(text: str) -> Difficulty | None:
+def _difficulty_of_digits(text: str) -> Difficulty | None:
     return Difficulty(len(text)) if re.fullmatch("[0-9]+", text) else None
-
-
-def _copy_answer(text: str) -> str:
-    return text
 
 
 def carry_chain(program: str) -> int:
@@ -249,21 +256,24 @@ def _carry_chains(text: str, difficulty: Difficulty) -> list[int]:
     return [carry_chain(text)]
 
 
+_PROGRAM = Task(
+    _draw_program,
+    interpreter.run,
+    _longest_program,
+    _difficulty_of_program,
+    max_length=12,
+    max_nesting=10,
+    steps=interpreter.steps,
+    white_space=r"\n| if | else |for x in ",
+    output_characters="-" + _DIGITS,
+    kind="operation",
+    kinds_of=_operations,
+    drawn_kinds=programs.OPERATION_NAMES,
+)
 TASKS = {
-    "program": Task(
-        _draw_program,
-        interpreter.run,
-        _longest_program,
-        _difficulty_of_program,
-        max_length=12,
-        max_nesting=10,
-        steps=interpreter.steps,
-        white_space=r"\n| if | else |for x in ",
-        output_characters="-" + _DIGITS,
-        kind="operation",
-        kinds_of=_operations,
-        drawn_kinds=tuple(programs.OPERATIONS),
-    ),
+    "program": _PROGRAM,
+    # Of the suite that arXiv 1807.03819 is measured on.
+    "control": dataclasses.replace(_PROGRAM, generate=_draw_control, drawn_kinds=CONTROL),
     "addition": Task(
         _draw_addition,
         interpreter.run,
@@ -276,14 +286,9 @@ TASKS = {
         kinds_of=_carry_chains,
         untrained=_unequal_digits,
     ),
-    "copy": Task(
-        _draw_copy,
-        _copy_answer,
-        _longest_copy,
-        _difficulty_of_copy,
-        max_length=65,
-        white_space="",
-    ),
+    "copy": _memory(lambda digits: digits, max_length=65),
+    "reverse": _memory(lambda digits: digits[::-1], max_length=65),
+    "double": _memory(lambda digits: 2 * digits, max_length=65, repeats=2),
 }
 # The table may be added to; these are the tasks that every process of the package knows.
 OWN_TASKS = frozenset(TASKS)

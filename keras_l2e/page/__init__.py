@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent
 MODULES = ("text", "syntax", "interpreter", "tasks", "network", "view")
 # What the modules know, by the names of settings; a test holds them to it.
 KNOWN = {
-    "task": ("program", "addition", "copy"),
+    "task": ("program", "control", "addition", "copy", "reverse", "double"),
     "model": ("lstm", "attention"),
     "input_form": INPUT_FORMS,
     "target_form": ("answer", "trace", "reversed_trace", "register_trace"),

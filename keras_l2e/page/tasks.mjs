@@ -15,15 +15,22 @@ import { ProgramError } from "./syntax.mjs";
  * @property {(program: string) => ?Difficulty} difficultyOf null for what is none of the task
  */
 
+const PROGRAM = { answer: run, steps, difficultyOf: difficultyOfProgram };
+
 /** @type {Object<string, Task>} */
 export const TASKS = {
-  program: { answer: run, steps, difficultyOf: difficultyOfProgram },
+  program: PROGRAM,
+  control: PROGRAM,
   addition: { answer: run, steps, difficultyOf: difficultyOfAddition },
-  copy: {
-    answer: (text) => text,
-    difficultyOf: (text) => (/^[0-9]+$/.test(text) ? [text.length, 1] : null),
-  },
+  copy: memory((text) => text),
+  reverse: memory(reversed),
+  double: memory((text) => text + text),
 };
+
+/** A task that reads digits and writes the same ones. */
+function memory(answer) {
+  return { answer, difficultyOf: (text) => (/^[0-9]+$/.test(text) ? [text.length, 1] : null) };
+}
 
 /**
  * Of each target form how its work is written; null where there is none. Values stand between
