@@ -188,8 +188,8 @@ def counted(monkeypatch):
 
         return call
 
-    wrapped = [wrap(*item) for item in programs.OPERATIONS.items()]
-    monkeypatch.setattr(programs, "_OPERATION_LIST", wrapped)
+    wrapped = {name: wrap(name, operation) for name, operation in programs.OPERATIONS.items()}
+    monkeypatch.setattr(programs, "OPERATIONS", wrapped)
     return counter
 
 
@@ -225,6 +225,18 @@ def test_operations_asked_for_evenly_give_the_programs_that_are_drawn_without():
     assert len(total) == 21
     for (first, second), count in total.items():
         assert within(count, 5_000, 1 / 36 if first == second else 2 / 36)
+
+
+def test_some_operations_alone_can_be_drawn():
+    rng, total = random.Random(5), Counter()
+    for operation in ("", "ifstat") * 300:
+        program = programs.generate(rng, 2, 3, operation, ("small_loop", "ifstat")).program
+        counts = programs.count_operations(program, 3)
+        assert counts["ifstat"] >= bool(operation)
+        total += counts
+    assert set(total) == {"small_loop", "ifstat"}
+    # Half of 900 drawn without a wish, and of the 600 beside one.
+    assert within(total["small_loop"], 1_500, 1 / 2)
 
 
 # What is drawn, n times, and its values, equally frequent; Q may stand at any operand's place.
@@ -303,13 +315,12 @@ def test_statistics_of_the_released_code(difficulty, characters, repeats, negati
 
 
 @pytest.mark.parametrize("difficulty", [(1, 1), (1, 3), (4, 3), (9, 2), (12, 10)])
-def test_the_longest_program_is_reached_and_no_target_is_longer(difficulty, monkeypatch):
+def test_the_longest_program_is_reached_and_no_target_is_longer(difficulty):
     """By one operation again and again, with the highest literals and small numbers."""
     longest = programs.longest(*difficulty)
     reached = []
-    for operation in programs.OPERATIONS.values():
-        monkeypatch.setattr(programs, "_OPERATION_LIST", [operation])
-        example = programs.generate(Highest(), *difficulty)
+    for name in programs.OPERATIONS:
+        example = programs.generate(Highest(), *difficulty, operations=[name])
         reached.append(len(example.program))
         assert len(example.target) <= longest.target and len(example.trace) <= longest.trace
     assert max(reached) == longest.program

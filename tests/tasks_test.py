@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from keras_l2e.language import interpreter, programs
 from keras_l2e.language.tasks import TASKS, Difficulty, carry_chain, grid
 
-HARDEST = {"program": Difficulty(12, 10), "addition": Difficulty(64), "copy": Difficulty(65)}
+HARDEST = {"program": Difficulty(12, 10), "control": Difficulty(12, 10)}
+HARDEST |= {"addition": Difficulty(64)}
+HARDEST |= dict.fromkeys(("copy", "reverse", "double"), Difficulty(65))
 # Of every task some difficulties, the easiest and the hardest among them.
 SOME = [
     (task, difficulty)
@@ -56,6 +58,8 @@ class Highest:
         ),
         ("copy", 1, ("0", "0", ""), ("9", "9", "")),
         ("copy", 65, ("0" * 65, "0" * 65, ""), ("9" * 65, "9" * 65, "")),
+        ("reverse", 2, ("00", "00", ""), ("99", "99", "")),
+        ("double", 2, ("00", "0000", ""), ("99", "9999", "")),
         # The first operation is pair, its first side of the coin plus; the highest is ifstat.
         (
             "program",
@@ -82,7 +86,7 @@ def test_what_is_drawn(task, difficulty):
         steps = found.steps(program) if found.steps else []
         assert trace == ";".join(str(step.value) for step in steps)
     difficulties = [found.difficulty_of(example.program) for example in drawn]
-    if task == "program":
+    if found.max_nesting > 1:
         # Numbers may be short and operations leave no trace, or there is one digit more: at length
         # 1 a factor may be 4, which is no longer than a literal.
         assert tuple(map(max, zip(*difficulties, strict=True))) == difficulty
@@ -123,7 +127,10 @@ def test_chance_is_one_of_the_characters_of_an_answer_or_its_end():
 def test_answers_to_other_texts():
     assert TASKS["program"].answer("print(2*3)") == "6"
     assert TASKS["addition"].answer("print(12+34)") == "46"
+    assert TASKS["control"].answer("print(2*3)") == "6"
     assert TASKS["copy"].answer("0120") == "0120"
+    assert TASKS["reverse"].answer("0120") == "0210"
+    assert TASKS["double"].answer("0120") == "01200120"
     for task in ("program", "addition"):
         with pytest.raises(interpreter.ProgramError, match="line 1"):
             TASKS[task].answer("print(open)")
@@ -140,6 +147,8 @@ def test_answers_to_other_texts():
         ),
         ("addition", Difficulty(64), (len("print(+)") + 128, 65, 65)),
         ("copy", Difficulty(65), (65, 65, 0)),
+        ("reverse", Difficulty(65), (65, 65, 0)),
+        ("double", Difficulty(65), (65, 130, 0)),
     ],
 )
 def test_longest(task, difficulty, longest):
@@ -196,6 +205,11 @@ def test_other_difficulties_are_refused(task, difficulty, message):
         ("addition", "print(7+1)\n", None),
         ("copy", "007", Difficulty(3)),
         ("copy", "", None),
+        ("double", "12", Difficulty(2)),
+        ("control", "print((12 if 3>4 else 5))", Difficulty(2)),
+        ("control", "a=5\nfor x in range(9):a+=3\nprint((a if 3>4 else 5))", Difficulty(3, 2)),
+        ("control", "a=5\nfor x in range(9):a+=(3-1)\nprint(a)", None),
+        ("control", "print(12)", None),
         ("program", "print(10)", Difficulty(1)),
         ("program", "i=8;\nprint(((i+2)*3))", Difficulty(1, 2)),
         ("program", "print((3*88))", Difficulty(2)),
@@ -231,6 +245,12 @@ def test_difficulty_of(task, text, difficulty):
         ("program", "a=5\nfor x in range(3):a+=2\nprint(a)", Difficulty(1), {"small_loop"}),
         ("addition", "print(567+433)", Difficulty(3), {3}),
         ("copy", "007", Difficulty(3), set()),
+        (
+            "control",
+            "a=5\nfor x in range(9):a+=3\nprint((a if 3>4 else 5))",
+            Difficulty(3, 2),
+            {"ifstat", "small_loop"},
+        ),
     ],
 )
 def test_kinds(task, text, difficulty, kinds):
@@ -264,7 +284,8 @@ def test_carries_lower_the_sum_of_digits_by_nine_each(a, b):
 
 
 def test_untrained_sums_have_unequal_digits():
-    assert [len(list(TASKS[task].untrained(Difficulty(4)))) for task in HARDEST] == [0, 3, 0]
+    counts = {task: len(list(TASKS[task].untrained(Difficulty(4)))) for task in HARDEST}
+    assert counts == {**dict.fromkeys(HARDEST, 0), "addition": 3}
     for shorter, found in enumerate(TASKS["addition"].untrained(Difficulty(4)), start=1):
         assert (found.name, found.label) == ("unequal_digits", {"shorter": shorter})
         rng = random.Random(shorter)

@@ -169,6 +169,12 @@ def _difficulty_of_program(text: str) -> Difficulty | None:
     return found and Difficulty(*found)
 
 
+def _difficulty_of_control(text: str) -> Difficulty | None:
+    found = _difficulty_of_program(text)
+    kinds = programs.count_operations(text, found.nesting) if found else {}
+    return found if kinds and set(kinds) <= set(CONTROL) else None
+
+
 def _operations(text: str, difficulty: Difficulty) -> list[str]:
     """The operations of a program; one without products and loops, the hardest, says so as well.
 
@@ -273,7 +279,12 @@ _PROGRAM = Task(
 TASKS = {
     "program": _PROGRAM,
     # Of the suite that arXiv 1807.03819 is measured on.
-    "control": dataclasses.replace(_PROGRAM, generate=_draw_control, drawn_kinds=CONTROL),
+    "control": dataclasses.replace(
+        _PROGRAM,
+        generate=_draw_control,
+        difficulty_of=_difficulty_of_control,
+        drawn_kinds=CONTROL,
+    ),
     "addition": Task(
         _draw_addition,
         interpreter.run,

@@ -20,7 +20,7 @@ const PROGRAM = { answer: run, steps, difficultyOf: difficultyOfProgram };
 /** @type {Object<string, Task>} */
 export const TASKS = {
   program: PROGRAM,
-  control: PROGRAM,
+  control: { ...PROGRAM, difficultyOf: difficultyOfControl },
   addition: { answer: run, steps, difficultyOf: difficultyOfAddition },
   copy: memory((text) => text),
   reverse: memory(reversed),
@@ -136,13 +136,28 @@ function difficultyOfAddition(text) {
   return found && found[1].length === found[2].length ? [found[1].length, 1] : null;
 }
 
+function difficultyOfControl(text) {
+  const [pairs, products, variables, loops, conditionals] = operationsOf(text);
+  const only = pairs + products + variables === 0 && loops + conditionals > 0;
+  return only ? difficultyOfProgram(text) : null;
+}
+
+/** How many pairs, products, variables, loops and conditionals a program has; `programs._traces`. */
+function operationsOf(text) {
+  const [products, variables, loops] = [count(text, /\*/g), count(text, /;/g), count(text, /for /g)];
+  const conditionals = count(text, / if /g);
+  const pairs = count(text, /\(/g) - 1 - loops - products - variables - conditionals;
+  return [pairs, products, variables, loops, conditionals];
+}
+
+function count(text, pattern) {
+  return text.match(pattern)?.length ?? 0;
+}
+
 function difficultyOfProgram(text) {
   if (truth(text, "program").error) return null;
-  const count = (pattern) => text.match(pattern)?.length ?? 0;
-  const [products, variables, loops] = [count(/\*/g), count(/;/g), count(/for /g)];
-  const conditionals = count(/ if /g);
-  const pairs = count(/\(/g) - 1 - loops - products - variables - conditionals;
-  if (pairs < 0 || count(/[-+](?!=)|\*/g) !== pairs + products + variables) return null;
+  const [pairs, products, variables, loops, conditionals] = operationsOf(text);
+  if (pairs < 0 || count(text, /[-+](?!=)|\*/g) !== pairs + products + variables) return null;
   const small = [...text.matchAll(/range\(([0-9]+)\)/g)].map(([, rounds]) => BigInt(rounds));
   for (const [, ...factors] of text.matchAll(/([0-9]*)\*([0-9]*)/g)) {
     const literals = factors.filter((factor) => factor).map(BigInt);
