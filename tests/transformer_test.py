@@ -1,0 +1,176 @@
+"""The Transformers: places, steps and halting, beside what tests/models_test.py asks of all."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2e import devices
+from keras_l2e.config import Config
+from keras_l2e.errors import UsageError
+from keras_l2e.language import vocabulary
+from keras_l2e.networks import models, transformer
+from keras_l2e.networks.transformer import NUM_POSITIONS, Ponder, Positions
+
+SMALL = Config(model="transformer", hidden_dim=8, num_heads=2, num_layers=2)
+READ = np.array([[9, 10, 11, 12, 42], [20, 21, 42, 0, 0]])
+WRITTEN = np.array([[41, 3, 4, 5, 6, 7], [41, 8, 9, 10, 11, 12]])
+VARIANTS = [
+    {},
+    {"positions": "learned"},
+    {"model": "universal_transformer"},
+    {"model": "universal_transformer", "halting": True},
+]
+
+
+def build(**changes):
+    keras.utils.set_random_seed(1)
+    config = dataclasses.replace(SMALL, **changes)
+    return models.build(config.model, vocabulary.SIZE, config)
+
+
+def think(network, read=READ, written=WRITTEN, **options):
+    inputs = {"encoder_token_ids": tf.constant(read), "decoder_token_ids": tf.constant(written)}
+    return network(inputs, **options).numpy()
+
+
+def changed(array, row, column):
+    array = array.copy()
+    array[row, column] -= 1
+    return array
+
+
+def write_step_by_step(network, read, written):
+    """The logits of each place, written one after the other."""
+    state, found = network.get_layer("encoder")(tf.constant(read)), []
+    for place in range(written.shape[1]):
+        ids = tf.constant(written[:, place : place + 1])
+        logits, state = network.get_layer("decoder")([ids, state])
+        found.append(logits)
+    return np.concatenate(found, axis=1)
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_each_place_depends_on_what_is_read_and_was_written(changes):
+    network = build(**changes)
+    logits = think(network)
+    for place in range(6):  # Of what is written only what stands before.
+        other = think(network, written=changed(WRITTEN, 0, place)) != logits
+        assert other[0].any(-1).tolist() == [i >= place for i in range(6)] and not other[1].any()
+    for place in range(5):
+        assert (think(network, read=changed(READ, 0, place)) != logits)[0].any(-1).all()
+    padded = think(network, read=np.pad(READ, [[0, 0], [0, 3]]))
+    np.testing.assert_allclose(padded, logits, atol=1e-6)
+    # The same symbols in another order are another text.
+    swapped = READ[:, [1, 0, 2, 3, 4]]
+    assert np.abs(think(network, read=swapped) - logits).max() > 1e-3
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_texts_longer_than_any_trained_are_written_as_they_are_taught(changes, monkeypatch):
+    monkeypatch.setattr(transformer, "NUM_POSITIONS", 5)
+    network = build(**changes)
+    rng = np.random.default_rng(0)
+    read, written = (rng.integers(1, vocabulary.SIZE, [2, n]) for n in (9, 12))
+    found = write_step_by_step(network, read, written)
+    np.testing.assert_allclose(found, think(network, read, written), atol=1e-5)
+
+
+def test_places_by_sines():
+    found = Positions("sinusoidal")([tf.zeros([3, 4, 6]), tf.zeros([3, 2, 7, 5])]).numpy()
+    assert found.shape == (1, 4, 6)
+    for i, place in enumerate(range(7, 11)):
+        angles = [place / 10_000 ** (k / 2) for k in range(3)]
+        expected = [*map(math.sin, angles), *map(math.cos, angles)]
+        np.testing.assert_allclose(found[0, i], expected, atol=1e-5)
+
+
+def test_places_that_are_learnt_go_on_with_the_last():
+    layer = Positions("learned")
+    found = layer([tf.zeros([1, NUM_POSITIONS + 2, 6])])[0].numpy()
+    np.testing.assert_array_equal(found[:NUM_POSITIONS], layer.table.numpy())
+    np.testing.assert_array_equal(found[NUM_POSITIONS:], layer.table.numpy()[[-1, -1]])
+    assert len(np.unique(found, axis=0)) == NUM_POSITIONS
+
+
+def test_a_universal_transformer_has_one_block():
+    """However often it is applied; a Transformer has as many as layers."""
+    sizes = {
+        name: [build(model=name, num_layers=n).count_params() for n in (1, 2, 3)]
+        for name in ("transformer", "universal_transformer")
+    }
+    one, two, three = sizes["transformer"]
+    assert three - two == two - one > 0
+    assert sizes["universal_transformer"] == [one] * 3
+
+
+def test_a_place_that_halts_at_once_is_a_step_of_one():
+    """Whatever more steps it might have taken; a place that never halts takes all of them."""
+
+    def halting(bias, **changes):
+        network = build(model="universal_transformer", halting=True, **changes)
+        for variable in network.variables:
+            if "halt" in variable.path:
+                variable.assign(tf.fill(variable.shape, bias * variable.path.endswith("bias")))
+        return network
+
+    def same_weights(network, other):
+        values = {variable.path: variable.numpy() for variable in other.variables}
+        for variable in network.variables:
+            variable.assign(values[variable.path])
+        return network
+
+    at_once = halting(20.0, num_layers=3)
+    one_step = same_weights(build(model="universal_transformer", num_layers=1), at_once)
+    np.testing.assert_allclose(think(at_once), think(one_step), atol=1e-5)
+    never = halting(-40.0, num_layers=3)
+    all_steps = same_weights(build(model="universal_transformer", num_layers=3), never)
+    np.testing.assert_allclose(think(never), think(all_steps), atol=1e-5)
+    # Two steps of probability 0.6 and what is left of it; costs of reader and writer.
+    half = halting(math.log(1.5), num_layers=3, ponder_cost=0.5)
+    think(half, training=True)
+    assert [float(loss) for loss in half.losses] == pytest.approx([0.5 * (2 + 0.4)] * 2)
+    think(half)
+    assert half.losses == []
+
+
+def test_only_places_that_count_cost():
+    x, steps = tf.zeros([2, 3, 4]), tf.constant([[[1.0], [2.0], [9.0]], [[3.0], [4.0], [5.0]]])
+    layer = Ponder(0.1)
+    layer([x, steps, tf.constant([[True, True, False], [True] * 3])], training=True)
+    assert [float(loss) for loss in layer.losses] == pytest.approx([0.1 * (1.5 + 4) / 2])
+
+
+def test_two_replicas_pay_what_one_pays(two_replicas):
+    """The ponder cost under `fit`, beside a loss whose weights sum to 1 over the whole batch."""
+    inputs = {
+        "encoder_token_ids": np.tile(READ, [2, 1]),
+        "decoder_token_ids": np.tile(WRITTEN, [2, 1]),
+    }
+    inputs["encoder_token_ids"][2:] = np.roll(READ, 1, axis=0)
+    labels = np.roll(inputs["decoder_token_ids"], -1, axis=1)
+    weights = np.full(labels.shape, 1 / labels.size, "float32")
+    found = []
+    for strategy in (devices.start(1), two_replicas):
+        with strategy.scope():
+            network = build(model="universal_transformer", halting=True, ponder_cost=0.3)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+            network.compile(keras.optimizers.SGD(0.5), loss)
+        data = tf.data.Dataset.from_tensors((inputs, labels, weights)).repeat(3)
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        network.fit(strategy.experimental_distribute_dataset(data.with_options(options)), verbose=0)
+        found.append(network.get_weights())
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["transformer", "universal_transformer"])
+@pytest.mark.parametrize(("width", "heads"), [(9, 3), (10, 4)])
+def test_widths_that_cannot_be_shared_out(model, width, heads):
+    message = f"--hidden_dim={width}; allowed are multiples of 2 and of --num_heads={heads}"
+    with pytest.raises(UsageError, match=message):
+        build(model=model, hidden_dim=width, num_heads=heads)
