@@ -7,8 +7,8 @@ own tasks, all of one length, so that no padding is computed on any side. Each s
 its own with the thread settings that suit it (ours: replicas of one thread each, as in train.py;
 stock Keras: TensorFlow's defaults, no strategy; PyTorch: one thread, and all cores). They take
 turns, a burst of steps each, so that a change of the machine's speed meets all of them. Keras runs
-in `fit`; what a call of `fit` costs beside its steps is shown apart. The network of the model
-`attention`, which writes its work, is compared with PyTorch only.
+in `fit`; what a call of `fit` costs beside its steps is shown apart. Networks of other models than
+`lstm`, which write their work, are compared with PyTorch only.
 """
 
 import argparse
@@ -42,11 +42,11 @@ class Network(NamedTuple):
     written: int
     burst: int
     model: str = "lstm"
-    num_heads: int = 0  # Of the model attention.
+    num_heads: int = 0  # Of the other models.
 
     @property
     def target_form(self) -> str:
-        return "reversed_trace" if self.model == "attention" else "answer"
+        return "answer" if self.model == "lstm" else "reversed_trace"
 
 
 NETWORKS = {
@@ -56,13 +56,16 @@ NETWORKS = {
     "attention": Network(
         1, 192, 64, False, "program", Difficulty(5, 2), 64, 44, 49, 16, "attention", 4
     ),
+    "transformer": Network(
+        3, 128, 128, False, "program", Difficulty(4, 2), 64, 42, 41, 16, "transformer", 4
+    ),
+    "universal": Network(
+        4, 128, 128, False, "program", Difficulty(4, 2), 64, 42, 41, 16, "universal_transformer", 4
+    ),
 }
 # Of `vocabulary`, which would bring TensorFlow into PyTorch's processes.
 VOCABULARY_SIZE = 43
-SIDES = {
-    "lstm": ("ours", "keras", "torch_1", "torch_2"),
-    "attention": ("ours", "torch_1", "torch_2"),
-}
+SIDES = ("ours", "keras", "torch_1", "torch_2")
 CLIP_NORM = 1.0
 LEARNING_RATE = 1e-3
 
@@ -120,7 +123,8 @@ def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
             weighted_metrics=[keras.metrics.SparseCategoricalAccuracy()],
             steps_per_execution=STEPS_PER_EXECUTION,
         )
-    assert ours == any(isinstance(x, LSTM) for x in model.get_layer("encoder").layers)
+    own_layers = any(isinstance(x, LSTM) for x in model.get_layer("encoder").layers)
+    assert own_layers == (ours and "transformer" not in network.model)
     written = batch["written"]
     inputs = {"encoder_token_ids": batch["read"], "decoder_token_ids": batch["given"]}
     example = inputs, written, np.full(written.shape, 1 / written.size, np.float32)
@@ -172,8 +176,7 @@ def torch_side(network: Network, batch: dict[str, np.ndarray], num_threads: int)
         torch.from_numpy(batch[name].astype(np.int64)) for name in ("read", "given", "written")
     )
 
-    make = torch_attention if network.model == "attention" else torch_lstm
-    model = make(network)
+    model = TORCH[network.model](network)
     parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, LEARNING_RATE)
 
@@ -253,6 +256,62 @@ def torch_attention(network: Network):
     return Model()
 
 
+def torch_transformer(network: Network):
+    """Both Transformers as PyTorch modules, of its own blocks; nothing is padded or masked."""
+    import math
+
+    import torch
+    from torch import nn
+
+    width, again = network.cells, network.model == "universal_transformer"
+    depth = network.layer_count
+    settings = {"dim_feedforward": 4 * width, "dropout": 0.0, "batch_first": True}
+
+    def waves(numbers):
+        rates = torch.exp(torch.arange(width // 2) * (-math.log(10_000) / (width // 2 - 1)))
+        angles = numbers[:, None] * rates
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(VOCABULARY_SIZE, width)
+            self.reader = self.blocks(nn.TransformerEncoderLayer)
+            self.writer = self.blocks(nn.TransformerDecoderLayer)
+            self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+            self.logits = nn.Linear(width, VOCABULARY_SIZE)
+
+        def blocks(self, kind):
+            return nn.ModuleList(
+                kind(width, network.num_heads, norm_first=True, **settings)
+                for _ in range(1 if again else depth)
+            )
+
+        def through(self, blocks, ids, *others, **masks):
+            x, places = self.embedding(ids) * width**0.5, waves(torch.arange(ids.shape[1]))
+            x = x if again else x + places
+            for step in range(depth):
+                told = x + places + waves(torch.tensor([step])) if again else x
+                x = blocks[0 if again else step](told, *others, **masks)
+            return x
+
+        def forward(self, read, given):
+            memory = self.norms[0](self.through(self.reader, read))
+            mask = nn.Transformer.generate_square_subsequent_mask(given.shape[1])
+            x = self.through(self.writer, given, memory, tgt_mask=mask, tgt_is_causal=True)
+            return self.logits(self.norms[1](x))
+
+    return Model()
+
+
+TORCH = {
+    "lstm": torch_lstm,
+    "attention": torch_attention,
+    "transformer": torch_transformer,
+    "universal_transformer": torch_transformer,
+}
+
+
 def serve(side: str, name: str) -> None:
     """A side's process: reads the batch, then makes a burst for each line on standard input.
 
@@ -318,7 +377,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--repeats", type=int, default=5, help="bursts of each side")
     parser.add_argument("--network", choices=NETWORKS, help="only this network")
-    parser.add_argument("--side", choices=SIDES["lstm"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         return serve(arguments.side, arguments.network)
@@ -327,17 +386,19 @@ def main() -> None:
         print("PyTorch is not installed: compared with Keras only", file=sys.stderr)
     result = {"networks": {}}
     titles = f"{'ms a step: median':>18} {'min':>8} {'max':>8} {'peer/ours':>10}"
-    print(f"{'network':8} {'side':8} {titles}")
+    print(f"{'network':11} {'side':8} {titles}")
     for network in [arguments.network] if arguments.network else NETWORKS:
-        sides = SIDES[NETWORKS[network].model]
-        sides = [side for side in sides if has_torch or not side.startswith("torch")]
+        sides = [side for side in SIDES if has_torch or not side.startswith("torch")]
+        if NETWORKS[network].model != "lstm":
+            sides.remove("keras")
         figures = measure(network, sides, arguments.repeats)
         result["networks"][network] = figures
         medians = {side: figures[side]["step_seconds"]["median"] for side in sides}
         for side in sides:
             seconds = figures[side]["step_seconds"]
             print(
-                f"{network:8} {side:8} {1e3 * seconds['median']:18.1f} {1e3 * seconds['min']:8.1f} "
+                f"{network:11} {side:8} {1e3 * seconds['median']:18.1f} "
+                f"{1e3 * seconds['min']:8.1f} "
                 f"{1e3 * seconds['max']:8.1f} {medians[side] / medians['ours']:10.2f}"
             )
         if "keras" in medians:
