@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import random
 import runpy
 import shutil
 import signal
@@ -22,6 +23,9 @@ from keras_l2e import config as configs
 from keras_l2e import devices, page, tables
 from keras_l2e.config import Config
 from keras_l2e.data import stored
+from keras_l2e.language import programs, vocabulary
+from keras_l2e.language.programs import Example
+from keras_l2e.language.tasks import TASKS
 
 # As the commands do that tests start: bits depend on it.
 devices.load_tensorflow(devices.default_onednn())
@@ -65,6 +69,39 @@ SMALL = {
     "num_replicas": 2,
     "threads_per_replica": 1,
 }
+
+
+def small_network(**settings):
+    """A network of some settings, whose first weights are the same every time."""
+    import keras
+
+    from keras_l2e.networks import models
+
+    keras.utils.set_random_seed(1)
+    small = {"hidden_dim": 8, "embedding_dim": 5, "num_layers": 2, "num_heads": 2}
+    config = Config(**small | settings)
+    return models.build(config.model, vocabulary.SIZE, config)
+
+
+def drawn(task, levels, count, split="test") -> list[Example]:
+    """Examples of a split, of any of the levels; the same ones every time."""
+    rng, found = random.Random(f"drawn/{task}"), []
+    while len(found) < count:
+        example = TASKS[task].generate(rng, rng.choice(levels))
+        if programs.split_of(example.program) == split:
+            found.append(example)
+    return found
+
+
+def snapshot(folder) -> dict:
+    """Everything in a folder, with bytes and times of change."""
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else None,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.fixture(scope="session")
@@ -235,6 +272,47 @@ def random_network(benchmark, tmp_path_factory):
     """A network with random weights, of `bad_input.NETWORK`, and the folder of its SavedModel."""
     folder = tmp_path_factory.mktemp("network") / "saved_model"
     return benchmark("bad_input").export_network(folder), folder
+
+
+@pytest.fixture(scope="session")
+def addition_9():
+    """The network of this name that comes with the package."""
+    import keras_l2e
+
+    return keras_l2e.load("addition_9")
+
+
+@pytest.fixture
+def others_settings():
+    """Sets what somebody else may have set of Keras in this process, and what must not change."""
+    import keras
+
+    before = {name: getattr(keras.config, name)() for name in devices.KERAS_SETTINGS}
+    given = {}
+
+    def set_all(**theirs):
+        given.update(theirs)
+        for name, value in theirs.items():
+            getattr(keras.config, f"set_{name}")(value)
+
+    yield set_all
+    found = {name: getattr(keras.config, name)() for name in given}
+    for name, value in before.items():
+        getattr(keras.config, f"set_{name}")(value)
+    assert found == given
+
+
+@pytest.fixture
+def without_modules(tmp_path):
+    """Gives the variables of a process that cannot import some modules."""
+
+    def refuse(*names):
+        for name in names:
+            (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is imported')")
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return os.environ | {"PYTHONPATH": path}
+
+    return refuse
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Networks as ONNX and LiteRT files: they compute as Keras does, or are not written."""
 
-import dataclasses
 import importlib.util
 import json
 import re
@@ -12,22 +11,17 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from conftest import small_network
 
 from keras_l2e import config as configs
 from keras_l2e import export, pretrained
 from keras_l2e.config import Config
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import MODELS, exchange, lstm, models
+from keras_l2e.networks import MODELS, exchange, lstm
 
 SERVING = Path(__file__).parents[1] / "docs/serving.md"
 INTERFACE = Config(task="addition", target_length=3).interface
-SETTINGS = Config(hidden_dim=8, embedding_dim=4, num_layers=2, num_heads=2)
-
-
-def small(name, **changes):
-    keras.utils.set_random_seed(1)
-    return models.build(name, vocabulary.SIZE, dataclasses.replace(SETTINGS, **changes))
 
 
 def check(network, folder):
@@ -65,7 +59,7 @@ def check(network, folder):
     ],
 )
 def test_onnx_runtime_computes_as_keras(name, changes, tmp_path):
-    network = small(name, **changes)
+    network = small_network(model=name, **changes)
     exchange.save(network, INTERFACE, tmp_path / "new", "onnx")
     files = ["README.md", "decoder.onnx", "encoder.onnx", "network.json"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == files
@@ -94,9 +88,8 @@ def test_the_decoding_of_the_documents(tmp_path, monkeypatch, capsys):
     assert interface._asdict().items() <= facts.items()
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_litert_computes_as_keras(layers, tmp_path):
-    network = small("lstm", num_layers=layers)
+def test_litert_computes_as_keras(tmp_path):
+    network = small_network()
     exchange.save(network, INTERFACE, tmp_path / "new", "litert")
     run = {
         name: Interpreter(str(tmp_path / f"new/{name}.tflite")).get_signature_runner()
@@ -117,14 +110,14 @@ def test_litert_computes_as_keras(layers, tmp_path):
 
 def test_what_a_format_does_not_have_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="state_past_0 grows from step to step"):
-        exchange.save(small("attention"), INTERFACE, tmp_path / "new", "litert")
+        exchange.save(small_network(model="attention"), INTERFACE, tmp_path / "new", "litert")
     # What tf2onnx cannot convert it leaves as it is.
     monkeypatch.setattr(
         exchange, "computing", lambda network, portable, **_: lstm.computing(network)
     )
     with pytest.raises(WorkError, match=r"the encoder cannot be converted: .*BlockLSTMV2"):
-        exchange.save(small("lstm"), INTERFACE, tmp_path / "new", "onnx")
+        exchange.save(small_network(), INTERFACE, tmp_path / "new", "onnx")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"tf2onnx: pip install 'keras_l2e\[onnx\]'"):
-        exchange.save(small("lstm"), INTERFACE, tmp_path / "new", "onnx")
+        exchange.save(small_network(), INTERFACE, tmp_path / "new", "onnx")
     assert list(tmp_path.iterdir()) == []

@@ -1,78 +1,31 @@
-"""The Transformers: places, steps and halting, beside what tests/models_test.py asks of all."""
+"""The Transformers: places, steps and halting, beside what models_test asks of all."""
 
-import dataclasses
 import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import small_network
+from models_test import READ, WRITTEN, think, write_step_by_step
 
 from keras_l2e import devices
-from keras_l2e.config import Config
-from keras_l2e.errors import UsageError
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import models, transformer
+from keras_l2e.networks import transformer
 from keras_l2e.networks.transformer import NUM_POSITIONS, Ponder, Positions
 
-SMALL = Config(model="transformer", hidden_dim=8, num_heads=2, num_layers=2)
-READ = np.array([[9, 10, 11, 12, 42], [20, 21, 42, 0, 0]])
-WRITTEN = np.array([[41, 3, 4, 5, 6, 7], [41, 8, 9, 10, 11, 12]])
 VARIANTS = [
-    {},
-    {"positions": "learned"},
+    {"model": "transformer"},
+    {"model": "transformer", "positions": "learned"},
     {"model": "universal_transformer"},
     {"model": "universal_transformer", "halting": True},
 ]
 
 
-def build(**changes):
-    keras.utils.set_random_seed(1)
-    config = dataclasses.replace(SMALL, **changes)
-    return models.build(config.model, vocabulary.SIZE, config)
-
-
-def think(network, read=READ, written=WRITTEN, **options):
-    inputs = {"encoder_token_ids": tf.constant(read), "decoder_token_ids": tf.constant(written)}
-    return network(inputs, **options).numpy()
-
-
-def changed(array, row, column):
-    array = array.copy()
-    array[row, column] -= 1
-    return array
-
-
-def write_step_by_step(network, read, written):
-    """The logits of each place, written one after the other."""
-    state, found = network.get_layer("encoder")(tf.constant(read)), []
-    for place in range(written.shape[1]):
-        ids = tf.constant(written[:, place : place + 1])
-        logits, state = network.get_layer("decoder")([ids, state])
-        found.append(logits)
-    return np.concatenate(found, axis=1)
-
-
-@pytest.mark.parametrize("changes", VARIANTS)
-def test_each_place_depends_on_what_is_read_and_was_written(changes):
-    network = build(**changes)
-    logits = think(network)
-    for place in range(6):  # Of what is written only what stands before.
-        other = think(network, written=changed(WRITTEN, 0, place)) != logits
-        assert other[0].any(-1).tolist() == [i >= place for i in range(6)] and not other[1].any()
-    for place in range(5):
-        assert (think(network, read=changed(READ, 0, place)) != logits)[0].any(-1).all()
-    padded = think(network, read=np.pad(READ, [[0, 0], [0, 3]]))
-    np.testing.assert_allclose(padded, logits, atol=1e-6)
-    # The same symbols in another order are another text.
-    swapped = READ[:, [1, 0, 2, 3, 4]]
-    assert np.abs(think(network, read=swapped) - logits).max() > 1e-3
-
-
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_texts_longer_than_any_trained_are_written_as_they_are_taught(changes, monkeypatch):
     monkeypatch.setattr(transformer, "NUM_POSITIONS", 5)
-    network = build(**changes)
+    network = small_network(**changes)
     rng = np.random.default_rng(0)
     read, written = (rng.integers(1, vocabulary.SIZE, [2, n]) for n in (9, 12))
     found = write_step_by_step(network, read, written)
@@ -99,7 +52,7 @@ def test_places_that_are_learnt_go_on_with_the_last():
 def test_a_universal_transformer_has_one_block():
     """However often it is applied; a Transformer has as many as layers."""
     sizes = {
-        name: [build(model=name, num_layers=n).count_params() for n in (1, 2, 3)]
+        name: [small_network(model=name, num_layers=n).count_params() for n in (1, 2, 3)]
         for name in ("transformer", "universal_transformer")
     }
     one, two, three = sizes["transformer"]
@@ -111,7 +64,7 @@ def test_a_place_that_halts_at_once_is_a_step_of_one():
     """Whatever more steps it might have taken; a place that never halts takes all of them."""
 
     def halting(bias, **changes):
-        network = build(model="universal_transformer", halting=True, **changes)
+        network = small_network(model="universal_transformer", halting=True, **changes)
         for variable in network.variables:
             if "halt" in variable.path:
                 variable.assign(tf.fill(variable.shape, bias * variable.path.endswith("bias")))
@@ -124,10 +77,10 @@ def test_a_place_that_halts_at_once_is_a_step_of_one():
         return network
 
     at_once = halting(20.0, num_layers=3)
-    one_step = same_weights(build(model="universal_transformer", num_layers=1), at_once)
+    one_step = same_weights(small_network(model="universal_transformer", num_layers=1), at_once)
     np.testing.assert_allclose(think(at_once), think(one_step), atol=1e-5)
     never = halting(-40.0, num_layers=3)
-    all_steps = same_weights(build(model="universal_transformer", num_layers=3), never)
+    all_steps = same_weights(small_network(model="universal_transformer", num_layers=3), never)
     np.testing.assert_allclose(think(never), think(all_steps), atol=1e-5)
     # Two steps of probability 0.6 and what is left of it; costs of reader and writer.
     half = halting(math.log(1.5), num_layers=3, ponder_cost=0.5)
@@ -156,7 +109,7 @@ def test_two_replicas_pay_what_one_pays(two_replicas):
     found = []
     for strategy in (devices.start(1), two_replicas):
         with strategy.scope():
-            network = build(model="universal_transformer", halting=True, ponder_cost=0.3)
+            network = small_network(model="universal_transformer", halting=True, ponder_cost=0.3)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
             network.compile(keras.optimizers.SGD(0.5), loss)
         data = tf.data.Dataset.from_tensors((inputs, labels, weights)).repeat(3)
@@ -166,11 +119,3 @@ def test_two_replicas_pay_what_one_pays(two_replicas):
         found.append(network.get_weights())
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(two, one, atol=1e-5)
-
-
-@pytest.mark.parametrize("model", ["transformer", "universal_transformer"])
-@pytest.mark.parametrize(("width", "heads"), [(9, 3), (10, 4)])
-def test_widths_that_cannot_be_shared_out(model, width, heads):
-    message = f"--hidden_dim={width}; allowed are multiples of 2 and of --num_heads={heads}"
-    with pytest.raises(UsageError, match=message):
-        build(model=model, hidden_dim=width, num_heads=heads)
