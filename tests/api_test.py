@@ -7,17 +7,13 @@ import shutil
 
 import keras
 import pytest
+from conftest import snapshot
 
 import keras_l2e
-from keras_l2e import devices, files, pretrained, tables
+from keras_l2e import files, pretrained, tables
 from keras_l2e.api import Answer
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.networks import saved_model
-
-
-@pytest.fixture(scope="module")
-def addition_9():
-    return keras_l2e.load("addition_9")
 
 
 def test_functions_stay_functions_when_the_entry_points_are_imported():
@@ -45,14 +41,6 @@ def test_a_text_and_a_list(addition_9):
     assert addition_9.execute([]) == []
     # What stands for a byte of a command line that is no UTF-8.
     assert addition_9.execute("print(\udcff)") == Answer("", 0, "", None, None)
-
-
-def test_what_files_and_terminals_add_makes_no_difference(addition_9):
-    plain = addition_9.execute("print(12+34)")
-    for text in ("\ufeffprint(12+34)", "print(12+34)\r\n", "\n\nprint(12+34) \t\n\n"):
-        assert addition_9.execute(text) == plain
-        assert addition_9.steps(text) == addition_9.steps("print(12+34)")
-        assert keras_l2e.execute(text) == plain
 
 
 def test_steps(addition_9):
@@ -132,19 +120,6 @@ def test_a_saved_model_of_release_0_1_0_is_loaded(small_run, tmp_path):
     assert old.execute("print(34+56)") == new.execute("print(34+56)")
 
 
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        ("nothing", "no model in nothing: neither a finished training run, nor an exported one"),
-        ("gs://bucket/model", "no model in gs://bucket/model: a folder of this machine is needed"),
-    ],
-)
-def test_places_without_a_network(place, message):
-    with pytest.raises(UsageError) as error:
-        keras_l2e.load(place)
-    assert str(error.value).startswith(message)
-
-
 @pytest.fixture
 def copied_run(small_run, tmp_path):
     """A folder with all that the small run has left."""
@@ -152,36 +127,28 @@ def copied_run(small_run, tmp_path):
 
 
 def test_a_finished_run_is_loaded_and_left_as_it_is(small_run, copied_run, capsys):
-    before = {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()}
+    before = snapshot(copied_run)
     network = keras_l2e.train(small_run.config, copied_run)
     assert capsys.readouterr().out == f"{copied_run} holds a finished run; nothing to do\n"
     assert network.folder == copied_run and network.evaluation == small_run.evaluation
     with pytest.raises(UsageError, match="--seed=1, not --seed=2"):
         keras_l2e.train(dataclasses.replace(small_run.config, seed=2), copied_run)
-    assert {path: path.read_bytes() for path in copied_run.rglob("*") if path.is_file()} == before
+    assert snapshot(copied_run) == before
 
 
-@pytest.fixture
-def others_settings():
-    """What somebody else has set of Keras in this process, and what must not change."""
-    before = {name: getattr(keras.config, name)() for name in devices.KERAS_SETTINGS}
-    theirs = {
-        "floatx": "float64",
-        "dtype_policy": keras.DTypePolicy("mixed_float16"),
-        "max_epochs": 1,
-        "max_steps_per_epoch": 1,
-    }
-    for name, value in theirs.items():
-        getattr(keras.config, f"set_{name}")(value)
-    yield
-    assert {name: getattr(keras.config, name)() for name in theirs} == theirs
-    for name, value in before.items():
-        getattr(keras.config, f"set_{name}")(value)
+# Of Keras, not ours.
+SETTINGS = {
+    "floatx": "float64",
+    "dtype_policy": keras.DTypePolicy("mixed_float16"),
+    "max_epochs": 1,
+    "max_steps_per_epoch": 1,
+}
 
 
 def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(
     small_run, copied_run, others_settings
 ):
+    others_settings(**SETTINGS)
     config = dataclasses.replace(small_run.config, num_epochs=small_run.config.num_epochs + 1)
     (unfinished := copied_run / ".tmp.of_the_first").write_text("")
     with files.lock(copied_run), pytest.raises(UsageError) as error:
@@ -199,10 +166,10 @@ def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(
 
 
 @pytest.mark.slow
-def test_more_epochs_end_where_as_many_from_the_start_do(make_config, tmp_path, request):
+def test_more_epochs_end_where_as_many_from_the_start_do(make_config, tmp_path, others_settings):
     few, more = (make_config(num_epochs=n, batches_per_epoch=3) for n in (1, 2))
     at_once = keras_l2e.train(more, tmp_path / "other")
-    request.getfixturevalue("others_settings")
+    others_settings(**SETTINGS)
     keras_l2e.train(few, tmp_path / "run")
     went_on = keras_l2e.train(more, tmp_path / "run")
     assert went_on.config == at_once.config

@@ -19,19 +19,10 @@ from keras_l2e.errors import UsageError, WorkError
 ONE_LINE = re.compile(r"error: .+\n")
 
 
-@pytest.fixture
-def environment(tmp_path):
-    """The variables of a process that can import neither matplotlib nor JAX."""
-    for name in ("matplotlib", "jax"):
-        (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is imported')")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path}
-
-
-def test_execute_needs_no_backend_of_matplotlib_or_keras(run_command, environment, tmp_path):
+def test_execute_needs_no_backend_of_matplotlib_or_keras(run_command, without_modules, tmp_path):
     settings = {"backend": "jax", "floatx": "float16", "epsilon": 0.1}
     (tmp_path / "keras.json").write_text(json.dumps(settings))
-    environment |= {
+    environment = without_modules("matplotlib", "jax") | {
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "KERAS_BACKEND": "jax",
         "KERAS_HOME": str(tmp_path),
@@ -64,20 +55,14 @@ def test_a_process_of_another_backend_is_told_so(monkeypatch, variables):
     ("floatx", "policy"),
     [("float16", "float16"), ("float64", "float64"), ("float32", "mixed_float16")],
 )
-def test_networks_are_made_of_float32_whatever_the_process_takes(floatx, policy):
-    plain = keras_l2e.load("addition_9").execute("print(123456789+987654321)")
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(policy)
-    try:
-        network = keras_l2e.load("addition_9")
-        assert network.execute("print(123456789+987654321)") == plain
-        assert {weight.dtype for weight in network.model.weights if weight.trainable} == {"float32"}
-        # What was set stays set.
-        assert (keras.config.floatx(), keras.config.dtype_policy().name) == (floatx, policy)
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])
+def test_networks_are_made_of_float32_whatever_the_process_takes(
+    addition_9, others_settings, floatx, policy
+):
+    plain = addition_9.execute("print(123456789+987654321)")
+    others_settings(floatx=floatx, dtype_policy=keras.DTypePolicy(policy))
+    network = keras_l2e.load("addition_9")
+    assert network.execute("print(123456789+987654321)") == plain
+    assert {weight.dtype for weight in network.model.weights if weight.trainable} == {"float32"}
 
 
 def test_libraries_that_cannot_be_loaded_are_one_line(monkeypatch, tmp_path):
@@ -115,17 +100,6 @@ def test_a_failure_of_tensorflow_names_the_variables_that_are_set(command, monke
         assert f"{own}=" not in found.stderr
 
 
-@pytest.mark.slow
-def test_flags_of_xla_that_it_cannot_work_under(run_command):
-    flags = {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}
-    process = run_command("execute", "print(12+34)", env=os.environ | flags)
-    if process.returncode:  # As of TensorFlow 2.21.
-        assert ONE_LINE.fullmatch(process.stderr)
-        assert flags["TF_XLA_FLAGS"] in process.stderr
-    else:
-        assert "\nright\n" in process.stdout
-
-
 @pytest.mark.parametrize(
     ("redirection", "exit_code", "stderr"),
     [
@@ -146,26 +120,3 @@ def test_a_terminal_that_cannot_show_a_path(run_command):
     process = run_command("execute", "--model=für", "print(1)", env=environment)
     assert process.returncode == 2
     assert process.stderr.startswith("error: no model in f\\xfcr: ")
-
-
-@pytest.mark.slow
-def test_two_commands_in_one_folder(start_command, run_command, wait_for, make_config, tmp_path):
-    """The second is refused while the first lives, and takes over where it was killed."""
-    config, folder = make_config(num_epochs=3), tmp_path / "run"
-    names = ("task", "target_length", "input_form", "examples_per_difficulty", "hidden_dim")
-    names += ("num_epochs", "batches_per_epoch", "data_dir", "validation_examples")
-    flags = [f"--workdir={folder}", *(f"--{name}={getattr(config, name)}" for name in names)]
-    first = start_command("train", *flags)
-    wait_for((folder / "history.jsonl").exists, first)
-    before = sorted(path.name for path in folder.iterdir())
-    second = run_command("train", *flags)
-    assert (second.returncode, second.stderr) == (
-        2,
-        f"error: {folder} is in use by another process\n",
-    )
-    assert set(before) <= {path.name for path in folder.iterdir()}
-    first.kill()
-    first.wait()
-    third = run_command("train", *flags)
-    assert third.returncode == 0, third.stderr
-    assert len((folder / "history.jsonl").read_text().splitlines()) == 3
