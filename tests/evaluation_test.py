@@ -1,17 +1,15 @@
-import json
 import math
 import shutil
 
-import keras
 import numpy as np
 import pytest
+from conftest import small_network, snapshot
 
 from keras_l2e import evaluate, pretrained
-from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.language import programs, vocabulary
+from keras_l2e.errors import WorkError
+from keras_l2e.language import programs
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty
-from keras_l2e.networks import models
 from keras_l2e.training import evaluation
 from keras_l2e.training.scoring import Scores
 
@@ -118,10 +116,8 @@ def test_sums(small_run):
 
 def test_programs_are_told_apart_by_their_operations(make_config):
     config = make_config(task="program", target_length=1, target_nesting=2, num_replicas=1)
-    keras.utils.set_random_seed(1)
     lines = []
-    network = models.build("lstm", vocabulary.SIZE, config)
-    found = evaluation.evaluate(config, network, lines.append)
+    found = evaluation.evaluate(config, small_network(), lines.append)
     assert [list(row) for row in found["rows"]] == [ROW, ROW]
     kinds = {kind["operation"] for kind in found["by_operation"] if kind["nesting"] == 2}
     assert kinds == {*programs.OPERATIONS, "without product or loop"}
@@ -136,15 +132,10 @@ def test_a_difficulty_without_test_examples_is_left_out(make_config, monkeypatch
     rate = dict.fromkeys(ROW, 0.0)
     monkeypatch.setattr(evaluation, "_read", lambda *_: Example([], [], []))
     monkeypatch.setattr(evaluation, "score_drawn", lambda *_: rate)
-    network = models.build("lstm", vocabulary.SIZE, config)
     lines = []
-    found = evaluation.evaluate(config, network, lines.append)
+    found = evaluation.evaluate(config, small_network(), lines.append)
     assert (found["rows"], found["samples"]) == ([], [])
     assert lines[0] == "length 1: no test examples"
-
-
-def files_of(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_evaluation_repeats_itself(small_run, tmp_path, monkeypatch, capsys):
@@ -162,10 +153,10 @@ def test_evaluation_repeats_itself(small_run, tmp_path, monkeypatch, capsys):
     assert "(not trained): token_accuracy" in said
 
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
-    before, output = files_of(copy), tmp_path / "new/tiny.json"
+    before, output = snapshot(copy), tmp_path / "new/tiny.json"
     evaluate.main(evaluate.Arguments(pretrained="copy", output=str(output)))
     assert output.read_text() == text
-    assert files_of(copy) == before
+    assert snapshot(copy) == before
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("0.0 standard errors from the published figures at most (")
 
@@ -185,21 +176,3 @@ def test_other_figures_than_the_published_ones_are_an_error(small_run, capsys):
     assert distance == pytest.approx(expected) and distance > 4
     with pytest.raises(WorkError, match=f"{distance:.1f} standard errors .*{name}.*; allowed 4"):
         evaluate.check_published(other, published)
-
-
-def test_a_run_that_is_not_finished_cannot_be_evaluated(small_run, tmp_path):
-    shutil.copyfile(small_run.folder / "flags.cfg", tmp_path / "flags.cfg")
-    with pytest.raises(UsageError, match=r"no finished training in .*: model.keras is missing"):
-        evaluate.main(evaluate.Arguments(workdir=str(tmp_path)))
-
-
-def test_other_data_are_an_error_of_one_line(small_run, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(small_run.config.data_dir, data)
-    (info,) = data.glob("*/addition_length_2_examples_300/*/dataset_info.json")
-    stored = json.loads(info.read_text())
-    info.write_text(json.dumps(stored | {"version": "0.9.0"}))
-    before = (small_run.folder / "evaluation.json").read_text()
-    with pytest.raises(WorkError, match=r"version 0\.9\.0 where .* is expected"):
-        evaluate.main(evaluate.Arguments(workdir=str(small_run.folder), data_dir=str(data)))
-    assert (small_run.folder / "evaluation.json").read_text() == before

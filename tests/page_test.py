@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import drawn
 from interpreter_test import BOUNDS, CLASS_CHARACTERS, HOSTILE, PROGRAMS, REFUSED, TOKENS
+from traced_run_test import LOOP, WORK
 
 import keras_l2e
 from keras_l2e import api, export, page, pretrained
@@ -31,14 +33,8 @@ def outcome(compute):
         return {"error": str(error)}
 
 
-def drawn(task, difficulties, count):
-    """Programs of the test split."""
-    rng, found = random.Random(f"page_test/{task}"), []
-    while len(found) < count:
-        program = TASKS[task].generate(rng, rng.choice(difficulties)).program
-        if programs.split_of(program) == "test":
-            found.append(program)
-    return found
+def draw_programs(*arguments):
+    return [example.program for example in drawn(*arguments)]
 
 
 # The interpreter
@@ -81,14 +77,10 @@ def is_of_python(text):
     return text.startswith("match ")  # A keyword in this place alone, of which the page knows not.
 
 
-def test_programs_of_every_difficulty_run_alike(ask_page):
-    texts = [drawn("program", [level], 1)[0] for level in TASKS["program"].difficulties()]
-    assert assert_equal_runs(ask_page, texts) == 1
-
-
-@pytest.mark.slow
-def test_thousands_of_programs_run_alike(ask_page):
-    texts = drawn("program", TASKS["program"].difficulties(), 5_000)
+@pytest.mark.parametrize("count", [1, pytest.param(42, marks=pytest.mark.slow)])
+def test_programs_of_every_difficulty_run_alike(ask_page, count):
+    levels = TASKS["program"].difficulties()
+    texts = [text for level in levels for text in draw_programs("program", [level], count)]
     assert assert_equal_runs(ask_page, texts) == 1
 
 
@@ -102,7 +94,7 @@ def test_what_the_interpreter_is_tested_with_runs_alike(ask_page):
 def mutated(count):
     rng = random.Random("page_test/mutated")
     pieces = ["", *CLASS_CHARACTERS, *TOKENS]
-    texts = [text for text, _ in PROGRAMS] + drawn("program", [Difficulty(5, 2)], 40)
+    texts = [text for text, _ in PROGRAMS] + draw_programs("program", [Difficulty(5, 2)], 40)
     for _ in range(count):
         text = rng.choice(texts)
         for _ in range(rng.randint(1, 3)):
@@ -112,13 +104,9 @@ def mutated(count):
         yield f"a=7\nx=2\nprint({''.join(rng.choices(pieces, k=rng.randint(1, 12)))})"
 
 
-def test_altered_programs_run_alike_or_are_refused(ask_page):
-    assert assert_equal_runs(ask_page, list(mutated(500))) > 0.9
-
-
-@pytest.mark.slow
-def test_thousands_of_altered_programs_run_alike_or_are_refused(ask_page):
-    assert assert_equal_runs(ask_page, list(mutated(10_000))) > 0.9
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_altered_programs_run_alike_or_are_refused(ask_page, count):
+    assert assert_equal_runs(ask_page, list(mutated(count))) > 0.9
 
 
 # Texts
@@ -174,16 +162,14 @@ def test_work_and_answer_are_found_alike(ask_page, name):
         assert [found["value"] or [""] for found in work] == expected
 
 
-@pytest.mark.parametrize(
-    ("work", "num_lines", "first_wrong"),
-    [("124115;189922", 2, None), ("124115;199922", 2, 1), ("7;8;9", 3, 0), ("124115", 2, 1)],
-)
-def test_the_first_wrong_value_is_marked(ask_page, work, num_lines, first_wrong):
-    steps = steps_of("e=58308\nfor x in range(2):e+=65807\nprint(e)")[1::2]
+@pytest.mark.parametrize(("work", "lines"), WORK.items())
+def test_the_first_wrong_value_is_marked(ask_page, work, lines):
+    steps = steps_of(LOOP)[1::2]
     ((found,),) = [
         one.values() for one in ask_page("compareWork", [[work.split(";"), steps, True]])
     ]
-    assert [line["isFirstWrong"] for line in found] == [i == first_wrong for i in range(num_lines)]
+    marks = [line.endswith("the first wrong value") for line in lines]
+    assert [line["isFirstWrong"] for line in found] == marks
     assert [line["turn"] for line in found[:2]] == [1, 2]
     ((unknown,),) = [one.values() for one in ask_page("compareWork", [[["1"], None, True]])]
     assert unknown[0]["computed"] is None and not unknown[0]["isFirstWrong"]
@@ -191,7 +177,7 @@ def test_the_first_wrong_value_is_marked(ask_page, work, num_lines, first_wrong)
 
 @pytest.mark.parametrize("task", page.KNOWN["task"])
 def test_difficulties_are_the_same(ask_page, task):
-    texts = drawn(task, TASKS[task].difficulties(), 150)
+    texts = draw_programs(task, TASKS[task].difficulties(), 150)
     texts += [*TYPED, "print(12+345)", "print((8827*77))", "print(1+2+3)", "print((i*j))", "12a"]
     difficulties = [TASKS[task].difficulty_of(text) for text in texts]
     found = ask_page("difficultyOf", [[task, text] for text in texts])
@@ -225,11 +211,13 @@ def test_the_page_knows_what_it_says_it_knows(ask_page):
     assert set(page.KNOWN["target_form"]) == set(forms.TARGET_FORMS)
 
 
-def assert_equal_answers(ask_page, tmp_path, name, count):
+@pytest.mark.parametrize("name", pretrained.names())
+@pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_it_answers_as_the_saved_model_does(ask_page, tmp_path, name, count):
     folder = pretrained.find(name)
     config, network = configs.read(folder), models.load(folder / "model.keras")
     page.write([page.describe(name, folder, config, network)], tmp_path / "page.html")
-    texts = drawn(config.task, config.levels, count)
+    texts = draw_programs(config.task, config.levels, count)
     module = saved_model.Module(network, config.interface)
     served = module.serve(tf.constant(texts))
     found = [
@@ -241,17 +229,6 @@ def assert_equal_answers(ask_page, tmp_path, name, count):
     probabilities = [one["probability"] for one in found]
     # Products of many probabilities; TensorFlow sums float32 in another order.
     np.testing.assert_allclose(probabilities, served["probability"], atol=5e-4)
-
-
-@pytest.mark.parametrize("name", pretrained.names())
-def test_it_answers_as_the_saved_model_does(ask_page, tmp_path, name):
-    assert_equal_answers(ask_page, tmp_path, name, count=200)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", pretrained.names())
-def test_it_answers_thousands_as_the_saved_model_does(ask_page, tmp_path, name):
-    assert_equal_answers(ask_page, tmp_path, name, count=2_000)
 
 
 SMALL = {
@@ -288,7 +265,7 @@ def test_networks_of_every_shape_write_alike(ask_page, tmp_path):
         for config, network in zip(configs_of, networks, strict=True)
     ]
     page.write(parts, tmp_path / "page.html")
-    texts = drawn("program", [Difficulty(2)], 20)
+    texts = draw_programs("program", [Difficulty(2)], 20)
     lengths = set()
     for i, (config, network) in enumerate(zip(configs_of, networks, strict=True)):
         module = saved_model.Module(network, config.interface._replace(longest_written=29))
@@ -331,44 +308,6 @@ def test_a_page_holds_the_networks_that_are_named(exported):
     )
     assert [one["name"] for one in facts] == ["addition_9", "programs_5_2"]
     assert facts[0]["measured"]["9,1"] == "exact_match 0.9989 at length 9"
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--output={there}"], "--output={there} exists; name a new file"),
-        (["--output={new}/x"], "--output={new}/x: the name of a page ends with .html"),
-        (["--output={there}/x.html"], "--output={there}/x.html: {there} is not a folder"),
-        (["--pretrained=addition_9,"], "exactly one of --workdir and --pretrained is needed"),
-        (["--pretrained=a,a"], "--pretrained=a,a: a network is named twice"),
-        (["--workdir={new}"], "exactly one of --workdir and --pretrained is needed"),
-        (
-            ["--pretrained=", "--workdir={new}"],
-            "no training run in {new}: {new}/flags.cfg is missing",
-        ),
-        (["--pretrained=copy"], "no network 'copy'; with the package come {names}"),
-        (
-            ["--format=html"],
-            "flag --format=html: one of hub, litert, onnx, page, saved_model is needed",
-        ),
-        (
-            ["--format=saved_model", "--pretrained=a,b"],
-            "no network 'a,b'; with the package come {names}",
-        ),
-    ],
-)
-def test_a_page_that_cannot_be_is_refused_in_one_line(command, tmp_path, flags, message):
-    (tmp_path / "there.html").write_text("")
-    known = {
-        "there": tmp_path / "there.html",
-        "new": tmp_path / "new",
-        "names": ", ".join(pretrained.names()),
-    }
-    given = ["--format=page", "--pretrained=addition_9", f"--output={tmp_path}/page.html", *flags]
-    found = command("export", *(flag.format_map(known) for flag in given))
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == f"error: {message.format_map(known)}\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["there.html"]
 
 
 @pytest.mark.parametrize("setting", page.KNOWN)
@@ -448,9 +387,9 @@ CANDIDATES = (
 
 
 @pytest.mark.slow
-def test_a_browser_shows_what_the_network_answers(exported, use_page):
-    network, program = keras_l2e.load("addition_9"), "print(123456+987654)"
-    answer, step = network.execute(program), network.steps(program)[1]
+def test_a_browser_shows_what_the_network_answers(exported, use_page, addition_9):
+    program = "print(123456+987654)"
+    answer, step = addition_9.execute(program), addition_9.steps(program)[1]
     *_, said, predicted, true, verdict, remark, _, candidates = use_page(
         exported,
         [

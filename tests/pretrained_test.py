@@ -6,12 +6,13 @@ import math
 import random
 
 import pytest
+from conftest import drawn
 
 from keras_l2e import command_line, pretrained, tables
 from keras_l2e import config as configs
 from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
-from keras_l2e.language import interpreter, programs, rewriting
+from keras_l2e.language import interpreter, rewriting
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS
 from keras_l2e.networks import models
@@ -46,6 +47,7 @@ def networks(tmp_path, monkeypatch):
 def test_names(networks):
     assert pretrained.names() == sorted(NETWORKS)
     assert pretrained.find("addition_9") == networks / "addition_9"
+    assert pretrained.find_run("addition_9") == networks / "addition_9"
     with pytest.raises(UsageError, match=r"no network 'no_network'; .* addition_32, addition_9"):
         pretrained.find("no_network")
 
@@ -138,24 +140,6 @@ def test_what_was_measured_on_such_programs(networks):
     assert pretrained.measured("addition_9", "print(1+2)") == ""
 
 
-def test_a_run_is_a_folder_or_a_name(networks, tmp_path, monkeypatch):
-    monkeypatch.chdir(networks / "no_network")
-    assert pretrained.find_run("addition_9") == networks / "addition_9"
-    assert pretrained.find_run(str(networks / "copy_3")) == networks / "copy_3"
-    with pytest.raises(UsageError, match="no network 'nothing'"):
-        pretrained.find_run("nothing")
-    with pytest.raises(UsageError, match="no training run in"):
-        pretrained.find_run(str(networks / "no_network"))
-
-
-def test_a_folder_or_a_name_is_chosen(networks):
-    assert pretrained.chosen("", "addition_9") == networks / "addition_9"
-    assert pretrained.chosen(str(networks / "copy_3"), "") == networks / "copy_3"
-    for both_or_none in (("a", "addition_9"), ("", "")):
-        with pytest.raises(UsageError, match="exactly one of --workdir and --pretrained"):
-            pretrained.chosen(*both_or_none)
-
-
 # The networks themselves
 
 
@@ -179,15 +163,12 @@ def test_a_network_is_as_good_as_published(name):
     published = tables.read_evaluation(folder / "evaluation.json")["rows"][-1]
     assert (published["length"], published["nesting"]) == config.target
     # Not those it was published with.
-    rng, examples = random.Random(1), []
-    while len(examples) < num_examples:
-        example = TASKS[config.task].generate(rng, config.target)
-        if programs.split_of(example.program) == "test":
-            examples.append([text.encode() for text in example])
+    examples = drawn(config.task, [config.target], num_examples)
+    columns = ([text.encode() for text in column] for column in zip(*examples, strict=True))
     max_steps = config.interface.longest_written + 1
     network = models.load(folder / "model.keras")
     scorer = Scorer(network, config.input_form, config.target_form, max_steps)
-    scores = scorer.score(Example(*zip(*examples, strict=True)))
+    scores = scorer.score(Example(*columns))
     for metric in ("token_accuracy", "exact_match"):
         rate = published[metric]
         error = math.sqrt(rate * (1 - rate) / num_examples)
