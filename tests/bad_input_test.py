@@ -11,6 +11,8 @@ from keras_l2e.language.tasks import TASKS
 
 # Seconds: far more than any input takes, so that other work on the machine cannot matter.
 HANGS_AFTER = 30
+# Of 200 inputs to each place.
+FEWEST_GOOD = {"interpreter": 5, "vocabulary": 5, "flags": 5, "signature": 50}
 
 
 @pytest.fixture(scope="module")
@@ -33,71 +35,44 @@ def draw_readable(bad_input, rng):
 
 
 @pytest.fixture(scope="module")
-def signature(bad_input, network):
-    """The check of the signature, half on readable texts; else nearly all would be refused."""
+def checks(bad_input, network):
+    """The checks, by the names of their places.
 
-    def check(rng):
+    That of the signature on readable texts, half of the time; else nearly all would be refused.
+    """
+
+    def check_signature(rng):
         with pytest.MonkeyPatch.context() as patch:
             if rng.randrange(2):
                 patch.setattr(bad_input, "draw_bytes", lambda rng: draw_readable(bad_input, rng))
             return network(rng)
 
-    return check
+    others = ("interpreter", "vocabulary", "flags")
+    return {
+        "signature": check_signature,
+        **{name: getattr(bad_input, f"check_{name}") for name in others},
+    }
 
 
-@pytest.fixture(scope="module")
-def in_time():
-    """Runs a check, which must not hang; how fast it is `benchmarks/bad_input.py` measures."""
-
-    def run(check, rng):
-        started = time.thread_time()  # Of this thread: TensorFlow has others.
-        check(rng)
-        assert time.thread_time() - started < HANGS_AFTER
-
-    return run
-
-
-# Hypothesis makes every draw, so it can shorten an input that breaks something.
-anything = given(st.randoms(use_true_random=False))
-limits = settings(
+@pytest.mark.parametrize("name", FEWEST_GOOD)
+@settings(
     max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+# Hypothesis makes every draw, so it can shorten an input that breaks something.
+@given(rng=st.randoms(use_true_random=False))
+def test_whatever_comes_is_answered_or_refused(checks, name, rng):
+    """Without hanging; how fast it is `benchmarks/bad_input.py` measures."""
+    started = time.thread_time()  # Of this thread: TensorFlow has others.
+    checks[name](rng)
+    assert time.thread_time() - started < HANGS_AFTER
 
 
-@limits
-@anything
-def test_interpreter(bad_input, in_time, rng):
-    in_time(bad_input.check_interpreter, rng)
-
-
-@limits
-@anything
-def test_vocabulary(bad_input, in_time, rng):
-    in_time(bad_input.check_vocabulary, rng)
-
-
-@limits
-@anything
-def test_flags(bad_input, in_time, rng):
-    in_time(bad_input.check_flags, rng)
-
-
-@limits
-@anything
-def test_signature(signature, in_time, rng):
-    in_time(signature, rng)
-
-
-@pytest.mark.parametrize(
-    ("name", "fewest"), [("interpreter", 5), ("vocabulary", 5), ("flags", 5), ("signature", 50)]
-)
-def test_some_inputs_are_good_and_some_are_bad(bad_input, request, name, fewest):
+@pytest.mark.parametrize(("name", "fewest"), FEWEST_GOOD.items())
+def test_some_inputs_are_good_and_some_are_bad(checks, name, fewest):
     """Else nothing would be tested but one of the two."""
-    own = name == "signature"
-    check = request.getfixturevalue(name) if own else getattr(bad_input, f"check_{name}")
-    accepted = sum(check(random.Random(f"{name}/{i}")) for i in range(200))
+    accepted = sum(checks[name](random.Random(f"{name}/{i}")) for i in range(200))
     assert fewest < accepted < 195
 
 
@@ -105,12 +80,3 @@ def test_the_network_s_answers_are_not_all_alike(bad_input, network):
     """Else they would be the same in every batch anyway."""
     programs = [draw_readable(bad_input, random.Random(i)) for i in range(200)]
     assert len(set(network.answers(programs))) > 10
-
-
-def test_a_failure_is_named(bad_input):
-    def check(rng):
-        assert rng.random() < 2
-        raise KeyError("k")
-
-    found = bad_input.examine("place", check, range(7, 9))
-    assert found["failures"] == ["input 7: KeyError: 'k'", "input 8: KeyError: 'k'"]

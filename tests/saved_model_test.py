@@ -4,15 +4,16 @@ import itertools
 import random
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_l2e import config as configs
-from keras_l2e import pretrained
-from keras_l2e.errors import WorkError
+from keras_l2e import export
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import forms
 from keras_l2e.language.tasks import ANYWHERE, TASKS
-from keras_l2e.networks import models, saved_model, text
+from keras_l2e.networks import lstm, models, saved_model, text
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,9 @@ def served(random_network):
 
 
 @pytest.fixture(scope="module")
-def ask():
+def ask(addition_9):
     """Texts and their answers by the functions of addition_9 as `export` writes them."""
-    folder = pretrained.find("addition_9")
-    network = models.load(folder / "model.keras")
-    module = saved_model.Module(network, configs.read(folder).interface)
+    module = saved_model.Module(addition_9.model, addition_9.interface)
 
     def ask(*texts):
         found = module.serve(tf.constant(texts))
@@ -114,3 +113,32 @@ def test_a_network_is_written_whole_or_not_at_all(random_network, tmp_path, monk
     with pytest.raises(WorkError, match="new cannot be written: disk full"):
         saved_model.save(random_network[0], interface, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_where_there_is_a_gpu_answers_where_there_is_none(
+    small_run, tmp_path, monkeypatch, capsys
+):
+    """By the entry point, into a folder that is not there yet."""
+    list_devices = tf.config.list_logical_devices
+    network, load = [], models.load
+    monkeypatch.setattr(models, "load", lambda path: network.append(load(path)) or network[0])
+    output = tmp_path / "new/exported"
+    arguments = export.Arguments(workdir=str(small_run.folder), output=str(output))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            tf.config,
+            "list_logical_devices",
+            lambda kind=None: ["GPU:0"] if kind == "GPU" else list_devices(kind),
+        )
+        export.main(arguments)
+    assert capsys.readouterr().out == f"SavedModel: {output}\n"
+    lstms = [layer for layer in network[0]._flatten_layers() if isinstance(layer, lstm.LSTM)]
+    assert [layer.use_cudnn for layer in lstms] == ["auto"] * 2
+    found = [saved_model.load(folder)[0] for folder in (output, small_run.folder / "saved_model")]
+    programs = tf.constant(["print(12+34)", "print(5+6)", "print(99+99)", "print(0)"])
+    answers, expected = (functions.serve(programs) for functions in found)
+    assert answers["output"].numpy().tolist() == expected["output"].numpy().tolist()
+    np.testing.assert_allclose(answers["probability"], expected["probability"], rtol=1e-4)
+    assert len(found[0].decode_steps(programs[:0])["characters"]) == 0
+    with pytest.raises(UsageError, match="exists; name a new folder"):
+        export.main(arguments)

@@ -14,10 +14,3 @@ def test_requests_are_answered_as_decoding_does_and_keep_no_memory(benchmark, ra
     assert len(set(expected)) > 10
     assert sum(map(len, found["answers"])) == sum(map(len, requests))
     assert found["memory"][-1] - found["memory"][60] < serving.GROWTH_ALLOWED_MIB
-
-
-def test_differences_are_counted(benchmark):
-    answers = [[("1", 0.5), ("2", 0.25)], [("1", 0.5)]]
-    compare = benchmark("serving").compare
-    assert compare([[0, 1], [0]], answers, [("1", 0.5), ("2", 0.25)]) == (0, 0.0)
-    assert compare([[0, 1], [0]], answers, [("3", 0.5), ("2", 0.5)]) == (2, 0.25)
