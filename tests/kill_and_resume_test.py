@@ -9,11 +9,12 @@ SCRIPT = Path(__file__).parent.parent / "benchmarks/kill_and_resume.py"
 
 
 @pytest.mark.slow
-def test_a_run_killed_four_times_ends_as_one_left_alone(tmp_path):
-    """In its data, soon again, in a checkpoint, in its results; stops in an epoch: session_test."""
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_what_is_killed_four_times_ends_as_if_left_alone(tmp_path, command):
+    """In its data, soon again, in a checkpoint, in its results; `run_test` stops it in an epoch."""
     result = tmp_path / "result.json"
     process = subprocess.run(
-        [sys.executable, SCRIPT, "--kills=4", f"--json={result}"],
+        [sys.executable, SCRIPT, f"--command={command}", "--kills=4", f"--json={result}"],
         capture_output=True,
         text=True,
         timeout=900,

@@ -1,15 +1,12 @@
-"""Cells run side by side: with runs that only pretend, then with real ones that are killed."""
+"""Cells run side by side, with runs that only pretend."""
 
-import functools
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from datetime import timedelta
 
-import numpy as np
 import pytest
 from paper_figures_test import write_cell
 
@@ -268,62 +265,3 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(WorkError, match=r"scipy is missing; install keras_l2e\[paper\]"):
         reproduce.reproduce(make_arguments(tmp_path))
-
-
-@pytest.mark.slow
-def test_a_figure_is_made_by_commands_that_are_stopped_and_killed(
-    tmp_path, start_command, wait_for
-):
-    from keras_l2e.networks import models
-
-    flags = ["--figure=addition", "--budget=smoke", "--workdir=W", "--data_dir=data"]
-    start = functools.partial(start_command, "reproduce", *flags, cwd=tmp_path)
-    folder = tmp_path / "W/addition"
-    # Two of the four are done, for two are enough to be stopped and killed.
-    finished = {cell.name for cell in CELLS if cell.flags["seed"] == 2}
-    for cell in CELLS:
-        if cell.name in finished:
-            write_cell(folder, cell, skill=0.5)
-
-    def logs(text):
-        return [log for log in sorted(folder.glob("*.log")) if text in log.read_text()]
-
-    process = start()
-    wait_for(lambda: logs("epoch 1/8"), process)
-    second = start()
-    assert second.communicate(timeout=60)[1] == "error: W/addition is in use by another process\n"
-    assert second.returncode == 2
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert stderr == "stopped; the same command goes on from what is finished\n"
-
-    process = start()
-    log, *_ = wait_for(lambda: logs("going on after epoch"), process)
-    process.kill()
-    stdout, _ = process.communicate(timeout=60)
-    assert f"{log.stem} goes on\n" in stdout
-
-    process = start()
-    stdout, stderr = process.communicate(timeout=600)
-    assert (process.returncode, stderr) == (0, ""), stdout
-    assert "addition: 4 cells, 1,024 training examples each" in stdout
-    assert f"{log.stem}: done\n" in stdout
-    assert "4 of 4 cells done, 0 running, 0 left" in stdout
-    assert not any(name in stdout for name in finished)
-    for name in {*NAMES} - finished:
-        assert len((folder / name / "history.jsonl").read_text().splitlines()) == 8
-    assert "going on after epoch" in (folder / log.stem / "log.txt").read_text()
-    # Stopped, killed and taken up again, it is what it would have been.
-    alone = [sys.executable, "-m", "keras_l2e.train", f"--flagfile={folder / log.stem}.cfg"]
-    alone += ["--workdir=alone", "--data_dir=data", "--num_replicas=1", "--threads_per_replica=1"]
-    subprocess.run(alone, cwd=tmp_path, check=True, capture_output=True)
-    for file in ("history.jsonl", "evaluation.json"):
-        assert (folder / log.stem / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
-    runs = (folder / log.stem, tmp_path / "alone")
-    weights = [models.load(run / "model.keras").get_weights() for run in runs]
-    for killed, untouched in zip(*weights, strict=True):
-        np.testing.assert_array_equal(killed, untouched)
-    drawn = json.loads((tmp_path / "W/addition.json").read_text())
-    assert sorted(cell["name"] for cell in drawn["cells"]) == NAMES
-    assert {cell["num_training_examples"] for cell in drawn["cells"]} == {1024}

@@ -141,8 +141,9 @@ def lived(toys, make_config, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("toy", ["task", "target_form", "model", "strategy"])
 def test_each_toy_gets_on_with_the_package_s_own_parts(toys, make_config, tmp_path, toy):
-    """Also on two replicas, and with examples that are drawn afresh."""
-    live(make_config(**{toy: toys[toy]}, train_source="generated", num_epochs=2), tmp_path)
+    """Also on two replicas, with examples that are drawn afresh, and by Adam."""
+    changes = {"train_source": "generated", "optimizer": "adam", "num_epochs": 2}
+    live(make_config(**{toy: toys[toy]}, **changes), tmp_path)
 
 
 def test_a_task(lived):

@@ -1,46 +1,20 @@
-"""A whole run: what it leaves behind, and that it may be stopped, killed or short of disk."""
+"""A whole run: what it says and leaves behind, and that it may be short of disk."""
 
 import dataclasses
 import json
-import random
 import re
 import resource
 import shutil
-import signal
-import zipfile
 
-import h5py
 import matplotlib.image
 import pytest
 import tensorflow as tf
 
 from keras_l2e import config as configs
 from keras_l2e import devices, files
-from keras_l2e.errors import UsageError, WorkError
+from keras_l2e.errors import UsageError
 from keras_l2e.language.tasks import TASKS
-from keras_l2e.networks import models
 from keras_l2e.training import session
-
-
-def read_weights(path):
-    """The bytes of every weight in a .keras file."""
-    weights = {}
-
-    def add(name, item):
-        if isinstance(item, h5py.Dataset):
-            weights[name] = item[()].tobytes()
-
-    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
-        h5py.File(file).visititems(add)
-    return weights
-
-
-def assert_same_results(folder, expected):
-    """Weights, history and evaluation of two runs."""
-    assert len(read_weights(expected / "model.keras")) == 9
-    assert read_weights(folder / "model.keras") == read_weights(expected / "model.keras")
-    for name in ("history.jsonl", "evaluation.json"):
-        assert (folder / name).read_text() == (expected / name).read_text()
 
 
 def test_it_leaves_every_file(small_run):
@@ -66,15 +40,6 @@ def test_it_leaves_every_file(small_run):
 
 def test_it_says_how_it_goes(small_run):
     lines = small_run.said.splitlines()
-    epochs = [line for line in lines if line.startswith("epoch ")]
-    for i, line in enumerate(epochs, start=1):
-        assert re.fullmatch(
-            rf"epoch {i}/5  addition length [12]  loss \d\.\d+  "
-            r"validation token_accuracy [\d.]+% exact_match [\d.]+%  \(target: [\d.]+%\)  "
-            r"[\d,]+ programs/s  \d:\d\d:\d\d left at most",
-            line,
-        )
-    assert len(epochs) == 5
     assert lines[0] == f"workdir: {small_run.folder}"
     assert re.match(r"keras_l2e \d.*, tensorflow 2\.21\..*, Python 3\.1", lines[1])
     assert lines[2].startswith("replicas: 2, threads in each: 1, cores: ")
@@ -118,63 +83,6 @@ def test_the_history_depends_on_no_clock_and_no_place(small_run):
     assert [line["epoch"] for line in timing] == [1, 2, 3, 4, 5]
 
 
-def test_an_altered_model_is_an_error_of_one_line_or_harmless(small_run, tmp_path):
-    path = tmp_path / "altered.keras"
-    data = (small_run.folder / "model.keras").read_bytes()
-    network = models.load(small_run.folder / "model.keras")
-    weights = [value.tobytes() for value in network.get_weights()]
-    rng = random.Random(1)
-    refused = 0
-    for _ in range(60):
-        damaged = bytearray(data)
-        damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        path.write_bytes(damaged)
-        try:
-            found = models.load(path).get_weights()
-        except WorkError as error:
-            assert str(error).startswith(f"{path} is not a whole model: ")
-            refused += 1
-        else:  # A date, say.
-            assert [value.tobytes() for value in found] == weights
-    assert refused > 40
-
-
-@pytest.fixture
-def start_again(small_run, start_command, tmp_path):
-    """Starts the command of the small run, in another folder."""
-    folder = tmp_path / "again"
-    command = (f"--flagfile={small_run.folder / 'flags.cfg'}", f"--workdir={folder}")
-    return folder, lambda: start_command("train", *command)
-
-
-def stop_after_an_epoch(process, signal_number):
-    """Sends the signal in the epoch after the one that it says; gives what stderr holds."""
-    assert any(line.startswith("epoch ") for line in process.stdout), process.stderr.read()
-    process.send_signal(signal_number)
-    return process.communicate()[1]
-
-
-@pytest.mark.slow
-def test_a_run_that_is_told_to_stop_ends_as_one_left_alone(small_run, start_again):
-    """By Ctrl-C and SIGTERM; `run_test` kills one."""
-    folder, start = start_again
-    stopped = "stopped; the same command goes on from what is finished\n"
-    for signal_number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        process = start()
-        assert stop_after_an_epoch(process, signal_number) == stopped
-        assert process.returncode == exit_code
-        assert not (folder / "evaluation.json").exists()
-    process = start()
-    stdout, stderr = process.communicate()
-    assert (process.returncode, stderr) == (0, "")
-    assert re.search(r"^going on after epoch [1-4]$", stdout, re.MULTILINE)
-    assert_same_results(folder, small_run.folder)
-    lines = [
-        set((path / "flags.cfg").read_text().splitlines()) for path in (folder, small_run.folder)
-    ]
-    assert lines[0] ^ lines[1] == {f"--workdir={folder}", f"--workdir={small_run.folder}"}
-
-
 @pytest.mark.slow
 def test_a_full_disk_is_an_error_of_one_line(small_run, tmp_path, run_command):
     """No file may be longer than a limit: a checkpoint is, or else the SavedModel."""
@@ -201,16 +109,6 @@ def test_a_full_disk_is_an_error_of_one_line(small_run, tmp_path, run_command):
     shutil.copytree(small_run.folder / "checkpoints", full / "checkpoints", dirs_exist_ok=True)
     fail(9_000, "saved_model", "full/saved_model cannot be written: .*File too large.*")
     assert not (full / "model.keras").exists()
-    process = run_command(*command, cwd=tmp_path)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert_same_results(full, small_run.folder)
-
-
-def test_a_finished_run_is_left_as_it_is(small_run, capsys):
-    before = {path: path.stat().st_mtime_ns for path in small_run.folder.rglob("*")}
-    session.train(small_run.config, small_run.folder)
-    assert capsys.readouterr().out == f"{small_run.folder} holds a finished run; nothing to do\n"
-    assert {path: path.stat().st_mtime_ns for path in small_run.folder.rglob("*")} == before
 
 
 def test_a_run_goes_on_with_the_settings_it_was_started_with(small_run, tmp_path):
@@ -287,28 +185,15 @@ PAPER = {
     "validate_all_levels": True,
     "num_epochs": 2,
 }
-GENERATED = {
-    "task": "copy",
-    "train_source": "generated",
-    "input_form": "double",
-    "strategy": "baseline",
-    "optimizer": "adam",
-    "learning_rate_schedule": "cosine",
-    "average_decay": 0.5,
-    "num_epochs": 2,
-}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [PAPER, GENERATED])
-def test_other_settings(make_config, tmp_path, changes):
-    config = make_config(**changes)
+def test_settings_of_the_paper(make_config, tmp_path):
+    config = make_config(**PAPER)
     folder = session.train(config, tmp_path / "run")
     evaluation = json.loads((folder / "evaluation.json").read_text())
-    assert len(evaluation["rows"]) == len(config.levels) == 2 * config.target_nesting
-    assert ("by_operation" in evaluation) == (config.task == "program")
-    if config.task == "copy":
-        assert all(row["answer_in_program"] == 1.0 for row in evaluation["rows"])
+    assert len(evaluation["rows"]) == len(config.levels) == 4
+    assert "by_operation" in evaluation
     served = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
     samples = evaluation["samples"]
     programs = [sample["program"] for sample in samples]
