@@ -2,12 +2,11 @@ import contextlib
 import io
 import keyword
 import sys
-import threading
 import time
 import warnings
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_l2e.language.interpreter import (
@@ -267,20 +266,6 @@ def test_hostile_text_ends_soon(program):
     outcome(program)
 
 
-@pytest.mark.parametrize("text", ["(" * 99, "(" * 99 + "1 1", "-" * 99 + "1", "1+" * 99 + "1"])
-def test_small_thread_stack_is_enough(text):
-    # A quarter of a megabyte: half of what macOS gives a thread.
-    results = []
-    old_size = threading.stack_size(256 * 1024)
-    try:
-        thread = threading.Thread(target=lambda: results.append(outcome(f"a={text};print(a)")))
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(old_size)
-    assert len(results) == 1
-
-
 def test_the_longest_program_of_the_class_fits():
     # Length 12, nesting 10, every operation a loop of 48 turns over a variable.
     lines = [f"a={10**12}"]
@@ -340,15 +325,6 @@ TOKENS = [
 def test_random_text(text):
     assert_equals_cpython_if_accepted(text)
     assert_equals_cpython_if_accepted(f"a=7\nx=2\nprint({text})")
-
-
-@settings(max_examples=100)
-@given(st.text(st.characters(exclude_categories=())))
-@example("\x00")
-@example("\ud800")
-def test_any_text(text):
-    outcome(text)
-    outcome(f"a={text}\nprint(a)")
 
 
 @st.composite
