@@ -38,18 +38,6 @@ def test_the_answer_is_found_in_what_is_written(name, task):
     assert form.answer("") == ""
 
 
-def test_the_form_answer_is_the_target():
-    form = forms.TARGET_FORMS["answer"]
-    assert form.write(Example("print(12+34)", "46")) == form.answer("46") == "46"
-    assert form.longest(TASKS["addition"], Difficulty(9)) == 10
-
-
-def test_the_longest_text_of_some_difficulties():
-    levels = [Difficulty(3), Difficulty(9), Difficulty(4)]
-    assert forms.longest_written("addition", "answer", levels) == 10
-    assert forms.longest_written("addition", "reversed_trace", levels) == 10 + 1 + 10
-
-
 def test_columns_of_bytes():
     examples = Example([b"print(1+2)", b"print(5+5)"], [b"3", b"10"], [b"3", b"10"])
     assert forms.write_all(examples, "answer") == [b"3", b"10"]

@@ -160,15 +160,6 @@ def test_epochs_look_alike_to_fit():
         assert dataset.element_spec == expected
 
 
-def test_seeds_come_from_names():
-    names = ("addition", Difficulty(3), "train", 1)
-    seeds = [pipeline.seed_of(*names, epoch) for epoch in range(1000)]
-    assert seeds == [pipeline.seed_of(*names, epoch) for epoch in range(1000)]
-    # 31 bits: a thousand draws collide with a probability of 1000**2 / 2**32, one in 4000.
-    assert len(set(seeds)) == 1000
-    assert all(0 <= seed < 2**31 for seed in seeds)
-
-
 # Where examples come from
 
 
@@ -189,19 +180,24 @@ def test_stored_examples_come_each_once_in_an_order_of_the_seed():
 
 
 @pytest.mark.parametrize(
-    ("task", "difficulty"),
-    [("program", Difficulty(4, 2)), ("addition", Difficulty(3)), ("copy", Difficulty(1))],
+    ("task", "difficulty", "form"),
+    [
+        *(("program", Difficulty(4, 2), form) for form in TARGET_FORMS),
+        ("addition", Difficulty(3), "answer"),
+        ("copy", Difficulty(1), "answer"),
+    ],
 )
-def test_generated_examples_are_of_the_train_split(task, difficulty):
+def test_generated_examples_are_of_the_train_split(task, difficulty, form):
     def drawn(seed):
         # More than the draws of one seed; copy of length 1 has ten texts in all.
-        return take(pipeline.Generated(task, "answer"), difficulty, seed, count=700)
+        return take(pipeline.Generated(task, form), difficulty, seed, count=700)
 
     examples = drawn(seed=1)
     if task == "program":  # The class is so large that hardly any comes twice.
         assert len(set(examples)) > 600
     assert {programs.split_of(program) for program, _ in examples} == {"train"}
-    assert all(TASKS[task].answer(program) == target for program, target in examples)
+    for program, written in examples:
+        assert TARGET_FORMS[form].answer(written) == TASKS[task].answer(program)
     assert examples == drawn(seed=1)
     assert examples != drawn(seed=2)
 
@@ -221,24 +217,6 @@ def test_kinds_are_drawn_by_their_weights():
     for level in (difficulty, Difficulty(2, 2)):
         assert take(anything, level, 1, 50) == take(without, level, 1, 50)
     assert take(fresh, Difficulty(2, 2), 1, 50) == take(without, Difficulty(2, 2), 1, 50)
-
-
-@pytest.mark.parametrize("name", TARGET_FORMS)
-def test_what_is_written_holds_the_answer(name):
-    for program, written in take(pipeline.Generated("program", name), Difficulty(3, 2), 1, 50):
-        assert TARGET_FORMS[name].answer(written) == TASKS["program"].answer(program)
-
-
-@pytest.mark.parametrize(
-    "examples", [table(a=50, b=50)[0], pipeline.Generated("copy", "answer")], ids=type
-)
-def test_two_readers_get_the_same_examples(examples):
-    """Replicas, each with a pipeline of its own, that read at their own pace."""
-    first, second = (iter(batches(examples, [0.5, 0.5], num_batches=8)) for _ in range(2))
-    early = [next(first) for _ in range(4)]
-    found = [[*early, *first], list(second)]
-    assert as_lists(found[0]) == as_lists(found[1])
-    assert len(found[0]) == 8
 
 
 # From texts to ids

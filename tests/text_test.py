@@ -20,30 +20,6 @@ def test_a_batch_is_encoded_and_decoded_as_its_texts_are(texts):
     assert [one.decode() for one in decoded] == texts
 
 
-def test_every_byte():
-    known = {ord(character): i for i, character in enumerate(CHARACTERS, start=1)}
-    found = text.encode(tf.constant([bytes(range(256))])).to_list()
-    assert found == [[known.get(byte, PAD) for byte in range(256)]]
-
-
-@pytest.mark.parametrize(
-    ("unreadable", "ids"),
-    [
-        (b"", []),
-        (b"1k2", [9, PAD, 10]),
-        # Every byte of a longer character counts.
-        ("1é2".encode(), [9, PAD, PAD, 10]),
-        # Not UTF-8 at all.
-        (b"\xff\xfe1", [PAD, PAD, 9]),
-        (b"1\xc3", [9, PAD]),
-    ],
-)
-def test_bytes_that_are_no_character_are_pad_and_spare_their_neighbours(unreadable, ids):
-    neighbours = vocabulary.encode("print(3)")
-    found = text.encode(tf.constant([b"print(3)", unreadable, b"print(3)"]))
-    assert found.to_list() == [neighbours, ids, neighbours]
-
-
 @pytest.mark.parametrize("input_form", forms.INPUT_FORMS)
 @settings(max_examples=20)
 @given(texts=TEXTS)
@@ -92,8 +68,3 @@ def test_answers_are_found_as_language_says(name, written):
 def test_a_separator_is_no_pattern(separator):
     found = text.answers(tf.constant([f"12{separator}34{separator}5", "67"]), separator)
     assert found.numpy().tolist() == [b"5", b"67"]
-
-
-def test_characters():
-    ids = tf.constant([[PAD, 1, 40], [BOS, EOS, 8]])
-    assert text.characters(ids).numpy().tolist() == [[b"", b"\n", b"x"], [b"", b"", b"0"]]

@@ -8,11 +8,9 @@ import socket
 import subprocess
 
 import pytest
-import tensorflow as tf
 
 from keras_l2e import devices
 from keras_l2e.config import Config
-from keras_l2e.data import pipeline
 from keras_l2e.errors import UsageError
 from keras_l2e.training import session, workers
 
@@ -88,14 +86,6 @@ def test_workers_hold_as_many_replicas_as_they_have_devices(monkeypatch, num_gpu
     )
     with pytest.raises(UsageError, match=f"allowed multiples of the {num_replicas} replicas"):
         share_among_replicas(global_batch_size=25)
-
-
-def test_replicas_of_a_worker_take_the_rows_in_turns():
-    batch = ({"a": [[1], [2], [3], [4], [5], [6]]}, [1, 2, 3, 4, 5, 6])
-    dataset = tf.data.Dataset.from_tensors(batch).repeat(2)
-    parts = list(pipeline.in_turns(dataset, 3))
-    assert [part[1].numpy().tolist() for part in parts] == [[1, 2], [3, 4], [5, 6]] * 2
-    assert parts[1][0]["a"].numpy().tolist() == [[3], [4]]
 
 
 def free_ports(count):
