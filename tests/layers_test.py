@@ -57,32 +57,17 @@ def test_equals_stock_layer(lengths, compiled):
         np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("lengths", [None, [6, 1, 3, 5]])
-def test_token_ids_with_embeddings_equal_embedded_tokens(lengths):
-    stock, ours = pair()
-    rng = np.random.default_rng(2)
-    table = tf.constant(rng.normal(size=(11, 5)), tf.float32)
-    ids = tf.constant(rng.integers(0, 11, size=(4, 6)), tf.int32)
-    mask = None if lengths is None else tf.sequence_mask(lengths, 6)
-    results = []
-    for layer, inputs in ((stock, lambda: (tf.gather(table, ids),)), (ours, lambda: (ids,))):
-        with tf.GradientTape() as tape:
-            tape.watch(table)
-            embeddings = {} if layer is stock else {"embeddings": table}
-            _, h, c = layer(*inputs(), mask=mask, **embeddings)
-            loss = tf.reduce_sum(tf.sin(h)) + tf.reduce_sum(c**2)
-        gradients = tape.gradient(loss, [table, *layer.trainable_weights])
-        results.append([h, c, *map(tf.convert_to_tensor, gradients)])
-    for expected, found in zip(*results, strict=True):
-        np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
-
-
 @pytest.mark.parametrize(
-    "rows, lengths", [(4, None), (4, [6, 4, 6, 5]), (4, [6, 1, 3, 6]), (1, None)]
+    ("rows", "lengths"), [(4, None), (4, [6, 4, 6, 5]), (4, [6, 1, 3, 6]), (1, None)]
 )
-@pytest.mark.parametrize("compiled", [False, True])
-def test_steps_that_are_the_same_in_all_rows_change_nothing(rows, lengths, compiled):
-    stock, ours = pair(return_sequences=False)
+@pytest.mark.parametrize(
+    ("compiled", "return_sequences"), [(False, False), (True, False), (False, True)]
+)
+def test_steps_that_are_the_same_in_all_rows_change_nothing(
+    rows, lengths, compiled, return_sequences
+):
+    """Of token ids, which equal embedded tokens."""
+    stock, ours = pair(return_sequences=return_sequences)
     rng = np.random.default_rng(2)
     table = tf.constant(rng.normal(size=(11, 5)), tf.float32)
     drawn = rng.integers(0, 11, size=(rows, 6))
@@ -141,17 +126,11 @@ def test_standard_cell_takes_the_fast_path(monkeypatch):
     assert ours(x, initial_state=state)[0].shape == (4, 6, 7)
 
 
-def test_one_step_and_default_state():
-    stock, ours = pair()
-    x, _ = batch(steps=1)
-    for expected, found in zip(stock(x), ours(x), strict=True):
-        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
-
-
 @pytest.mark.parametrize("settings", [{}, {"return_sequences": False}, {"return_state": False}])
-def test_returns_what_stock_returns(settings):
+@pytest.mark.parametrize("steps", [1, 6])
+def test_returns_what_stock_returns(settings, steps):
     stock, ours = pair(**settings)
-    x, _ = batch()
+    x, _ = batch(steps=steps)
     expected, found = (tf.nest.flatten(layer(x)) for layer in (stock, ours))
     assert [e.shape for e in expected] == [f.shape for f in found]
     for e, f in zip(expected, found, strict=True):
@@ -166,22 +145,15 @@ def test_returns_what_stock_returns(settings):
         {"activation": "relu"},
         {"go_backwards": True},
         {"zero_output_for_mask": True, "return_sequences": True},
+        {},
     ],
 )
 @pytest.mark.parametrize("embedded", [False, True])
-def test_other_cells_are_left_to_stock(settings, embedded):
-    ours = layers.LSTM(3, **settings)
+def test_other_cells_and_those_of_a_gpu_are_left_to_stock(settings, embedded, monkeypatch):
+    stock, ours = keras.layers.LSTM(3, **settings), layers.LSTM(3, **settings)
+    if not settings:  # As if there were a GPU.
+        monkeypatch.setattr(layers.LSTM, "_is_standard", lambda self: False)
     assert not ours._is_standard()
-    check_left_to_stock(ours, keras.layers.LSTM(3, **settings), embedded)
-
-
-@pytest.mark.parametrize("embedded", [False, True])
-def test_a_gpu_is_left_to_stock(monkeypatch, embedded):
-    monkeypatch.setattr(layers.LSTM, "_is_standard", lambda self: False)
-    check_left_to_stock(layers.LSTM(3), keras.layers.LSTM(3), embedded)
-
-
-def check_left_to_stock(ours, stock, embedded):
     x, _ = batch()
     inputs, table = (x,), None
     if embedded:
@@ -209,13 +181,3 @@ def test_longer_padding_changes_nothing():
             np.testing.assert_array_equal(found, expected)
         else:  # Gradients are products of other shapes, which may be summed in another order.
             np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
-
-
-def test_saves_and_loads(tmp_path):
-    inputs = keras.Input([None, 5])
-    model = keras.Model(inputs, layers.LSTM(4)(inputs))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    x, _ = batch()
-    np.testing.assert_array_equal(loaded(x), model(x))
-    assert isinstance(loaded.layers[-1], layers.LSTM)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_l2e.config import Config
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import OPTIMIZERS, models, optimizers
+from keras_l2e.networks import models, optimizers
 
 ONE = tf.distribute.MirroredStrategy(["CPU:0"])
 NUM_TOKENS = 11
@@ -109,19 +109,6 @@ def test_the_loss_and_its_clipped_gradient_are_those_of_the_whole_batch(two_repl
         assert step(strategy, CLIP_NORM)[1] == pytest.approx(CLIP_NORM, rel=1e-5)
 
 
-def test_many_short_fits_are_one_long_fit(two_replicas):
-    def train(fits, steps):
-        model = make_model(two_replicas, "adam", clip_norm=1.0, average_decay=0.9)
-        for epoch in range(fits):
-            fit(model, steps, epoch)
-        return weights(model), averages(model)
-
-    (one, one_averages), (many, many_averages) = train(1, 6), train(3, 2)
-    for a, b in zip(one + one_averages, many + many_averages, strict=True):
-        np.testing.assert_array_equal(b, a)
-    assert distance(one, one_averages) > 0.01
-
-
 def test_the_average_is_that_of_the_weights_after_each_step(two_replicas):
     model = make_model(two_replicas, "sgd", average_decay=0.3)
     average, decays = None, []
@@ -139,12 +126,6 @@ def test_the_average_is_that_of_the_weights_after_each_step(two_replicas):
             np.testing.assert_allclose(b, a, atol=1e-6)
     assert decays[0] == 0 and decays[-1] == 0.3 and len(set(decays)) > 3
     assert distance(average, now) > 1e-3
-
-
-def test_without_a_decay_there_is_no_average():
-    model = make_model(ONE, "adam")
-    fit(model, 1)
-    assert optimizers.averages(model) == {}
 
 
 def test_a_variable_without_gradient_is_left_alone():
@@ -196,11 +177,3 @@ def test_weights_without_gradient_stand_still():
     fit(model, 3)
     moved = np.any(model.trainable_variables[0].numpy() != before, axis=1)
     assert moved.tolist() == [False] + [True] * (NUM_TOKENS - 2) + [False]
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_configuration_comes_back(name):
-    optimizer = optimizers.make(name, RATE, clip_norm=0.5, average_decay=0.75)
-    again = type(optimizer).from_config(optimizer.get_config())
-    assert again.get_config() == optimizer.get_config()
-    assert (again.clip_norm, again.average_decay) == (0.5, 0.75)
