@@ -1,8 +1,6 @@
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keras_l2e.data import candidates
 from keras_l2e.data.candidates import Candidates, first_distinct, quotas
@@ -41,24 +39,3 @@ def test_blocks_come_together_as_one_pass_chooses(task, length, size, block_size
     for split in SPLITS[1:]:
         first = first_distinct([part[split] for part in found], chosen.split_sizes[split])
         assert sorted(first.values()) == expected[split]
-
-
-NUMBERED = st.dictionaries(st.integers(0, 30), st.integers(0, 10**6), max_size=12)
-
-
-@given(st.lists(NUMBERED, max_size=8), st.integers(1, 12), st.data())
-def test_parts_may_come_together_in_any_order_and_in_steps(parts, size, data):
-    # As in a data set, a number is that of one candidate, which has one digest.
-    parts = [{digest: 31 * i + digest for digest, i in part.items()} for part in parts]
-    at_once = first_distinct(parts, size)
-    assert len(at_once) <= size
-    cut = data.draw(st.integers(0, len(parts)))
-    shuffled = data.draw(st.permutations(parts))
-    steps = [first_distinct(shuffled[:cut], size), first_distinct(shuffled[cut:], size)]
-    assert first_distinct(steps, size) == at_once
-
-
-def test_quotas_fill_the_first_blocks():
-    assert quotas([(1, 5), (0, 3)], 20) == {0: 3, 1: 5}
-    assert quotas([(1, 5), (0, 3)], 3) == {0: 3, 1: 0}
-    assert quotas([], 3) == {}

@@ -114,14 +114,6 @@ def test_flagfiles_exist(document):
     assert named - {path.name for path in ROOT.glob("keras_l2e/flagfiles/*.cfg")} == set()
 
 
-def test_commits_and_ci_are_checked_by_one_ruff():
-    pinned = [
-        set(re.findall(r"ruff==[\d.]+", (ROOT / name).read_text()))
-        for name in ("pyproject.toml", ".pre-commit-config.yaml")
-    ]
-    assert pinned[0] == pinned[1] and len(pinned[0]) == 1
-
-
 def test_the_readme_has_the_ids_of_its_example():
     ids = [*vocabulary.encode("print(1+2)"), vocabulary.EOS]
     readme = (ROOT / "README.md").read_text()

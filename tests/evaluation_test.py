@@ -1,7 +1,6 @@
 import math
 import shutil
 
-import numpy as np
 import pytest
 from conftest import small_network, snapshot
 
@@ -9,9 +8,8 @@ from keras_l2e import evaluate, pretrained
 from keras_l2e.errors import WorkError
 from keras_l2e.language import programs
 from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.language.tasks import TASKS
 from keras_l2e.training import evaluation
-from keras_l2e.training.scoring import Scores
 
 ROW = [
     "length",
@@ -41,40 +39,9 @@ def test_an_answer_in_the_program_is_a_whole_number_of_it(program, target, found
     assert evaluation.answer_in_program(program, target) is found
 
 
-def test_a_breakdown_counts_every_example_at_each_of_its_kinds(make_config):
-    texts = ["print((4+0))", "print((8*9))", "print((2-0))", "print((3*4))"]
-    scores = Scores(
-        num_right=np.array([2, 1, 0, 2]),
-        num_tokens=np.array([2, 3, 2, 3]),
-        written_right=np.array([True, False, False, False]),
-        targets=["4", "72", "2", "12"],
-        outputs=["4", "71", "3", "12"],
-        written=["4", "71", "3", "12"],
-    )
-    config = make_config(task="program", target_length=1)
-    rows = evaluation._by_kind(config, Difficulty(1), texts, scores)
-    names = ("operation", "length", "num_examples", "exact_match", "answer_in_program")
-    assert [tuple(row[name] for name in names) for row in rows] == [
-        ("pair", 1, 2, 0.5, 1.0),
-        ("smallmul", 1, 2, 0.5, 0.0),
-        ("without product or loop", 1, 2, 0.5, 1.0),
-    ]
-    assert [row["token_accuracy"] for row in rows] == pytest.approx([2 / 4, 3 / 6, 2 / 4])
-
-
 def test_nothing_lies_beyond_the_hardest():
-    """The difficulties that a network is tried on, though it was not trained on them."""
     for task in TASKS.values():
         assert evaluation._beyond(task, task.difficulties()[-1]) == []
-    expected = {
-        ("addition", Difficulty(63)): [(64, 1)],
-        ("copy", Difficulty(3)): [(4, 1), (5, 1)],
-        ("program", Difficulty(12, 3)): [(12, 4)],
-        ("program", Difficulty(4, 10)): [(5, 10)],
-        ("program", Difficulty(4, 3)): [(5, 3), (4, 4)],
-    }
-    for (name, target), beyond in expected.items():
-        assert evaluation._beyond(TASKS[name], target) == beyond
 
 
 def test_sums(small_run):

@@ -120,10 +120,6 @@ def test_there_is_no_circle():
     list(graphlib.TopologicalSorter(graph).static_order())
 
 
-def test_only_stored_data_call_the_builder():
-    assert {name for name, other in EDGES if other == BUILDER} == {CALLS_THE_BUILDER}
-
-
 def test_networks_know_no_data():
     """Nor what is taught: integers, and the vocabulary that gives them."""
     assert {room(b) for a, b in EDGES if room(a) == "networks"} <= {"networks", "language", *GROUND}

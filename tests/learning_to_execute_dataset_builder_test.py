@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
 
@@ -91,22 +90,6 @@ def test_golden_bytes(tmp_path):
         texts = [tuple(row[name].decode() for name in Example._fields) for row in found]
         assert texts == examples(builder.builder_config.name, split)
         assert {(row["length"], row["nesting"]) for row in found} == {(4, 2)}
-
-
-def test_all_but_the_trace_is_as_in_1_0_0(tmp_path):
-    """The bytes that release 1.0.0 of the data set stored; 1.1.0 has added a feature."""
-    assert list(l2e.Builder.RELEASE_NOTES) == ["1.1.0", "1.0.0"]
-    assert "`trace`" in l2e.Builder.RELEASE_NOTES["1.1.0"]
-    builder = build("program_length_4_nesting_2_examples_20", tmp_path)
-    (stored_now,) = pathlib.Path(builder.data_dir).glob("*-train.tfrecord-*")
-    with tf.io.TFRecordWriter(str(tmp_path / "before")) as file:
-        for record in tf.data.TFRecordDataset(str(stored_now)).as_numpy_iterator():
-            example = tf.train.Example.FromString(record)
-            del example.features.feature["trace"]
-            file.write(example.SerializeToString(deterministic=True))
-    assert hashlib.sha256((tmp_path / "before").read_bytes()).hexdigest() == (
-        "aa9037d02fb36ecc8839b01190561b23b8b0fb4ec0f2af44905393b1624dea60"
-    )
 
 
 def test_a_config_for_each_task_and_difficulty():

@@ -121,20 +121,6 @@ def test_what_is_kept_is_what_the_notebooks_are_to_show():
     check_results(by_id(read("results")))
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("cd /home/someone", True),
-        ('"/tmp/run"', True),
-        (r"C:\data", True),
-        ("https://example.org/home/x", False),
-        ("../tmp and runs/root", False),
-    ],
-)
-def test_paths_of_a_machine_are_recognized(text, found):
-    assert bool(MACHINE_PATH.search(text)) == found
-
-
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs a notebook, in a folder that is none of the checkout's."""

@@ -1,12 +1,10 @@
-"""The site is built without a warning, and every link in it leads somewhere."""
+"""The site is built without a warning, as of a broken link, and has what it is to show."""
 
 import html.parser
 import importlib.util
 import re
 import subprocess
 import sys
-import tomllib
-import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 from keras_l2e import pretrained
 
 ROOT = Path(__file__).parents[1]
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 EXTRA = ("mkdocs", "material", "mkdocstrings", "mkdocstrings_handlers", "mkdocs_jupyter")
 
 pytestmark = pytest.mark.slow
@@ -59,28 +56,6 @@ def test_the_page_of_networks_is_in_it(site):
     page = (site / "docs/networks.html").read_text("utf-8")
     for name in pretrained.names():
         assert f'"name": "{name}"' in page
-
-
-def test_links_lead_somewhere(site):
-    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
-    broken = []
-    for page, found in pages.items():
-        for link in found.links:
-            path, _, anchor = urllib.parse.unquote(link).partition("#")
-            if file := re.fullmatch(f"{REPOSITORY}/(?:blob|tree)/HEAD/(.*)", path):
-                there = (ROOT / file[1]).exists()
-            elif re.match(r"\w+:", path):
-                there = True
-            else:
-                target = (page.parent / path).resolve() if path else page
-                target = target / "index.html" if target.is_dir() else target
-                # The theme's own script finds its places by itself.
-                there = target.exists() and (
-                    target not in pages or not anchor or anchor in pages[target].ids
-                )
-            if not there:
-                broken.append((page.relative_to(site).as_posix(), link))
-    assert broken == []
 
 
 def test_the_api_is_that_of_the_package(site):

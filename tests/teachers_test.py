@@ -219,34 +219,6 @@ def test_a_level_is_left_after_five_evaluations_without_progress(accuracies, cou
         assert evaluations_at_the_first_level(teacher, accuracies, name) == count
 
 
-def best_accuracies(threshold):
-    """Those that a level can come to with just enough progress, none above the threshold."""
-    found = [0.0]
-    while found[-1] + MIN_PROGRESS <= threshold:
-        found.append(found[-1] + MIN_PROGRESS)
-    return found
-
-
-@given(st.data(), st.integers(1, 6), MASTERED_BY)
-def test_no_level_holds_a_run_up_for_ever(data, patience, mastered_by):
-    """Every `patience` evaluations must raise the best accuracy, or they are the last ones."""
-    most = 1 + patience * len(best_accuracies(0.1))
-    accuracies = data.draw(st.lists(st.floats(0, 0.1), min_size=most, max_size=most))
-    teacher = make("naive", advance_threshold=0.1, patience=patience, mastered_by=mastered_by)
-    assert evaluations_at_the_first_level(teacher, accuracies, mastered_by) <= most
-
-
-@pytest.mark.parametrize("name", CLIMBING)
-@pytest.mark.parametrize("mastered_by", Score._fields)
-def test_what_counts_as_mastered(name, mastered_by):
-    teacher = make(name, mastered_by=mastered_by)
-    good, bad = Score(0.5, 0.5)._replace(**{mastered_by: 0.99}), Score(0.99, 0.99)
-    bad = bad._replace(**{mastered_by: 0.5})
-    first = teacher.start(FIVE)
-    assert teacher.update(first, {0: good, 1: bad})["level"] == 1
-    assert teacher.update(first, {0: bad})["level"] == 0
-
-
 @pytest.mark.parametrize("name", CLIMBING)
 def test_by_default_characters_count(name):
     """As in the paper, and in runs that were begun before there was a choice."""

@@ -7,7 +7,6 @@ from keras_l2e.errors import WorkError
 from keras_l2e.language.programs import OPERATIONS, Example
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.teaching.teacher import Score
-from keras_l2e.teaching.teachers import naive
 from keras_l2e.training import validation
 from keras_l2e.training.validation import Validation
 
@@ -90,16 +89,6 @@ def test_kinds_are_judged_one_by_one_of_one_scoring(make_config):
 def test_a_task_without_kinds_to_draw_is_judged_by_levels(make_config):
     judge = Validation(make_config(), Counting(), of_kinds=True)
     assert judge.arms == [(Difficulty(1), ""), (Difficulty(2), "")]
-
-
-def test_a_mastered_level_is_left_at_once_and_no_harder_one_looked_at(make_config):
-    scorer = Counting()
-    judge = Validation(make_config(target_length=3, validation_examples=300), scorer)
-    teacher = naive(advance_threshold=0.1, patience=5)
-    state = teacher.update(teacher.start(judge.levels), judge)
-    assert teacher.current(state) == 2
-    # The target is reached: nobody needs to know more.
-    assert scorer.asked == [300, 300]
 
 
 def test_a_level_without_validation_examples_has_no_rates(make_config, monkeypatch):
