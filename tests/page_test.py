@@ -341,7 +341,7 @@ def test_a_page_is_one_file_that_loads_nothing(tmp_path, installed):
         assert not [word for word in ("innerHTML", "fetch(", "eval(", "http") if word in text]
 
 
-def test_names_and_programs_are_no_html(tmp_path, ask_page):
+def test_names_and_programs_are_no_html(tmp_path):
     config = Config(**SMALL)
     part = page.describe("</script><b>", tmp_path, config, decisive(config))
     page.write([part], tmp_path / "page.html")

@@ -77,10 +77,6 @@ def change(run, **changes):
         run.stored = None
 
 
-def to_level(run, level):
-    run.state = {**run.state, "level": level}
-
-
 def trained(run):
     """All that training changes, as a checkpoint holds it."""
     return [variable.numpy() for variable in run.variables()]
@@ -222,7 +218,7 @@ def test_a_loss_that_is_no_number_ends_the_run(run):
     assert all(np.isfinite(weight).all() for weight in trained(run))
 
 
-def test_the_network_that_is_judged_has_the_averaged_weights(run, monkeypatch):
+def test_the_network_that_is_judged_has_the_averaged_weights(run):
     judged = []
     update = run.teacher.update
 
