@@ -164,10 +164,8 @@ def find(place: str | Path) -> Path:
         UsageError: it is none of these.
         WorkError: it cannot be downloaded.
     """
-    if hub.is_remote(str(place)):
+    if str(place).startswith(hub.SCHEMES):
         return hub.download(str(place))
-    if "://" in str(place):
-        raise UsageError(f"no model in {place}: a folder of this machine is needed")
     path = Path(place).expanduser()
     if (path / configs.NAME).is_file():
         configs.network_in(path)
@@ -178,6 +176,6 @@ def find(place: str | Path) -> Path:
     if str(place) in pretrained.names():
         return pretrained.find(str(place))
     raise UsageError(
-        f"no model in {path}: neither a finished training run, nor an exported one, nor one that "
+        f"no model in {place}: neither a finished training run, nor an exported one, nor one that "
         f"comes with the package ({', '.join(pretrained.names())})"
     )

@@ -15,7 +15,7 @@ from keras_l2e.language import forms
 from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface, shows_work
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
-from keras_l2e.settings import ANYWHERE, boolean, check, choice, integer, number, path, taken_by
+from keras_l2e.settings import boolean, check, choice, integer, number, path, taken_by
 from keras_l2e.teaching.teacher import Teacher
 from keras_l2e.teaching.teachers import TEACHERS
 
@@ -113,7 +113,7 @@ class Config(Curriculum):
     """
 
     data_dir: str = path(
-        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", remote=ANYWHERE
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", required=True
     )
     initial_model: str = path(
         "",

@@ -15,7 +15,7 @@ import reprlib
 import sys
 from dataclasses import dataclass, field
 
-from keras_l2e import api, command_line, hub, pretrained, tables
+from keras_l2e import api, command_line, pretrained, tables
 from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, traces
 from keras_l2e.language.interpreter import ProgramError
@@ -37,7 +37,6 @@ class Arguments:
         "Folder of a training run or of an exported SavedModel, a network on a hub "
         "(hf://user/name, kaggle://user/model/keras/variation), or the name of one that comes with "
         "the package; by default the one of these that was trained on such programs.",
-        remote=hub.SCHEMES,
     )
     steps: bool = boolean(False, "Show at each step the characters that were most probable.")
     arguments: list[str] = field(default_factory=list)

@@ -28,11 +28,6 @@ CARD = "README.md"
 METRICS = ("exact_match", "token_accuracy")
 
 
-def is_remote(place: str) -> bool:
-    """Whether a place is one on a hub."""
-    return place.startswith(SCHEMES)
-
-
 def download(place: str) -> Path:
     """The folder of a network on a hub, kept where its library keeps what was downloaded.
 

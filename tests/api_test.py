@@ -136,7 +136,7 @@ def test_a_saved_model_of_release_0_1_0_is_loaded(small_run, tmp_path):
     ("place", "message"),
     [
         ("nothing", "no model in nothing: neither a finished training run, nor an exported one"),
-        ("gs://bucket/model", "no model in gs://bucket/model: a folder of this machine is needed"),
+        ("gs://bucket/model", "no model in gs://bucket/model: neither a finished training run"),
     ],
 )
 def test_places_without_a_network(place, message):

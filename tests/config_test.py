@@ -61,7 +61,7 @@ def test_runs_of_release_0_1_0_are_read():
     ("content", "message"),
     [
         (b"--no_such_flag=1\n", "{}/flags.cfg: unknown flag --no_such_flag"),
-        (b"--workdir=run\n--seed=x\n", "{}/flags.cfg: flag --seed=x: a whole number from 0 to "),
+        (b"--workdir=run\n--seed=x\n", "{}/flags.cfg: --seed=x: an integer in the range [0, "),
         (b"--seed=1\n", "{}/flags.cfg: --workdir is required"),
         (b"--workdir=\xff\n", "{}/flags.cfg: 'utf-8' codec"),
         (b"--workdir=run\nseed\n", "{}/flags.cfg: unexpected argument 'seed'"),
