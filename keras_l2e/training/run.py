@@ -18,7 +18,7 @@ from keras_l2e import config as configs
 from keras_l2e import files, pretrained
 from keras_l2e.config import Config, make_teacher
 from keras_l2e.data import pipeline, stored
-from keras_l2e.errors import WorkError
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import shows_work
 from keras_l2e.language.tasks import Difficulty
@@ -73,9 +73,16 @@ class Run:
             self.start_from(pretrained.find_run(config.initial_model))
 
     def start_from(self, folder: Path) -> None:
-        """Takes over the weights of a finished run, and leaves the levels that they master."""
+        """Takes over the weights of a finished run, and leaves the levels that they master.
+
+        Raises:
+            UsageError: they are of other shapes.
+        """
         weights = models.load(configs.network_in(folder)).get_weights()
-        self.model.set_weights(weights)
+        try:
+            self.model.set_weights(weights)
+        except ValueError as error:
+            raise UsageError(f"--initial_model={folder}: {error}") from None
         self.averaged.set_weights(weights)
         self.state = self.teacher.update(self.state, self.validation)
         self.decide(workers.share(self.strategy, self.decisions()))

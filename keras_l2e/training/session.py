@@ -38,7 +38,6 @@ def train(config: Config, workdir: str | Path) -> Path:
     config = share_among_replicas(config)
     start = workers.start if workers.num_workers() > 1 else devices.start
     strategy = start(config.num_replicas, config.threads_per_replica)
-    check_shape(config, workdir)
     if not workers.is_chief():
         run(config, workdir, strategy)
         return workdir
@@ -140,22 +139,6 @@ def share_among_replicas(config: Config) -> Config:
         num_replicas=num_replicas,
         threads_per_replica=config.threads_per_replica or threads,
     )
-
-
-def check_shape(config: Config, workdir: Path) -> None:
-    """Raises UsageError if a new run's network is not of the shape of its initial model's."""
-    if not config.initial_model or (workdir / configs.NAME).exists():
-        return
-    from keras_l2e.networks import models
-
-    initial = configs.read(pretrained.find_run(config.initial_model))
-    names = ["model", *models.arguments_of(config.model, config)]
-    for name in names:
-        value, found = getattr(config, name), getattr(initial, name)
-        if name != "uniform_init" and value != found:
-            raise UsageError(
-                f"--{name}={value}; --initial_model={config.initial_model} has {found}"
-            )
 
 
 def describe(config: Config, workdir: Path) -> None:
