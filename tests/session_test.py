@@ -244,7 +244,7 @@ def test_a_new_run_is_told_what_was_left_open(small_run, tmp_path, monkeypatch):
 
 
 def test_a_folder_is_new_if_the_first_file_of_a_run_was_not_finished(small_run, tmp_path):
-    (tmp_path / f"{files.UNFINISHED}0123abcd.flags.cfg").touch()
+    (tmp_path / f"{files.UNFINISHED}flags.cfg").touch()
     session.settle(small_run.config, tmp_path)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="holds other files"):

@@ -44,8 +44,6 @@ def train(config: Config, workdir: str | Path) -> Path:
     workdir.mkdir(parents=True, exist_ok=True)
     with files.lock(workdir):
         settle(config, workdir)  # Another process may have been here in the meantime.
-        for folder in (workdir, workdir / "checkpoints"):
-            files.remove_unfinished(folder)
         for name in RESULTS:  # Those of fewer epochs.
             (workdir / name).unlink(missing_ok=True)
         run(config, workdir, strategy)
