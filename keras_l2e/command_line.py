@@ -7,6 +7,7 @@ flagfile, wherever it stands.
 """
 
 import dataclasses
+import datetime
 import difflib
 import os
 import signal
@@ -194,10 +195,9 @@ def check_folder(name: str, path: str) -> Path:
 
 
 def clock(seconds: float) -> str:
-    """A time span as hours:minutes:seconds.
+    """A time span as hours:minutes:seconds, with days before them where it has any.
 
     >>> clock(3725)
     '1:02:05'
     """
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    return str(datetime.timedelta(seconds=round(seconds)))
