@@ -299,12 +299,9 @@ def _check_together(config: Config) -> None:
     """Raises UsageError if values that are allowed each are not allowed together."""
     try:
         TASKS[config.task].check(config.target)
-    except ValueError as error:
-        raise UsageError(f"--task={config.task}: target {error}") from None
-    try:
         forms.check(config.task, config.target_form)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"--task={config.task}: {error}") from None
     task, prepared = TASKS[config.task], config.train_source == "prepared"
     if prepared and task.drawn_kinds and make_teacher(config).of_kinds:
         raise UsageError(
@@ -392,19 +389,12 @@ def check_same(workdir: Path, config: Config, earlier: Config) -> None:
 
     More epochs are allowed where those before would have been the same.
     """
-    mend = "take another --workdir"
+    open_ended = config.learning_rate_schedule in OPEN_ENDED
     for name, value in dataclasses.asdict(config).items():
         before = getattr(earlier, name)
-        if name in PLACES or value == before:
-            continue
-        if name == "num_epochs" and value > before:
-            if config.learning_rate_schedule in OPEN_ENDED:
-                continue
-            mend = (
-                f"with --learning_rate_schedule={config.learning_rate_schedule} the rate of every "
-                "epoch depends on their number; take another --workdir, with the weights of this "
-                f"run as --initial_model={workdir}"
+        more_epochs = open_ended and name == "num_epochs" and value > before
+        if value != before and name not in PLACES and not more_epochs:
+            raise UsageError(
+                f"{workdir} was started with --{name}={before}, not --{name}={value}; take another "
+                "--workdir"
             )
-        raise UsageError(
-            f"{workdir} was started with --{name}={before}, not --{name}={value}; {mend}"
-        )

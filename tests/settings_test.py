@@ -151,8 +151,8 @@ def test_what_is_not_allowed_is_refused_alike(name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target_length": 65}, "--task=addition: target length 65 is out of range; allowed 1..64"),
-        ({"target_nesting": 2}, "--task=addition: target nesting 2 is out of range; allowed 1..1"),
+        ({"target_length": 65}, "--task=addition: length 65 is out of range; allowed 1..64"),
+        ({"target_nesting": 2}, "--task=addition: nesting 2 is out of range; allowed 1..1"),
         (
             {"first_batch_size": 9, "global_batch_size": 8},
             "--first_batch_size=9; allowed 0 to --global_batch_size=8",
@@ -170,7 +170,8 @@ def test_what_is_not_allowed_is_refused_alike(name):
         *(
             (
                 {"task": "copy", "target_form": form},
-                f"target form {form}: the task copy has nothing to compute; allowed is answer",
+                f"--task=copy: target form {form}: the task copy has nothing to compute; allowed "
+                "is answer",
             )
             for form in ("trace", "reversed_trace")
         ),
