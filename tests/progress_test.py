@@ -67,13 +67,3 @@ def test_tensorboard_has_every_rate_that_there_is(report, tmp_path):
         "validation/token_accuracy": (8, 0.5),
         "validation/exact_match": (8, 0.25),
     }
-
-
-def test_a_long_epoch_is_noted_once(report):
-    note = "note: a stopped run repeats the epoch under way, here 61 s; with a smaller "
-    assert note in report(61)
-    assert "note:" not in report(61)
-
-
-def test_a_short_epoch_is_not_noted(report):
-    assert "note:" not in report(59)
