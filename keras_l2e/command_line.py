@@ -186,12 +186,27 @@ def check_folder(name: str, path: str) -> Path:
     """
     if "://" in path:
         raise UsageError(f"--{name}={path}: a folder of this machine is needed")
-    # new/.. must be seen as the folder that is there, not as a new one.
-    folder = Path(os.path.normpath(Path(path).expanduser()))
+    folder = _normal(path)
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir():
         raise UsageError(f"--{name}={path}: {existing} is not a folder")
     return folder
+
+
+def check_new(name: str, path: str) -> Path:
+    """The path of a file or folder that is not there and can be made, as of `check_folder`.
+
+    Raises:
+        UsageError: it is there, a file is in the way, or it is no path of this machine.
+    """
+    if _normal(path).exists():
+        raise UsageError(f"--{name}={path} exists; name a new one")
+    return check_folder(name, path)
+
+
+def _normal(path: str) -> Path:
+    # new/.. must be seen as the folder that is there, not as a new one.
+    return Path(os.path.normpath(Path(path).expanduser()))
 
 
 def clock(seconds: float) -> str:

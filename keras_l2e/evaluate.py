@@ -47,13 +47,10 @@ def main(arguments: Arguments) -> None:
     if output and not output.is_file():
         command_line.check_folder("output", arguments.output)
     result = measure(config, workdir)
-    place = output or (None if arguments.pretrained else workdir / "evaluation.json")
-    if place and place.exists():
-        print(f"replacing {place}")
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(output, result)
-    elif place:
+    elif not arguments.pretrained:
         from keras_l2e.training import evaluation
 
         evaluation.write(workdir, result)
