@@ -105,7 +105,9 @@ class TrainedNetwork:
         import tensorflow as tf
 
         program = list(map(forms.clean, program))
-        found = self._functions.serve(tf.constant(list(map(_encode, program)), tf.string))
+        # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
+        texts = [text.encode(errors="replace") for text in program]
+        found = self._functions.serve(tf.constant(texts, tf.string))
         outputs = [output.decode() for output in found["output"].numpy()]
         works = [""] * len(outputs)
         if "work" in found and (work := self.form.work):
@@ -129,7 +131,8 @@ class TrainedNetwork:
         """How it writes its answer, step by step; no step if it cannot read the program."""
         import tensorflow as tf
 
-        found = self._functions.decode_steps(tf.constant([_encode(forms.clean(program))]))
+        text = forms.clean(program).encode(errors="replace")
+        found = self._functions.decode_steps(tf.constant([text]))
         columns = [found[name][0].numpy() for name in ("characters", "probabilities")]
         tops = [found[f"candidate{x}"][0].numpy() for x in ("s", "_probabilities")]
         return [
@@ -150,11 +153,6 @@ class TrainedNetwork:
         if len(program) > (most := self.interface.longest_program):
             return f"{len(program)} characters; this network was trained on at most {most}"
         return None
-
-
-def _encode(program: str) -> bytes:
-    # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
-    return program.encode("utf-8", "surrogatepass")
 
 
 def find(place: str | Path) -> Path:

@@ -43,7 +43,6 @@ def train(config: Config, workdir: str | Path) -> Path:
         return workdir
     workdir.mkdir(parents=True, exist_ok=True)
     with files.lock(workdir):
-        settle(config, workdir)  # Another process may have been here in the meantime.
         for name in RESULTS:  # Those of fewer epochs.
             (workdir / name).unlink(missing_ok=True)
         run(config, workdir, strategy)
@@ -73,12 +72,9 @@ def is_finished(config: Config, workdir: Path) -> bool:
     if not (workdir / "evaluation.json").exists():
         return False
     earlier = configs.read(workdir).num_epochs
-    return config.num_epochs == earlier or num_epochs_of(workdir) < earlier
-
-
-def num_epochs_of(workdir: Path) -> int:
-    """The finished epochs of a run."""
-    return len(tables.read_history(workdir / "history.jsonl"))
+    if config.num_epochs == earlier:
+        return True
+    return len(tables.read_history(workdir / "history.jsonl")) < earlier
 
 
 def settle(config: Config, workdir: Path) -> Config:
