@@ -34,9 +34,9 @@ class Arguments:
 
     model: str = path(
         "",
-        "Folder of a training run or of an exported SavedModel, a network on a hub "
-        "(hf://user/name, kaggle://user/model/keras/variation), or the name of one that comes with "
-        "the package; by default the one of these that was trained on such programs.",
+        "Folder of a run or of a SavedModel, place on a hub (hf://user/name, "
+        "kaggle://user/model/keras/variation), or name of a network of the package; by default the "
+        "one of these that was trained on such programs.",
     )
     steps: bool = boolean(False, "Show at each step the characters that were most probable.")
     arguments: list[str] = field(default_factory=list)

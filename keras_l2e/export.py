@@ -33,10 +33,8 @@ class Arguments:
     format: str = choice(
         "saved_model",
         ("saved_model", "onnx", "litert", "hub", "page"),
-        "What is written. saved_model: a SavedModel, a folder that TensorFlow loads. onnx, litert: "
-        "a folder with an encoder and a step of a decoder for ONNX Runtime or LiteRT. hub: a "
-        "folder to be uploaded to Hugging Face or Kaggle, with a model card. page: one HTML file "
-        "that executes programs wherever it is opened, without a server or a network.",
+        "What is written: a folder for TensorFlow (saved_model), ONNX Runtime (onnx), LiteRT "
+        "(litert), Hugging Face or Kaggle (hub), or one HTML file for a browser (page).",
     )
     output: str = path(
         "",

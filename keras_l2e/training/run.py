@@ -45,11 +45,6 @@ class Run:
         """Builds the model, prepares and reads the data, and reads the newest checkpoint, if any.
 
         The model comes first: settings that do not fit it show before data are built for minutes.
-
-        Args:
-            config: what to do.
-            workdir: where the run leaves its files.
-            strategy: the distribution strategy to train under.
         """
         self.config, self.workdir, self.strategy = config, workdir, strategy
         self.levels = config.levels
@@ -151,11 +146,7 @@ class Run:
                 progress.report(line)
 
     def train_epoch(self) -> dict:
-        """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl.
-
-        Raises:
-            WorkError: the loss or a weight is no number any more.
-        """
+        """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl."""
         config, level = self.config, self.current()
         rate = schedules.learning_rate(config, self.history, self.learning_rate)
         size = schedules.batch_size(config, self.levels.index(level))

@@ -16,19 +16,7 @@ RESULTS = ("evaluation.json", "model.keras")
 
 
 def train(config: Config, workdir: str | Path) -> Path:
-    """Runs a whole training, or what is left of it, and leaves its results in `workdir`.
-
-    Args:
-        config: what to do.
-        workdir: the folder of the run; new, or that of the same run stopped.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UsageError: a value is wrong, or the folder is that of another run.
-        WorkError: data or checkpoints are not what they should be, or training diverged.
-    """
+    """Runs a training, or what is left of it, and gives its folder; see `keras_l2e.train`."""
     workdir = command_line.check_folder("workdir", str(workdir))
     config = settle(config, workdir)
     if is_finished(config, workdir):
@@ -147,11 +135,7 @@ def describe(config: Config, workdir: Path) -> None:
 
 
 def finish(run) -> None:
-    """Saves, evaluates and exports the averaged network; evaluation.json comes last.
-
-    Args:
-        run: a `training.run.Run` that is over.
-    """
+    """Saves, evaluates and exports the network of a `Run` that is over; evaluation.json is last."""
     from keras_l2e import plots
     from keras_l2e.networks import saved_model
     from keras_l2e.training import evaluation

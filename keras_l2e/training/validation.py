@@ -31,8 +31,7 @@ class Validation:
         """Reads the stored examples.
 
         Args:
-            config: of the run.
-            scorer: of the network that is judged.
+            config, scorer: of the run, and of the network that is judged.
             of_kinds: whether the arms are the kinds that the task can draw, level by level. They
                 are the levels if it can draw none by itself.
         """
