@@ -9,6 +9,7 @@ flagfile, wherever it stands.
 import dataclasses
 import datetime
 import difflib
+import functools
 import os
 import signal
 import sys
@@ -154,9 +155,7 @@ def find_flagfile(path: str) -> Path:
 
 def format_help(arguments: "type[DataclassInstance]", description: str | None = None) -> str:
     """What an entry point does, and its flags."""
-    lines = [description or ""]  # Python -OO has no docstrings.
-    flagfile = "File of flags, one a line, as if given here; those given here win."
-    lines.append(_format_flag("flagfile", flagfile))
+    texts = {"flagfile": "File of flags, one a line, as if given here; those given here win."}
     for name, setting in settings.of(arguments).items():
         default = arguments.__dataclass_fields__[name].default
         said = [setting.help]
@@ -166,12 +165,12 @@ def format_help(arguments: "type[DataclassInstance]", description: str | None = 
             said.append(f"Default: {default}.")
         elif setting.required:
             said.append("Required.")
-        lines.append(_format_flag(name, " ".join(said)))
-    return "\n".join(lines)
-
-
-def _format_flag(name: str, text: str) -> str:
-    return textwrap.fill(f"--{name}: {text}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+        texts[name] = " ".join(said)
+    fill = functools.partial(
+        textwrap.fill, width=100, initial_indent="  ", subsequent_indent=" " * 6
+    )
+    lines = [fill(f"--{name}: {text}") for name, text in texts.items()]
+    return "\n".join([description or "", *lines])  # Python -OO has no docstrings.
 
 
 def check_folder(name: str, path: str) -> Path:

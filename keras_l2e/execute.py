@@ -62,8 +62,7 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
     steps = network.steps(program)
     written = "".join(step.character for step in steps if step.character != "EOS")
     answer = network.form.answer(written)
-    first, *others = program.split("\n")
-    lines = [f"program    {first}", *(f"           {line}" for line in others)]
+    lines = ["program    " + program.replace("\n", "\n           ")]
     if network.form.work:
         lines += show_work(network.form.work(written), program, TASKS[network.interface.task])
     lines.append(f"predicted  {tables.visible(answer)}")

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_l2e import config as configs
@@ -27,7 +28,7 @@ from keras_l2e.teaching.teacher import share_out
 from keras_l2e.training import checkpoints, schedules, workers
 from keras_l2e.training.progress import Progress
 from keras_l2e.training.scoring import Scorer
-from keras_l2e.training.validation import Validation, are_finite
+from keras_l2e.training.validation import Validation
 
 # Steps made in one call from Python: a call costs 2 ms beside them, and Ctrl-C waits for its end.
 STEPS_PER_EXECUTION = 16
@@ -199,7 +200,8 @@ class Run:
                 verbose=0,
                 callbacks=[where],
             ).history
-        if where.step or not are_finite(self.model.trainable_variables):
+        weights = self.model.trainable_variables
+        if where.step or not all(np.isfinite(weight.numpy()).all() for weight in weights):
             raise WorkError(
                 f"training diverged: the loss is no number in epoch {self.epoch + 1} by step "
                 f"{where.step or config.batches_per_epoch} (learning rate {rate:g}); the epochs "
