@@ -103,7 +103,7 @@ def draw_arguments(rng: random.Random, folder: Path) -> list[str]:
 
     def argument() -> str:
         name = rng.choice([*known, "flagfile", "help"])
-        choices = known[name].names() if name in known else ()
+        choices = known[name].names if name in known else ()
         default = getattr(Run, name, "")
         number = rng.choice(["0", "1", "-1", "2", "0.5", "1e999", "nan", "1_0", "9" * 5_000, "٣"])
         value = rng.choice([str(default), rng.choice(choices or [number]), number, "", "~nobody"])

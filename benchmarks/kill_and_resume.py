@@ -49,9 +49,9 @@ GOING_ON = {
     "data/learning_to_execute/*/incomplete.*": "data being prepared",
     "run/checkpoints/.tmp.*": "checkpoint being written",
     "run/addition/*/checkpoints/.tmp.*": "checkpoint being written",
-    "run/.tmp.*.flags.cfg": "flags.cfg being written",
-    "run/.tmp.*.history.jsonl": "history being written",
-    "run/.tmp.*.model.keras": "model.keras being written",
+    "run/.tmp.flags.cfg": "flags.cfg being written",
+    "run/.tmp.history.jsonl": "history being written",
+    "run/.tmp.model.keras": "model.keras being written",
     "run/.saved_model.tmp": "SavedModel being written",
     "run/.tmp.*": "results being written",
     "run/model.keras": "results being written",
@@ -68,8 +68,8 @@ class Command:
         self.process = None
 
     def start(self) -> None:
-        # Of kills before; training removes them when it starts.
-        self.left_over = {*self.folder.rglob(".tmp.*")}
+        # Of kills before; training writes them again.
+        self.left_over = {path: written(path) for path in self.folder.rglob(".tmp.*")}
         self.log_before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
@@ -92,7 +92,8 @@ class Command:
         return killed
 
     def is_there(self, pattern: str) -> bool:
-        return any(path not in self.left_over for path in self.folder.glob(pattern))
+        found = self.folder.glob(pattern)
+        return any(written(path) != self.left_over.get(path) for path in found)
 
     def going_on(self) -> str:
         """What a kill interrupted, from the files and the last line it left."""
@@ -105,6 +106,14 @@ class Command:
         if said[-1].startswith("epoch "):
             return f"after {said[-1].split('  ')[0]}"
         return f"after {said[-1].split(':')[0]!r}"
+
+
+def written(path: Path) -> int:
+    """When a file was; 0 if it has just been put in place."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def at_any_moment(rng: random.Random, whole: float) -> Callable[[Command], bool]:
@@ -144,9 +153,9 @@ KINDS = {
         "run/checkpoints/.tmp.*", "run/addition/*/checkpoints/.tmp.*", times=3
     ),
     "while results are written": at_sight(
-        "run/.tmp.*.model.keras",
+        "run/.tmp.model.keras",
         "run/.saved_model.tmp",
-        "run/addition/*/.tmp.*.model.keras",
+        "run/addition/*/.tmp.model.keras",
         "run/addition/*/.saved_model.tmp",
         delay=2,
     ),

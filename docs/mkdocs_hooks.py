@@ -70,7 +70,7 @@ def list_of_fields():
     """Every field of a `Config`, as the help of `train` has it."""
     lines = []
     for name, setting in settings.of(Config).items():
-        names = f" One of {', '.join(setting.names())}." if setting.names() else ""
+        names = f" One of {', '.join(setting.names)}." if setting.names else ""
         lines.append(f"- `{name}` = `{getattr(Config, name)!r}`: {setting.help}{names}")
     return "\n".join(lines)
 

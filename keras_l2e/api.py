@@ -105,7 +105,9 @@ class TrainedNetwork:
         import tensorflow as tf
 
         program = list(map(forms.clean, program))
-        found = self._functions.serve(tf.constant(list(map(_encode, program)), tf.string))
+        # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
+        texts = [text.encode(errors="replace") for text in program]
+        found = self._functions.serve(tf.constant(texts, tf.string))
         outputs = [output.decode() for output in found["output"].numpy()]
         works = [""] * len(outputs)
         if "work" in found and (work := self.form.work):
@@ -129,7 +131,8 @@ class TrainedNetwork:
         """How it writes its answer, step by step; no step if it cannot read the program."""
         import tensorflow as tf
 
-        found = self._functions.decode_steps(tf.constant([_encode(forms.clean(program))]))
+        text = forms.clean(program).encode(errors="replace")
+        found = self._functions.decode_steps(tf.constant([text]))
         columns = [found[name][0].numpy() for name in ("characters", "probabilities")]
         tops = [found[f"candidate{x}"][0].numpy() for x in ("s", "_probabilities")]
         return [
@@ -152,11 +155,6 @@ class TrainedNetwork:
         return None
 
 
-def _encode(program: str) -> bytes:
-    # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
-    return program.encode("utf-8", "surrogatepass")
-
-
 def find(place: str | Path) -> Path:
     """The folder of a network: of a finished run, a SavedModel, one of this name or on a hub.
 
@@ -164,10 +162,8 @@ def find(place: str | Path) -> Path:
         UsageError: it is none of these.
         WorkError: it cannot be downloaded.
     """
-    if hub.is_remote(str(place)):
+    if str(place).startswith(hub.SCHEMES):
         return hub.download(str(place))
-    if "://" in str(place):
-        raise UsageError(f"no model in {place}: a folder of this machine is needed")
     path = Path(place).expanduser()
     if (path / configs.NAME).is_file():
         configs.network_in(path)
@@ -178,6 +174,6 @@ def find(place: str | Path) -> Path:
     if str(place) in pretrained.names():
         return pretrained.find(str(place))
     raise UsageError(
-        f"no model in {path}: neither a finished training run, nor an exported one, nor one that "
+        f"no model in {place}: neither a finished training run, nor an exported one, nor one that "
         f"comes with the package ({', '.join(pretrained.names())})"
     )

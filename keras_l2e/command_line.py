@@ -7,7 +7,9 @@ flagfile, wherever it stands.
 """
 
 import dataclasses
+import datetime
 import difflib
+import functools
 import os
 import signal
 import sys
@@ -87,28 +89,28 @@ def parse(arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
         UsageError: an unknown flag, a value that is not allowed, a flagfile that cannot be read, an
             argument that is no flag where none is taken.
     """
-    flag_values = flags.FlagValues()
+    known, flag_values = settings.of(arguments), flags.FlagValues()
     flag_values.set_gnu_getopt(True)
-    for name, setting in settings.of(arguments).items():
-        default = arguments.__dataclass_fields__[name].default
-        flag = flags.Flag(_Parser(setting), None, name, default, setting.help)
-        flag.boolean = setting.kind is bool
+    for name, setting in known.items():
+        # A text, of which `settings.check` makes the value.
+        flag = flags.Flag(flags.ArgumentParser(), None, name, None, setting.help)
+        flag.boolean = isinstance(setting.parser, flags.BooleanParser)
         flags.DEFINE_flag(flag, flag_values)
     try:
-        # Unknown flags stay among the rest: absl seeks those like a long one for seconds.
+        # Unknown flags stay among the rest: absl seeks those like one recursively, letter by
+        # letter, and a long one is too deep for it.
         rest = flag_values([argv[0], *_flagfiles_first(argv[1:])], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
         raise UsageError(error) from None
-    rest = _without_flags(rest, settings.of(arguments))
-    values = {name: flag_values[name].value for name in settings.of(arguments)}
-    for name, setting in settings.of(arguments).items():
-        if setting.required and not values[name]:
-            raise UsageError(f"--{name} is required")
+    rest = _without_flags(rest, known)
+    values: dict = {name: flag_values[name].value for name in known if flag_values[name].present}
     if any(field.name == "arguments" for field in dataclasses.fields(arguments)):
         values["arguments"] = rest
     elif rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
-    return arguments(**values)
+    found = arguments(**values)
+    settings.check(found)
+    return found
 
 
 def _without_flags(rest: Sequence[str], known: Iterable[str]) -> list[str]:
@@ -120,21 +122,6 @@ def _without_flags(rest: Sequence[str], known: Iterable[str]) -> list[str]:
             meant = f"; did you mean --{similar[0]}?" if similar else ""
             raise UsageError(f"unknown flag --{name}{meant}")
     return [*rest[:end], *rest[end + 1 :]]
-
-
-class _Parser(flags.ArgumentParser):
-    """Lets a setting read its flag's text."""
-
-    def __init__(self, setting: settings.Setting):
-        self.setting = setting
-
-    def parse(self, argument):
-        if not isinstance(argument, str):
-            return argument
-        return self.setting.parse(argument)
-
-    def flag_type(self):
-        return self.setting.kind.__name__
 
 
 def _flagfiles_first(arguments: Sequence[str]) -> list[str]:
@@ -168,21 +155,22 @@ def find_flagfile(path: str) -> Path:
 
 def format_help(arguments: "type[DataclassInstance]", description: str | None = None) -> str:
     """What an entry point does, and its flags."""
-    lines = [description or ""]  # Python -OO has no docstrings.
-    flagfile = "File of flags, one a line, as if given here; those given here win."
-    lines.append(_format_flag("flagfile", flagfile))
+    texts = {"flagfile": "File of flags, one a line, as if given here; those given here win."}
     for name, setting in settings.of(arguments).items():
-        names = setting.names()
         default = arguments.__dataclass_fields__[name].default
-        said = [setting.help, f"One of {', '.join(names)}." if names else ""]
-        said += ["Required." if setting.required else ""]
-        said += [f"Default: {default}." if default != "" else ""]
-        lines.append(_format_flag(name, " ".join(filter(None, said))))
-    return "\n".join(lines)
-
-
-def _format_flag(name: str, text: str) -> str:
-    return textwrap.fill(f"--{name}: {text}", 100, initial_indent="  ", subsequent_indent=" " * 6)
+        said = [setting.help]
+        if setting.names:
+            said.append(f"One of {', '.join(setting.names)}.")
+        if default != "":
+            said.append(f"Default: {default}.")
+        elif setting.required:
+            said.append("Required.")
+        texts[name] = " ".join(said)
+    fill = functools.partial(
+        textwrap.fill, width=100, initial_indent="  ", subsequent_indent=" " * 6
+    )
+    lines = [fill(f"--{name}: {text}") for name, text in texts.items()]
+    return "\n".join([description or "", *lines])  # Python -OO has no docstrings.
 
 
 def check_folder(name: str, path: str) -> Path:
@@ -197,19 +185,33 @@ def check_folder(name: str, path: str) -> Path:
     """
     if "://" in path:
         raise UsageError(f"--{name}={path}: a folder of this machine is needed")
-    # new/.. must be seen as the folder that is there, not as a new one.
-    folder = Path(os.path.normpath(Path(path).expanduser()))
+    folder = _normal(path)
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir():
         raise UsageError(f"--{name}={path}: {existing} is not a folder")
     return folder
 
 
+def check_new(name: str, path: str) -> Path:
+    """The path of a file or folder that is not there and can be made, as of `check_folder`.
+
+    Raises:
+        UsageError: it is there, a file is in the way, or it is no path of this machine.
+    """
+    if _normal(path).exists():
+        raise UsageError(f"--{name}={path} exists; name a new one")
+    return check_folder(name, path)
+
+
+def _normal(path: str) -> Path:
+    # new/.. must be seen as the folder that is there, not as a new one.
+    return Path(os.path.normpath(Path(path).expanduser()))
+
+
 def clock(seconds: float) -> str:
-    """A time span as hours:minutes:seconds.
+    """A time span as hours:minutes:seconds, with days before them where it has any.
 
     >>> clock(3725)
     '1:02:05'
     """
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    return str(datetime.timedelta(seconds=round(seconds)))

@@ -15,7 +15,7 @@ from keras_l2e.language import forms
 from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface, shows_work
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
-from keras_l2e.settings import ANYWHERE, boolean, check, choice, integer, number, path, taken_by
+from keras_l2e.settings import boolean, check, choice, integer, number, path, taken_by
 from keras_l2e.teaching.teacher import Teacher
 from keras_l2e.teaching.teachers import TEACHERS
 
@@ -39,66 +39,55 @@ class Curriculum:
     strategy: str = choice(
         "combined",
         TEACHERS,
-        "The curriculum. The paper's: baseline, the target difficulty only; naive, one after the "
-        "other; mix, all of them all the time; combined, naive with a share of mix. Ours: review, "
-        "naive with a share of the difficulties so far; frontier, those around the current one. "
-        "Following what is learnt, after looking at every difficulty in every epoch: online, "
-        "naive_slope, window, sampling (Teacher-Student Curriculum Learning), exp3s (Graves et "
-        "al.), learnability, space; and random, any one difficulty in each epoch, their control.",
+        "The curriculum. baseline: the target difficulty only; naive: one after the other; mix: "
+        "all at once; combined: naive with a share of mix. docs/teachers.md has the others.",
     )
     mix_share: float = number(
         0.2,
-        "Share of mix in the strategy combined, and of the difficulties so far in review (half of "
-        "the examples there once the target is reached). The others have no use for it.",
+        "Share of mix in the strategy combined, and of the difficulties so far in review.",
         upper=1.0,
     )
     advance_threshold: float = number(
         0.95,
         "A difficulty is left when its validation accuracy (--advance_metric) is above this, or "
-        "when learning stands still (--patience). Difficulties with too few examples to hold out "
-        "are judged by training ones.",
+        "when learning stands still (--patience).",
         upper=1.0,
     )
     advance_metric: str = choice(
         "auto",
         ("auto", "token_accuracy", "exact_match"),
-        "By what a difficulty counts as mastered: token_accuracy, of characters, each written "
-        "behind the true ones; exact_match, of whole answers, written freely. auto: exact_match "
-        "where the network writes its work, else token_accuracy.",
+        "By what a difficulty counts as mastered: characters (teacher-forced) or whole answers "
+        "(free-running). auto: exact_match where the network writes its work, else token_accuracy.",
     )
     patience: int = integer(
         5,
-        "Epochs which, when they have not raised a difficulty's validation accuracy by 0.02, "
-        "end it although it is not mastered, so that none holds the run up for ever.",
+        "A difficulty is left, mastered or not, when so many epochs have not raised its validation "
+        "accuracy by 0.02.",
     )
 
     progress_rate: float = number(
         0.1,
-        "How far an estimate of progress moves to what was seen last, in the strategies online, "
-        "naive_slope and space.",
+        "How far an estimate of progress moves to what was seen last (online, naive_slope, space).",
         upper=1.0,
     )
     progress_window: int = integer(
-        10,
-        "Epochs over which progress is estimated, in the strategies naive_slope, window and "
-        "sampling.",
+        10, "Epochs over which progress is estimated (naive_slope, window, sampling)."
     )
     absolute_progress: bool = boolean(
         True,
-        "What is forgotten calls for practice as what is learnt does, in online, naive_slope, "
-        "window, sampling and space.",
+        "Where a strategy follows progress, what is forgotten calls for practice as well.",
     )
     policy: str = choice(
         "greedy",
         ("greedy", "boltzmann"),
-        "From progress to shares in online, naive_slope, window and sampling. greedy: most for the "
-        "difficulty of most progress. boltzmann: the softmax of progress / --temperature.",
+        "From progress to shares. greedy: most for the difficulty of most progress. boltzmann: the "
+        "softmax of progress / --temperature.",
     )
     temperature: float = number(4e-4, "Temperature of --policy=boltzmann.", positive=True)
     exploration: float = number(
         0.1,
-        "Share of examples spread over all difficulties, in the strategies that follow what is "
-        "learnt (exp3s: --exp3s_exploration) and in random.",
+        "Share of examples spread over all difficulties, where a strategy follows what is learnt "
+        "(exp3s: --exp3s_exploration).",
         upper=1.0,
     )
     exp3s_exploration: float = number(0.05, "That share in the strategy exp3s.", upper=1.0)
@@ -113,12 +102,12 @@ class Config(Curriculum):
     """
 
     data_dir: str = path(
-        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", remote=ANYWHERE
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", required=True
     )
     initial_model: str = path(
         "",
         "Start from the weights of this network of the same shape: the folder of a finished run, "
-        "or the name of a network that comes with the package. Empty: from new ones.",
+        "or the name of a network that comes with the package.",
     )
     seed: int = integer(
         1,
@@ -143,12 +132,8 @@ class Config(Curriculum):
     target_form: str = choice(
         "answer",
         TARGET_FORMS,
-        "What the network writes. answer: what the program prints. trace: the value of every "
-        "operation in the order in which Python computes them, semicolons between them; the last "
-        "one is the answer. reversed_trace: the same with the digits of each value backwards, "
-        "then the answer. register_trace: the same with negative values as ten's complements, and "
-        "with the differences that conditionals and the counters that loops depend on. The task "
-        "copy has nothing to compute, and takes answer only.",
+        "What the network writes. answer: what the program prints. The others: its work, the value "
+        "of every operation, in three ways (docs/running.md).",
     )
     train_source: str = choice(
         "prepared",
@@ -168,21 +153,20 @@ class Config(Curriculum):
     )
     validate_all_levels: bool = boolean(
         False,
-        "Look at the validation examples of every difficulty after every epoch, not only at the "
-        "current and the target one; history.jsonl then tells when each was mastered.",
+        "Validate every difficulty after every epoch, not only the current and the target one; "
+        "history.jsonl then tells when each was mastered.",
     )
 
     model: str = choice(
         "lstm",
         MODELS,
         "The network. lstm: one LSTM stack reads, another writes. attention: the writer also looks "
-        "at what was read and at what it wrote. transformer: attention alone, block after block. "
-        "universal_transformer: one block again and again.",
+        "back. transformer: attention alone; universal_transformer: one block again and again.",
     )
     num_layers: int = integer(
         1,
-        "LSTM layers of the encoder and of the decoder (model lstm); their blocks (transformer); "
-        "how often their one block is applied (universal_transformer).",
+        "Layers or blocks of the encoder and of the decoder; in a universal_transformer, how often "
+        "their one block is applied.",
     )
     hidden_dim: int = integer(256, "Cells of each LSTM layer; the width of a Transformer.")
     embedding_dim: int = integer(
@@ -195,8 +179,8 @@ class Config(Curriculum):
     positions: str = choice(
         "sinusoidal",
         ("sinusoidal", "learned"),
-        "How a Transformer is told places: by sines, which go on behind the longest text seen; by "
-        "vectors that are learnt, one and the same from place 512 on.",
+        "How a Transformer is told places: by sines, or by vectors that are learnt (one and the "
+        "same from place 512 on).",
     )
     halting: bool = boolean(
         False, "In a universal_transformer each place decides how many steps it takes."
@@ -211,9 +195,8 @@ class Config(Curriculum):
     learning_rate_schedule: str = choice(
         "constant",
         ("constant", "plateau", "cosine", "target_cosine"),
-        "Plateau (the paper's): at the target difficulty x0.8 whenever training is less accurate "
-        "than five epochs before, end below --min_learning_rate. Cosine: down to 0 over the run. "
-        "Target_cosine: from the target difficulty on down to 0 over the epochs left.",
+        "plateau (the paper's): at the target x0.8 when training is worse than five epochs before. "
+        "cosine: down to 0 over the run. target_cosine: down to 0 from the target on.",
     )
     min_learning_rate: float = number(1e-3, "Learning rate below which plateau ends the run.")
     loss_scale: str = choice(
@@ -299,12 +282,9 @@ def _check_together(config: Config) -> None:
     """Raises UsageError if values that are allowed each are not allowed together."""
     try:
         TASKS[config.task].check(config.target)
-    except ValueError as error:
-        raise UsageError(f"--task={config.task}: target {error}") from None
-    try:
         forms.check(config.task, config.target_form)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"--task={config.task}: {error}") from None
     task, prepared = TASKS[config.task], config.train_source == "prepared"
     if prepared and task.drawn_kinds and make_teacher(config).of_kinds:
         raise UsageError(
@@ -392,19 +372,12 @@ def check_same(workdir: Path, config: Config, earlier: Config) -> None:
 
     More epochs are allowed where those before would have been the same.
     """
-    mend = "take another --workdir"
+    open_ended = config.learning_rate_schedule in OPEN_ENDED
     for name, value in dataclasses.asdict(config).items():
         before = getattr(earlier, name)
-        if name in PLACES or value == before:
-            continue
-        if name == "num_epochs" and value > before:
-            if config.learning_rate_schedule in OPEN_ENDED:
-                continue
-            mend = (
-                f"with --learning_rate_schedule={config.learning_rate_schedule} the rate of every "
-                "epoch depends on their number; take another --workdir, with the weights of this "
-                f"run as --initial_model={workdir}"
+        more_epochs = open_ended and name == "num_epochs" and value > before
+        if value != before and name not in PLACES and not more_epochs:
+            raise UsageError(
+                f"{workdir} was started with --{name}={before}, not --{name}={value}; take another "
+                "--workdir"
             )
-        raise UsageError(
-            f"{workdir} was started with --{name}={before}, not --{name}={value}; {mend}"
-        )

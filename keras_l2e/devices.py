@@ -189,14 +189,25 @@ def default_num_replicas() -> int:
 
     A TensorFlow that has started, as in a notebook, holds no more than it has devices.
     """
-    started = _logical_cpus()
-    return num_gpus() or min(2, num_cores() if started is None else len(started))
+    import tensorflow as tf
+
+    if found := num_gpus():
+        return found
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    known = tf.config.get_logical_device_configuration(cpu) or []
+    # Once it has started it refuses a change; to be told what is so already it takes silently.
+    other = [tf.config.LogicalDeviceConfiguration()] * (len(known) + 1)
+    try:
+        tf.config.set_logical_device_configuration(cpu, other)
+    except RuntimeError:
+        return min(2, len(tf.config.list_logical_devices("CPU")))
+    return min(2, num_cores())
 
 
 def start(num_replicas: int, threads_per_replica: int = 1):
     """Sets up TensorFlow's devices and threads and gives the distribution strategy.
 
-    Must run before anything else uses TensorFlow in the process.
+    A TensorFlow that was used before in the process keeps those that it has.
 
     Args:
         num_replicas: replicas of the model, 1 to `num_devices()`. On CPU as many logical devices
@@ -207,6 +218,9 @@ def start(num_replicas: int, threads_per_replica: int = 1):
 
     Returns:
         A `tf.distribute.MirroredStrategy`.
+
+    Raises:
+        UsageError: TensorFlow was used before, with fewer devices.
     """
     import tensorflow as tf
 
@@ -216,42 +230,22 @@ def start(num_replicas: int, threads_per_replica: int = 1):
         return tf.distribute.MirroredStrategy(
             [f"GPU:{i}" for i in range(num_replicas)], tf.distribute.HierarchicalCopyAllReduce()
         )
-    if (found := _logical_cpus()) is not None:
-        if len(found) < num_replicas:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
+        # One thread for each replica's chain of operations: with two more, for the input pipeline,
+        # a step at 1 x 128 took a fifth longer.
+        tf.config.threading.set_inter_op_parallelism_threads(max(2, num_replicas))
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * num_replicas,
+        )
+    except RuntimeError:  # It has started with others.
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found < num_replicas:
             raise UsageError(
                 f"--num_replicas={num_replicas}; TensorFlow was used before in this process, with "
-                f"{len(found)} devices: train first, or with num_replicas={len(found)}"
-            )
-        return _mirrored(num_replicas)
-    tf.config.threading.set_intra_op_parallelism_threads(threads_per_replica)
-    # One thread for each replica's chain of operations: with two more, for the input pipeline, a
-    # step at 1 x 128 took a fifth longer.
-    tf.config.threading.set_inter_op_parallelism_threads(max(2, num_replicas))
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * num_replicas,
-    )
-    return _mirrored(num_replicas)
-
-
-def _logical_cpus() -> list | None:
-    """The CPU devices of a TensorFlow that has started; they cannot be changed any more."""
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    found = tf.config.get_logical_device_configuration(cpu) or []
-    # Once it has started it refuses a change; to be told what is so already it takes silently.
-    other = [tf.config.LogicalDeviceConfiguration()] * (len(found) + 1)
-    try:
-        tf.config.set_logical_device_configuration(cpu, other)
-    except RuntimeError:
-        return tf.config.list_logical_devices("CPU")
-    return None
-
-
-def _mirrored(num_replicas: int):
-    import tensorflow as tf
-
+                f"{found} devices: train first, or with num_replicas={found}"
+            ) from None
     return tf.distribute.MirroredStrategy(
         [f"CPU:{i}" for i in range(num_replicas)], tf.distribute.ReductionToOneDevice()
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from keras_l2e import command_line, devices, files, pretrained, tables
 from keras_l2e import config as configs
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.settings import ANYWHERE, path, text
+from keras_l2e.settings import path, text
 
 # Published figures are repeated only within so many standard errors.
 MAX_SIGMA = 4
@@ -33,7 +33,7 @@ class Arguments:
         "File for the result, as JSON; by default evaluation.json in the workdir, with its plots, "
         "or nowhere with --pretrained.",
     )
-    data_dir: str = path("", "Folder of prepared data; the run's own by default.", remote=ANYWHERE)
+    data_dir: str = path("", "Folder of prepared data; the run's own by default.")
 
 
 def main(arguments: Arguments) -> None:
@@ -44,16 +44,13 @@ def main(arguments: Arguments) -> None:
     output = Path(arguments.output).expanduser() if arguments.output else None
     if output and output.is_dir():
         raise UsageError(f"--output={output} is a folder; name a file")
-    if output:
-        command_line.check_folder("output", str(output.parent))
+    if output and not output.is_file():
+        command_line.check_folder("output", arguments.output)
     result = measure(config, workdir)
-    place = output or (None if arguments.pretrained else workdir / "evaluation.json")
-    if place and place.exists():
-        print(f"replacing {place}")
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(output, result)
-    elif place:
+    elif not arguments.pretrained:
         from keras_l2e.training import evaluation
 
         evaluation.write(workdir, result)

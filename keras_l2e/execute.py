@@ -15,7 +15,7 @@ import reprlib
 import sys
 from dataclasses import dataclass, field
 
-from keras_l2e import api, command_line, hub, pretrained, tables
+from keras_l2e import api, command_line, pretrained, tables
 from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, traces
 from keras_l2e.language.interpreter import ProgramError
@@ -34,10 +34,9 @@ class Arguments:
 
     model: str = path(
         "",
-        "Folder of a training run or of an exported SavedModel, a network on a hub "
-        "(hf://user/name, kaggle://user/model/keras/variation), or the name of one that comes with "
-        "the package; by default the one of these that was trained on such programs.",
-        remote=hub.SCHEMES,
+        "Folder of a run or of a SavedModel, place on a hub (hf://user/name, "
+        "kaggle://user/model/keras/variation), or name of a network of the package; by default the "
+        "one of these that was trained on such programs.",
     )
     steps: bool = boolean(False, "Show at each step the characters that were most probable.")
     arguments: list[str] = field(default_factory=list)
@@ -63,8 +62,7 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
     steps = network.steps(program)
     written = "".join(step.character for step in steps if step.character != "EOS")
     answer = network.form.answer(written)
-    first, *others = program.split("\n")
-    lines = [f"program    {first}", *(f"           {line}" for line in others)]
+    lines = ["program    " + program.replace("\n", "\n           ")]
     if network.form.work:
         lines += show_work(network.form.work(written), program, TASKS[network.interface.task])
     lines.append(f"predicted  {tables.visible(answer)}")

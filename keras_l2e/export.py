@@ -11,7 +11,6 @@ browser, which needs nothing else; it may hold several networks:
     python -m keras_l2e.export --format=page --pretrained=addition_9,programs_5_2 --output=FILE.html
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +18,6 @@ from keras_l2e import command_line, devices, hub, page, pretrained
 from keras_l2e import config as configs
 from keras_l2e.errors import UsageError
 from keras_l2e.settings import choice, path, text
-
-# What is said when it is written.
-FOLDERS = {"saved_model": "SavedModel", "onnx": "ONNX", "litert": "LiteRT", "hub": "Keras model"}
 
 
 @dataclass(frozen=True)
@@ -36,11 +32,9 @@ class Arguments:
     )
     format: str = choice(
         "saved_model",
-        (*FOLDERS, "page"),
-        "What is written. saved_model: a SavedModel, a folder that TensorFlow loads. onnx, litert: "
-        "a folder with an encoder and a step of a decoder for ONNX Runtime or LiteRT. hub: a "
-        "folder to be uploaded to Hugging Face or Kaggle, with a model card. page: one HTML file "
-        "that executes programs wherever it is opened, without a server or a network.",
+        ("saved_model", "onnx", "litert", "hub", "page"),
+        "What is written: a folder for TensorFlow (saved_model), ONNX Runtime (onnx), LiteRT "
+        "(litert), Hugging Face or Kaggle (hub), or one HTML file for a browser (page).",
     )
     output: str = path(
         "",
@@ -50,19 +44,16 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    if arguments.format == "page":
-        export_page(arguments)
-    else:
-        export_folder(arguments)
+    output = command_line.check_new("output", arguments.output)
+    write = write_page if arguments.format == "page" else write_folder
+    write(arguments, output)
+    print(f"{arguments.format}: {output}")
 
 
-def export_folder(arguments: Arguments) -> None:
+def write_folder(arguments: Arguments, output: Path) -> None:
     """Writes one network as a folder."""
     workdir = pretrained.chosen(arguments.workdir, arguments.pretrained)
     config = configs.read_finished(workdir)
-    output = command_line.check_folder("output", arguments.output)
-    if output.exists():
-        raise UsageError(f"--output={arguments.output} exists; name a new folder")
     devices.load_tensorflow(config.onednn)
     from keras_l2e.networks import exchange, models, saved_model
 
@@ -73,20 +64,18 @@ def export_folder(arguments: Arguments) -> None:
         saved_model.save(network, config.interface, output)
     else:
         exchange.save(network, config.interface, output, arguments.format)
-    print(f"{FOLDERS[arguments.format]}: {output}")
 
 
-def export_page(arguments: Arguments) -> None:
+def write_page(arguments: Arguments, output: Path) -> None:
     """Writes the HTML file of one network or several."""
+    if output.suffix != ".html":
+        raise UsageError(f"--output={arguments.output}: the name of a page ends with .html")
     names = arguments.pretrained.split(",")
-    if len(set(names)) < len(names):
-        raise UsageError(f"--pretrained={arguments.pretrained}: a network is named twice")
     folders = [pretrained.chosen(arguments.workdir, name) for name in names]
     runs = {folder.resolve().name: folder for folder in folders}
     settings = {name: configs.read_finished(folder) for name, folder in runs.items()}
     for name, config in settings.items():
         page.check(name, config)
-    output = _new_file(arguments.output)
     devices.load_tensorflow()
     from keras_l2e.networks import models
 
@@ -96,17 +85,6 @@ def export_page(arguments: Arguments) -> None:
     ]
     output.parent.mkdir(parents=True, exist_ok=True)
     page.write(parts, output)
-    print(f"page: {output}")
-
-
-def _new_file(name: str) -> Path:
-    """The path of a page that is to be written."""
-    output = Path(os.path.normpath(Path(name).expanduser()))
-    if output.exists():
-        raise UsageError(f"--output={name} exists; name a new file")
-    if output.suffix != ".html":
-        raise UsageError(f"--output={name}: the name of a page ends with .html")
-    return command_line.check_folder("output", name)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,15 +35,15 @@ def lock(folder: Path) -> Iterator[None]:
             # The file system knows no locks. Work goes on without: the lock is there only to stop
             # a command given twice, and no reason to keep somebody from such a folder.
             pass
-        # A fork would share it, and keep it when this process is gone.
-        os.register_at_fork(after_in_child=file.close)
         yield
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write(temporary_path)`, then puts that file in place: whole or not at all."""
-    # A name of its own, for two may write the same file at a time; the suffix says how to write.
-    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}.{path.name}")
+    """Calls `write(temporary_path)`, then puts that file in place: whole or not at all.
+
+    What a writer that was killed has left the next one writes over.
+    """
+    temporary = path.with_name(f"{UNFINISHED}{path.name}")  # The suffix says how to write.
     try:
         with _named_in_errors(path):
             write(temporary)
@@ -70,12 +69,6 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Removes what writers that were killed have left, where nobody else may be writing."""
-    for path in folder.glob(f"{UNFINISHED}*"):
-        path.unlink()
 
 
 @contextlib.contextmanager

@@ -28,11 +28,6 @@ CARD = "README.md"
 METRICS = ("exact_match", "token_accuracy")
 
 
-def is_remote(place: str) -> bool:
-    """Whether a place is one on a hub."""
-    return place.startswith(SCHEMES)
-
-
 def download(place: str) -> Path:
     """The folder of a network on a hub, kept where its library keeps what was downloaded.
 
@@ -61,12 +56,7 @@ def download(place: str) -> Path:
 def front_matter(name: str, config: Config, evaluation: dict) -> str:
     """What a model card begins with, in YAML: https://huggingface.co/docs/hub/model-cards.
 
-    The figures are those of the hardest trained difficulty.
-
-    Args:
-        name: of the network.
-        config: of its run.
-        evaluation: the content of its evaluation.json.
+    The figures are those of the hardest trained difficulty in an evaluation.json.
     """
     row = evaluation["rows"][-1]
     lines = [
@@ -128,7 +118,7 @@ def write(run: Path, output: Path, network) -> None:
     Args:
         run: folder of a finished run; its model card is taken, if it has one.
         output: the folder to write, which is not there yet.
-        network: of `networks.models`.
+        network: that of the run.
     """
     if not (run / "evaluation.json").is_file():
         raise UsageError(f"no evaluation in {run}: evaluation.json is missing")

@@ -5,8 +5,8 @@
         length: int = integer(4, "Digits of the numbers.")
         task: str = choice("program", TASKS, "Whose examples are shown.")
 
-`command_line.run` makes flags of such a dataclass; `check` holds an instance that was made in
-Python to the same rules.
+`command_line.run` makes flags of such a dataclass. `check` turns what an instance was given, texts
+of flags or values from Python, into the settings' values, by the parsers that absl has for flags.
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ import os
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from absl import flags
+
 from keras_l2e.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,120 +25,108 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# With this as `remote` a path may begin with any scheme.
-ANYWHERE = ("",)
-
 
 class Setting(NamedTuple):
     """What is known of one setting.
 
     Attributes:
         help: a sentence for users.
-        kind: type of the value: int, float, bool or str.
-        needed: says which values are allowed, as "a whole number, 1 or more".
-        allows: whether a value of this type is allowed.
-        required: whether it must be given: an empty default stands for a missing value.
-        names: where names are allowed, gives them, sorted.
+        parser: makes the value of what is given, or raises ValueError or TypeError; its
+            `syntactic_help` says what is allowed, as "a positive integer".
+        required: whether it may not be empty, as a default is that stands for none.
     """
 
     help: str
-    kind: type
-    needed: Callable[[], str]
-    allows: Callable[[Any], bool]
+    parser: flags.ArgumentParser[Any]
     required: bool = False
-    names: Callable[[], list[str]] = list
 
-    def parse(self, text: str) -> object:
-        """The value that a flag's text stands for; ValueError says what is needed."""
-        try:
-            value: object = _BOOLEANS[text.lower()] if self.kind is bool else self.kind(text)
-        except (ValueError, KeyError):
-            raise ValueError(f"{self.needed()} is needed") from None
-        return self.check(value)
-
-    def check(self, value: object) -> object:
-        """The value itself, converted where nothing is lost; ValueError says what is needed."""
-        if isinstance(value, os.PathLike):
-            value = os.fspath(value)
-        if self.kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not self.kind or not self.allows(value):
-            raise ValueError(f"{self.needed()} is needed")
-        return value
-
-
-_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+    @property
+    def names(self) -> list[str]:
+        """The names that are allowed, sorted; none where others than names are."""
+        return sorted(self.parser.allowed) if isinstance(self.parser, _Choice) else []
 
 
 def integer(default: int, help: str, lower: int = 1, upper: int | None = None) -> int:
     """A field for a whole number from `lower` to `upper`."""
-    limit = math.inf if upper is None else upper
-    span = f", {lower} or more," if upper is None else f" from {lower} to {upper}"
-    return _field(
-        default,
-        Setting(help, int, lambda: f"a whole number{span}", lambda value: lower <= value <= limit),
-    )
+    return _field(default, help, flags.IntegerParser(lower, upper))
 
 
-def number(default: float, help: str, upper: float = math.inf, positive: bool = False) -> float:
+def number(default: float, help: str, upper: float | None = None, positive: bool = False) -> float:
     """A field for a finite number from 0 to `upper`, or above 0."""
-    needed = "a finite number" + (" above 0" if positive else ", 0 or more,")
-    if upper < math.inf:
-        needed = f"a number from 0 to {upper:g}"
-
-    def allows(value: float) -> bool:
-        return math.isfinite(value) and 0 <= value <= upper and (value > 0 or not positive)
-
-    return _field(default, Setting(help, float, lambda: needed, allows))
+    return _field(default, help, _Number(upper, positive))
 
 
 def boolean(default: bool, help: str) -> bool:
     """A field for true or false."""
-    return _field(default, Setting(help, bool, lambda: "true or false", lambda value: True))
+    return _field(default, help, _Boolean())
 
 
 def choice(default: str, allowed: Collection[str], help: str, required: bool = False) -> str:
     """A field for one of some names, say the keys of a table, as they are when it is checked."""
-    return _field(
-        default,
-        Setting(
-            help,
-            str,
-            lambda: f"one of {', '.join(sorted(allowed))}",
-            lambda value: value in allowed or (required and not value),
-            required,
-            lambda: sorted(allowed),
-        ),
-    )
+    return _field(default, help, _Choice(allowed), required)
 
 
 def text(default: str, help: str) -> str:
     """A field for any text."""
-    return _field(default, Setting(help, str, lambda: "a text", lambda value: True))
+    return _field(default, help, flags.ArgumentParser())
 
 
-def path(default: str, help: str, required: bool = False, remote: tuple[str, ...] = ()) -> str:
-    """A field for a path of this machine; where the default is empty, so may the value be.
-
-    flags.cfg must be able to hold it: one line whose ends do not count. A place that is elsewhere,
-    as gs://bucket/folder, is allowed if it begins with one of `remote`.
-    """
-
-    def allows(value: str) -> bool:
-        if not value:
-            return not default
-        home = not value.startswith("~") or os.path.expanduser(value) != value
-        here = "://" not in value or value.startswith(remote)
-        return value.isprintable() and value == value.strip() and home and here
-
-    places = ["of this machine", *(f"{scheme}..." for scheme in remote)]
-    where = "" if remote == ANYWHERE else f" {' or '.join(places)},"
-    needed = f"a path{where} of printable characters, in a home directory that exists,"
-    return _field(default, Setting(help, str, lambda: needed, allows, required))
+def path(default: str, help: str, required: bool = False) -> str:
+    """A field for a path."""
+    return _field(default, help, _Path(), required)
 
 
-def _field(default: T, setting: Setting) -> T:
-    return dataclasses.field(default=default, metadata={"setting": setting})
+def _field(default: T, *setting: Any) -> T:
+    return dataclasses.field(default=default, metadata={"setting": Setting(*setting)})
+
+
+class _Number(flags.FloatParser):
+    """Finite numbers from 0 to a bound, if there is one, or above 0."""
+
+    number_name = "finite number"
+
+    def __init__(self, upper_bound: float | None, positive: bool):
+        super().__init__(0, upper_bound)
+        self.positive = positive
+        if positive:
+            self.syntactic_help = f"a positive {self.number_name}"
+
+    def is_outside_bounds(self, val: float) -> bool:
+        zero = self.positive and val == 0
+        return zero or not math.isfinite(val) or super().is_outside_bounds(val)
+
+
+class _Boolean(flags.BooleanParser):
+    syntactic_help = "true or false"
+
+
+class _Choice(flags.ArgumentParser[str]):
+    """Names; absl's own parser would keep those of today."""
+
+    def __init__(self, allowed: Collection[str]):
+        self.allowed = allowed
+
+    @property
+    def syntactic_help(self) -> str:  # type: ignore[override]
+        return f"one of {', '.join(sorted(self.allowed))}"
+
+    def parse(self, argument: str) -> str:
+        if argument not in self.allowed:
+            raise ValueError(argument)
+        return argument
+
+
+class _Path(flags.ArgumentParser[str]):
+    """Paths that flags.cfg can hold: one line whose ends do not count."""
+
+    syntactic_help = "a path of printable characters, in a home directory that exists,"
+
+    def parse(self, argument: str | os.PathLike[str]) -> str:
+        path = os.fspath(argument)
+        home = not path.startswith("~") or os.path.expanduser(path) != path
+        if not (home and path.isprintable() and path == path.strip()):
+            raise ValueError(path)
+        return path
 
 
 def of(arguments: "DataclassInstance | type[DataclassInstance]") -> dict[str, Setting]:
@@ -152,16 +142,18 @@ def taken_by(function: Callable[..., object], arguments: object) -> dict[str, An
 
 
 def check(arguments: "DataclassInstance") -> None:
-    """Holds an instance to its settings' rules; converts values where nothing is lost.
+    """Turns what an instance was given into its settings' values.
 
     Raises:
         UsageError: names the first value that is not allowed, and what is.
     """
     for name, setting in of(arguments).items():
-        value = getattr(arguments, name)
-        if setting.required and not value:
+        given = getattr(arguments, name)
+        if setting.required and not given:
             raise UsageError(f"--{name} is required")
         try:
-            object.__setattr__(arguments, name, setting.check(value))
-        except ValueError as error:
-            raise UsageError(f"--{name}={value}: {error}") from None
+            value = setting.parser.parse(given)
+        except (TypeError, ValueError, OverflowError):
+            needed = setting.parser.syntactic_help
+            raise UsageError(f"--{name}={given}: {needed} is needed") from None
+        object.__setattr__(arguments, name, value)

@@ -49,9 +49,8 @@ def show(arguments: Arguments) -> str:
         read = encoder_ids(example.program, arguments.input_form)
         text = forms.TARGET_FORMS[arguments.target_form].write(example)
         written = vocabulary.encode(text)
-        first, *others = example.program.split("\n")
-        lines = [f"program  {first}", *(f"         {line}" for line in others)]
-        lines.append(f"target   {example.target}")
+        program = example.program.replace("\n", "\n         ")
+        lines = [f"program  {program}", f"target   {example.target}"]
         if text != example.target:
             lines.append(f"written  {text}")
         lines += _positions("encoder_token_ids", read)

@@ -15,6 +15,8 @@ unless it is exactly that.
 import json
 from pathlib import Path
 
+from keras_l2e.errors import WorkError
+
 METRICS = {
     "exact_match": "exact_match (free-running)",
     "token_accuracy": "token_accuracy (teacher-forced)",
@@ -60,7 +62,7 @@ def read_history(path) -> list[dict]:
     """The lines of a `history.jsonl`.
 
     Raises:
-        ValueError: names the file and the line that is broken.
+        WorkError: names the file and the line that is broken.
     """
     lines = Path(path).read_text("utf-8").splitlines()
     return [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
@@ -70,7 +72,7 @@ def read_evaluation(path) -> dict:
     """The content of an `evaluation.json`.
 
     Raises:
-        ValueError: names the file that is broken.
+        WorkError: names the file that is broken.
     """
     return _parse(Path(path).read_text("utf-8"), path)
 
@@ -79,7 +81,7 @@ def _parse(text: str, where) -> dict:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: no JSON ({error})") from None
+        raise WorkError(f"{where}: no JSON ({error})") from None
 
 
 def kinds(evaluation: dict) -> list[str]:

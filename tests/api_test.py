@@ -150,7 +150,7 @@ def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(
 ):
     others_settings(**SETTINGS)
     config = dataclasses.replace(small_run.config, num_epochs=small_run.config.num_epochs + 1)
-    (unfinished := copied_run / ".tmp.of_the_first").write_text("")
+    (unfinished := copied_run / ".tmp.history.jsonl").write_text("")
     with files.lock(copied_run), pytest.raises(UsageError) as error:
         keras_l2e.train(config, copied_run)
     assert str(error.value) == f"{copied_run} is in use by another process"

@@ -79,7 +79,7 @@ def test_the_decoding_of_the_documents(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = Path(re.search('folder = "(.*)"', block)[1])
     export.main(export.Arguments(pretrained="programs", format="onnx", output=str(folder)))
-    assert capsys.readouterr().out == f"ONNX: {folder}\n"
+    assert capsys.readouterr().out == f"onnx: {folder}\n"
     exec(block, {})
     written = capsys.readouterr().out.strip()
     assert written.rpartition(";")[2] == str(41245 * 12)

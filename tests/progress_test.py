@@ -67,13 +67,3 @@ def test_tensorboard_has_every_rate_that_there_is(report, tmp_path):
         "validation/token_accuracy": (8, 0.5),
         "validation/exact_match": (8, 0.25),
     }
-
-
-@pytest.mark.parametrize(
-    ("seconds", "note"),
-    [(59, ""), (61, "a stopped run repeats the epoch under way, here 61 s; with a smaller ")],
-)
-def test_a_long_epoch_is_noted_once(report, seconds, note):
-    _, _, found = report(seconds).partition("note: ")
-    assert found.startswith(note) and bool(found) == bool(note)
-    assert "note:" not in report(seconds)

@@ -131,7 +131,7 @@ def test_an_export_where_there_is_a_gpu_answers_where_there_is_none(
             lambda kind=None: ["GPU:0"] if kind == "GPU" else list_devices(kind),
         )
         export.main(arguments)
-    assert capsys.readouterr().out == f"SavedModel: {output}\n"
+    assert capsys.readouterr().out == f"saved_model: {output}\n"
     lstms = [layer for layer in network[0]._flatten_layers() if isinstance(layer, lstm.LSTM)]
     assert [layer.use_cudnn for layer in lstms] == ["auto"] * 2
     found = [saved_model.load(folder)[0] for folder in (output, small_run.folder / "saved_model")]
@@ -140,5 +140,5 @@ def test_an_export_where_there_is_a_gpu_answers_where_there_is_none(
     assert answers["output"].numpy().tolist() == expected["output"].numpy().tolist()
     np.testing.assert_allclose(answers["probability"], expected["probability"], rtol=1e-4)
     assert len(found[0].decode_steps(programs[:0])["characters"]) == 0
-    with pytest.raises(UsageError, match="exists; name a new folder"):
+    with pytest.raises(UsageError, match="exists; name a new one"):
         export.main(arguments)

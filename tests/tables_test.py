@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from keras_l2e import tables
+from keras_l2e.errors import WorkError
 
 
 def make_row(length, nesting=1, token_accuracy=0.98, exact_match=0.9, **changes):
@@ -183,11 +184,11 @@ def test_files_are_read_as_written(tmp_path):
 def test_broken_files_are_named(tmp_path):
     torn = tmp_path / "history.jsonl"
     torn.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
-    with pytest.raises(ValueError, match=r"history\.jsonl, line 3: no JSON"):
+    with pytest.raises(WorkError, match=r"history\.jsonl, line 3: no JSON"):
         tables.read_history(torn)
     broken = tmp_path / "evaluation.json"
     broken.write_text('{"task": "addition",\n "rows": }\n')
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(WorkError) as caught:
         tables.read_evaluation(broken)
     assert str(caught.value).startswith(f"{broken}: no JSON (Expecting value: line 2 column 10")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keras_l2e import config as configs
 from keras_l2e import tables
-from keras_l2e.errors import UsageError, WorkError
+from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, interpreter, rewriting
 from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task
 
@@ -147,12 +147,8 @@ def rates(folder: Path) -> dict[Difficulty, str]:
     path = folder / "evaluation.json"
     if not path.is_file():
         return {}
-    try:
-        rows = tables.read_evaluation(path)["rows"]
-    except ValueError as error:
-        raise WorkError(error) from None
     found = {}
-    for row in rows:
+    for row in tables.read_evaluation(path)["rows"]:
         difficulty = Difficulty(row["length"], row["nesting"])
         rate = tables.format_rate(row["exact_match"], 4)
         found[difficulty] = f"exact_match {rate} at {difficulty.label}"

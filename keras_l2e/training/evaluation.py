@@ -207,9 +207,8 @@ def score_drawn(
     """The row of freshly drawn distinct examples of the test split, where none are prepared.
 
     Args:
-        config: of the network's training run.
+        config, scorer: of the network.
         difficulty: of the examples.
-        scorer: of the network.
         draw: draws an example; by default the task does, at the difficulty.
         name: tells these examples from others of the same difficulty.
     """

@@ -10,9 +10,6 @@ from keras_l2e import command_line, files
 from keras_l2e.config import Config
 from keras_l2e.language.tasks import Difficulty
 
-# Work of so many seconds should be the most that is done again after a stop.
-LONG_EPOCH = 60
-
 
 class Progress:
     """Reports finished epochs; what depends on the clock stays apart from the history."""
@@ -21,7 +18,6 @@ class Progress:
         """Args: the run's config and folder, and the training examples that it has seen."""
         self.config, self.workdir, self.num_examples = config, workdir, num_examples
         self.summary_writer = None  # Opened by the chief of several workers alone.
-        self.is_first = True
         self.started = time.monotonic()
 
     def report(self, line: dict) -> None:
@@ -41,7 +37,6 @@ class Progress:
             },
         )
         self._log_scalars(line)
-        self.is_first = False
 
     def _print(self, line: dict, rate: float, seconds: float) -> None:
         config, validation = self.config, line["validation"]
@@ -55,12 +50,6 @@ class Progress:
             f"{rate:,.0f} programs/s  {left} left at most",
             flush=True,
         )
-        if seconds > LONG_EPOCH and self.is_first:
-            print(
-                f"note: a stopped run repeats the epoch under way, here {seconds:.0f} s; with a "
-                "smaller --batches_per_epoch it is less",
-                flush=True,
-            )
 
     def _log_scalars(self, line: dict) -> None:
         if self.summary_writer is None:

@@ -12,13 +12,14 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_l2e import config as configs
 from keras_l2e import files, pretrained
 from keras_l2e.config import Config, make_teacher
 from keras_l2e.data import pipeline, stored
-from keras_l2e.errors import WorkError
+from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import shows_work
 from keras_l2e.language.tasks import Difficulty
@@ -27,7 +28,7 @@ from keras_l2e.teaching.teacher import share_out
 from keras_l2e.training import checkpoints, schedules, workers
 from keras_l2e.training.progress import Progress
 from keras_l2e.training.scoring import Scorer
-from keras_l2e.training.validation import Validation, are_finite
+from keras_l2e.training.validation import Validation
 
 # Steps made in one call from Python: a call costs 2 ms beside them, and Ctrl-C waits for its end.
 STEPS_PER_EXECUTION = 16
@@ -45,11 +46,6 @@ class Run:
         """Builds the model, prepares and reads the data, and reads the newest checkpoint, if any.
 
         The model comes first: settings that do not fit it show before data are built for minutes.
-
-        Args:
-            config: what to do.
-            workdir: where the run leaves its files.
-            strategy: the distribution strategy to train under.
         """
         self.config, self.workdir, self.strategy = config, workdir, strategy
         self.levels = config.levels
@@ -73,9 +69,16 @@ class Run:
             self.start_from(pretrained.find_run(config.initial_model))
 
     def start_from(self, folder: Path) -> None:
-        """Takes over the weights of a finished run, and leaves the levels that they master."""
+        """Takes over the weights of a finished run, and leaves the levels that they master.
+
+        Raises:
+            UsageError: they are of other shapes.
+        """
         weights = models.load(configs.network_in(folder)).get_weights()
-        self.model.set_weights(weights)
+        try:
+            self.model.set_weights(weights)
+        except ValueError as error:
+            raise UsageError(f"--initial_model={folder}: {error}") from None
         self.averaged.set_weights(weights)
         self.state = self.teacher.update(self.state, self.validation)
         self.decide(workers.share(self.strategy, self.decisions()))
@@ -144,11 +147,7 @@ class Run:
                 progress.report(line)
 
     def train_epoch(self) -> dict:
-        """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl.
-
-        Raises:
-            WorkError: the loss or a weight is no number any more.
-        """
+        """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl."""
         config, level = self.config, self.current()
         rate = schedules.learning_rate(config, self.history, self.learning_rate)
         size = schedules.batch_size(config, self.levels.index(level))
@@ -201,7 +200,8 @@ class Run:
                 verbose=0,
                 callbacks=[where],
             ).history
-        if where.step or not are_finite(self.model.trainable_variables):
+        weights = self.model.trainable_variables
+        if where.step or not all(np.isfinite(weight.numpy()).all() for weight in weights):
             raise WorkError(
                 f"training diverged: the loss is no number in epoch {self.epoch + 1} by step "
                 f"{where.step or config.batches_per_epoch} (learning rate {rate:g}); the epochs "

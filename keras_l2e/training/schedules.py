@@ -21,16 +21,12 @@ def num_examples(history: Sequence[dict]) -> int:
 def learning_rate(config: Config, history: Sequence[dict], undecayed: float) -> float:
     """The learning rate of the epoch to come; `undecayed` is what plateau has made of it."""
     epoch, num_epochs = len(history), config.num_epochs
-    starts = {"cosine": 0, "target_cosine": epochs_below_target(config, history)}
+    below_target = sum(line["difficulty"] != config.target._asdict() for line in history)
+    starts = {"cosine": 0, "target_cosine": below_target}
     start = starts.get(config.learning_rate_schedule, num_epochs)
     if epoch <= start:
         return undecayed
     return undecayed * 0.5 * (1 + math.cos(math.pi * (epoch - start) / (num_epochs - start)))
-
-
-def epochs_below_target(config: Config, history: Sequence[dict]) -> int:
-    """Epochs before the target became the current difficulty."""
-    return sum(line["difficulty"] != config.target._asdict() for line in history)
 
 
 def plateau(config: Config, history: Sequence[dict], undecayed: float, accuracy: float) -> float:

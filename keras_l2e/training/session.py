@@ -16,19 +16,7 @@ RESULTS = ("evaluation.json", "model.keras")
 
 
 def train(config: Config, workdir: str | Path) -> Path:
-    """Runs a whole training, or what is left of it, and leaves its results in `workdir`.
-
-    Args:
-        config: what to do.
-        workdir: the folder of the run; new, or that of the same run stopped.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UsageError: a value is wrong, or the folder is that of another run.
-        WorkError: data or checkpoints are not what they should be, or training diverged.
-    """
+    """Runs a training, or what is left of it, and gives its folder; see `keras_l2e.train`."""
     workdir = command_line.check_folder("workdir", str(workdir))
     config = settle(config, workdir)
     if is_finished(config, workdir):
@@ -38,15 +26,11 @@ def train(config: Config, workdir: str | Path) -> Path:
     config = share_among_replicas(config)
     start = workers.start if workers.num_workers() > 1 else devices.start
     strategy = start(config.num_replicas, config.threads_per_replica)
-    check_shape(config, workdir)
     if not workers.is_chief():
         run(config, workdir, strategy)
         return workdir
     workdir.mkdir(parents=True, exist_ok=True)
     with files.lock(workdir):
-        settle(config, workdir)  # Another process may have been here in the meantime.
-        for folder in (workdir, workdir / "checkpoints"):
-            files.remove_unfinished(folder)
         for name in RESULTS:  # Those of fewer epochs.
             (workdir / name).unlink(missing_ok=True)
         run(config, workdir, strategy)
@@ -76,12 +60,9 @@ def is_finished(config: Config, workdir: Path) -> bool:
     if not (workdir / "evaluation.json").exists():
         return False
     earlier = configs.read(workdir).num_epochs
-    return config.num_epochs == earlier or num_epochs_of(workdir) < earlier
-
-
-def num_epochs_of(workdir: Path) -> int:
-    """The finished epochs of a run."""
-    return len(tables.read_history(workdir / "history.jsonl"))
+    if config.num_epochs == earlier:
+        return True
+    return len(tables.read_history(workdir / "history.jsonl")) < earlier
 
 
 def settle(config: Config, workdir: Path) -> Config:
@@ -142,22 +123,6 @@ def share_among_replicas(config: Config) -> Config:
     )
 
 
-def check_shape(config: Config, workdir: Path) -> None:
-    """Raises UsageError if a new run's network is not of the shape of its initial model's."""
-    if not config.initial_model or (workdir / configs.NAME).exists():
-        return
-    from keras_l2e.networks import models
-
-    initial = configs.read(pretrained.find_run(config.initial_model))
-    names = ["model", *models.arguments_of(config.model, config)]
-    for name in names:
-        value, found = getattr(config, name), getattr(initial, name)
-        if name != "uniform_init" and value != found:
-            raise UsageError(
-                f"--{name}={value}; --initial_model={config.initial_model} has {found}"
-            )
-
-
 def describe(config: Config, workdir: Path) -> None:
     """Shows what the run's numbers depend on."""
     print(f"workdir: {workdir}")
@@ -170,11 +135,7 @@ def describe(config: Config, workdir: Path) -> None:
 
 
 def finish(run) -> None:
-    """Saves, evaluates and exports the averaged network; evaluation.json comes last.
-
-    Args:
-        run: a `training.run.Run` that is over.
-    """
+    """Saves, evaluates and exports the network of a `Run` that is over; evaluation.json is last."""
     from keras_l2e import plots
     from keras_l2e.networks import saved_model
     from keras_l2e.training import evaluation

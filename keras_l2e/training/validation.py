@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from keras_l2e.config import Config
 from keras_l2e.data import stored
 from keras_l2e.errors import WorkError
@@ -31,8 +29,7 @@ class Validation:
         """Reads the stored examples.
 
         Args:
-            config: of the run.
-            scorer: of the network that is judged.
+            config, scorer: of the run, and of the network that is judged.
             of_kinds: whether the arms are the kinds that the task can draw, level by level. They
                 are the levels if it can draw none by itself.
         """
@@ -111,8 +108,3 @@ class Validation:
         """What is stored of all levels, UTF-8 `bytes`: programs, and what is to be written."""
         found = {level: self.examples[level, split] for level in self.levels}
         return {level: (x.program, write_all(x, self.target_form)) for level, x in found.items()}
-
-
-def are_finite(variables) -> bool:
-    """Whether every value of some variables is a number."""
-    return all(np.isfinite(variable.numpy()).all() for variable in variables)
