@@ -34,20 +34,16 @@ def test_the_answer_is_found_in_what_is_written(name, task):
         assert form.answer(written) == example.target
         if form.work:
             assert form.work(written) == example.trace
-        assert len(written) <= form.longest(TASKS[task], difficulty)
+        assert len(written) <= form.longest(TASKS[task].longest(difficulty))
     assert form.answer("") == ""
 
 
 def test_the_form_answer_is_the_target():
     form = forms.TARGET_FORMS["answer"]
     assert form.write(Example("print(12+34)", "46")) == form.answer("46") == "46"
-    assert form.longest(TASKS["addition"], Difficulty(9)) == 10
-
-
-def test_the_longest_text_of_some_difficulties():
-    levels = [Difficulty(3), Difficulty(9), Difficulty(4)]
-    assert forms.longest_written("addition", "answer", levels) == 10
-    assert forms.longest_written("addition", "reversed_trace", levels) == 10 + 1 + 10
+    longest = TASKS["addition"].longest(Difficulty(9))
+    assert form.longest(longest) == 10
+    assert forms.TARGET_FORMS["reversed_trace"].longest(longest) == 10 + 1 + 10
 
 
 def test_columns_of_bytes():

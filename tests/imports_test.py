@@ -203,7 +203,7 @@ WAY = {
     "language.tasks": "Difficulty Task _draw_program",
     "language.programs": "Example Operand Draft pair smallmul equality vars_ small_loop ifstat "
     "generate rename_variables digest split_of",
-    "language.forms": "read TargetForm _target",
+    "language.forms": "read TargetForm",
     "teaching.teacher": "Teacher",
     "teaching.teachers": "combined _climbing",
     "data.pipeline": "Generated _draw mixture cut_by_length encode_examples training_batches "

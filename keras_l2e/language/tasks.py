@@ -79,7 +79,8 @@ class Task:
         generate: draws one `Example` from a `random.Random` at a `Difficulty`; of one of the
             `drawn_kinds` if it is given.
         answer: the true output of any text of the task; raises `interpreter.ProgramError`.
-        longest: the longest texts possible at a difficulty, in characters.
+        longest: the longest texts possible at a difficulty, in characters; never shorter than at
+            one of less length and nesting.
         difficulty_of: the least `Difficulty` whose numbers and operations a text has; None if the
             text is none of the task.
         max_length: difficulties go from length 1 to this.
