@@ -114,12 +114,12 @@ def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch, build
 
 
 def test_read_returns_the_config_s_examples(whole):
-    config = l2e.config_from_name(name())
+    candidates = l2e.config_from_name(name()).candidates
     for split in SPLITS:
         columns = read(whole, split)
         assert {(column.shape, column.dtype) for column in columns} == {((SIZE,), np.dtype(object))}
         found = [Example(*map(bytes.decode, row)) for row in zip(*columns, strict=True)]
-        assert found == [config.candidate(i) for i in config.choose()[split]]
+        assert found == [candidates.candidate(i) for i in candidates.choose()[split]]
 
 
 def test_wrong_arguments(whole, tmp_path):
