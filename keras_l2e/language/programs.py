@@ -209,8 +209,10 @@ def generate(
         last = draft.previous = apply(draft)
     text, value, work = last
     draft.statements.append(f"print({text})")
-    trace = traces.write(traces.closed([*draft.work, *work], value))
-    return Example("\n".join(draft.statements), str(value), trace)
+    computed = [*draft.work, *work]
+    if not computed or computed[-1] != value:  # A literal, say.
+        computed.append(value)
+    return Example("\n".join(draft.statements), str(value), traces.write(computed))
 
 
 def count_operations(program: str, nesting: int) -> Counter[str]:
