@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_l2e.config import Config
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import OPTIMIZERS, models, optimizers
+from keras_l2e.networks import models, optimizers
 
 ONE = tf.distribute.MirroredStrategy(["CPU:0"])
 NUM_TOKENS = 11
@@ -196,11 +196,3 @@ def test_weights_without_gradient_stand_still():
     fit(model, 3)
     moved = np.any(model.trainable_variables[0].numpy() != before, axis=1)
     assert moved.tolist() == [False] + [True] * (NUM_TOKENS - 2) + [False]
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_configuration_comes_back(name):
-    optimizer = optimizers.make(name, RATE, clip_norm=0.5, average_decay=0.75)
-    again = type(optimizer).from_config(optimizer.get_config())
-    assert again.get_config() == optimizer.get_config()
-    assert (again.clip_norm, again.average_decay) == (0.5, 0.75)
