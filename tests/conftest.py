@@ -212,16 +212,6 @@ def wait_for():
     return wait
 
 
-@pytest.fixture
-def build_here(monkeypatch):
-    """Has missing data built in this process, where TensorFlow is there already."""
-
-    def build_all(names, data_dir, num_workers):
-        return ((name, stored._build(name, data_dir)) for name in names)
-
-    monkeypatch.setattr(stored, "_build_all", build_all)
-
-
 @pytest.fixture(scope="session")
 def benchmark():
     """Imports a module of benchmarks/ by its name."""

@@ -2,19 +2,19 @@ import errno
 import itertools
 import json
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
 from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
 
-from keras_l2e.data import processes, stored
+from keras_l2e.data import stored
 from keras_l2e.data.stored import DataError
 from keras_l2e.language.programs import SPLITS, Example
 from keras_l2e.language.tasks import TASKS, Difficulty
@@ -97,12 +97,12 @@ def test_other_names_are_refused(name):
         stored.parse_config_name(name)
 
 
-def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch, build_here):
+def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     for new in ([2, 3], [4], []):
         lines = []
-        difficulties = [Difficulty(length) for length in (2, 3, *new)]
+        difficulties = [Difficulty(length) for length in (2, 3, *new, 2)]
         stored.prepare("addition", difficulties, "~/data", SIZE, report=lines.append)
         data_dir = tmp_path / "home/data"
         assert lines[0] == f"data: {data_dir} ({len(new)} of {2 + len(new)} configs to build)"
@@ -144,7 +144,7 @@ def test_another_size_is_there(data_dir):
 
 
 @pytest.mark.parametrize("version", ["0.9.0", "1.0.0", "2.0.0"])
-def test_another_version_is_there(data_dir, whole, version, build_here, capsys):
+def test_another_version_is_there(data_dir, whole, version, capsys):
     """As TFDS has it, each release reads its own version, and leaves the others as they are."""
     other = folder(data_dir).with_name(version)
     folder(data_dir).rename(other)
@@ -293,14 +293,21 @@ def test_no_space_left(tmp_path):
     assert not list(folder(tmp_path).parent.iterdir())
 
 
-def test_killed_worker(tmp_path, monkeypatch):
-    def broken(*_):
-        raise BrokenProcessPool
+def test_builds_in_runs_of_one_seed_have_folders_of_their_own(tmp_path, monkeypatch):
+    """And leave the runs' seeds as they are."""
+    download_and_prepare, folders, drawn = l2e.Builder._download_and_prepare, [], []
 
-    monkeypatch.setattr(processes, "run", broken)
-    assert one_line_error(prepare, tmp_path) == (
-        f"{tmp_path}: a process that was building there was killed"
-    )
+    def noted(self, **kwargs):
+        folders.append(self.data_path.name)
+        download_and_prepare(self, **kwargs)
+
+    monkeypatch.setattr(l2e.Builder, "_download_and_prepare", noted)
+    for place in ("one", "two"):
+        random.seed(1)
+        stored._build(name(), tmp_path / place)
+        drawn.append(random.random())
+    assert len(set(folders)) == 2 and all("incomplete." in found for found in folders)
+    assert drawn == [random.Random(1).random()] * 2
 
 
 def test_a_build_that_ends_just_now_is_no_error(tmp_path, monkeypatch):
@@ -328,6 +335,7 @@ def test_another_process_was_first(whole, tmp_path, monkeypatch):
 
 def start_preparing(data_dir, size):
     code = (
+        "from keras_l2e import devices\ndevices.load_tensorflow()\n"
         "from keras_l2e.data import stored\nfrom keras_l2e.language.tasks import Difficulty\n"
         f"stored.prepare('addition', [Difficulty(3), Difficulty(4)], {str(data_dir)!r}, {size})"
     )
