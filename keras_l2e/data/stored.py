@@ -29,8 +29,6 @@ VERSION = "1.1.0"
 # What is read; what is missing is prepared as the first.
 FILE_FORMATS = ("tfrecord", "array_record")
 
-# Longer than a build of 10^9 examples takes one worker, which writes nothing for most of it.
-_STALE_SECONDS = 7 * 24 * 3600
 _MEND = "; delete the folder and prepare it again"
 
 
@@ -148,13 +146,11 @@ def prepare(
         for difficulty in difficulties:
             name = config_name(task, difficulty, examples_per_difficulty)
             folder = data_dir / DATASET / name
-            versions = _versions(folder)  # Looked at once: another process may be building it.
-            if VERSION in versions:
+            if (folder / VERSION).exists():
                 _stored(task, difficulty, data_dir, examples_per_difficulty)
             else:
                 missing.append(name)
                 folder.mkdir(parents=True, exist_ok=True)
-                _remove_stale(folder)
     report(f"data: {data_dir} ({len(missing)} of {len(difficulties)} configs to build)")
     for i, name in enumerate(missing, start=1):
         num_examples, seconds = _build(name, data_dir)
@@ -169,16 +165,11 @@ def _stored(
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
-    root = _expanded(data_dir) / DATASET
     name = config_name(task, difficulty, examples_per_difficulty)
-    folder = root / name / VERSION
+    folder = _expanded(data_dir) / DATASET / name / VERSION
     with _in_one_line(folder, "cannot be read"):
-        if VERSION not in _versions(folder.parent):
-            size = config_name(task, difficulty)
-            other = [*root.glob(f"{size}/[0-9]*"), *root.glob(f"{size}_examples_*/[0-9]*")]
-            there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in other))
-            there = there and f" (there is {there})"
-            raise DataError(f"{folder}: no data there{there}; prepare {name} first")
+        if not folder.exists():
+            raise DataError(f"{folder}: no data there; prepare {name} first")
     kinds = ValueError, KeyError, json_format.ParseError
     with _in_one_line(folder, "its description cannot be read", *kinds, mend=_MEND):
         builder = tfds.builder_from_directory(folder)
@@ -201,19 +192,6 @@ def _expanded(data_dir: epath.PathLike) -> epath.Path:
         return epath.Path(data_dir).expanduser()  # TFDS would make a folder named ~.
     except KeyError:  # A scheme that nobody has registered.
         raise DataError(f"{data_dir}: neither a local folder nor one in gs://") from None
-
-
-def _versions(folder: epath.Path) -> list[str]:
-    """The versions that a config's folder holds."""
-    return sorted(path.name for path in folder.glob("[0-9]*"))
-
-
-def _remove_stale(folder: epath.Path) -> None:
-    """Deletes what killed builds left; younger folders may belong to a build that still runs."""
-    for path in folder.glob("incomplete.*"):
-        with contextlib.suppress(FileNotFoundError):  # It was finished just now.
-            if time.time() - path.stat().mtime > _STALE_SECONDS:
-                path.rmtree(missing_ok=True)
 
 
 @contextlib.contextmanager
