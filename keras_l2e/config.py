@@ -147,8 +147,8 @@ class Config(Curriculum):
         "operation in the order in which Python computes them, semicolons between them; the last "
         "one is the answer. reversed_trace: the same with the digits of each value backwards, "
         "then the answer. register_trace: the same with negative values as ten's complements, and "
-        "with the differences that conditionals and the counters that loops depend on. The task "
-        "copy has nothing to compute, and takes answer only.",
+        "with the differences that conditionals and the counters that loops depend on. The tasks "
+        "copy, reverse and double have nothing to compute, and take answer only.",
     )
     train_source: str = choice(
         "prepared",
