@@ -213,8 +213,8 @@ def test_the_readme_s_lines_load_the_data_set(tmp_path, monkeypatch):
         exec(re.sub(" *read_config.*\n", "", code).replace("addition_length_9", name), {})
 
 
-def test_an_unknown_config_is_refused_and_the_known_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"'addition_length_65'; .*, addition_length_1\.\.64, "):
+def test_an_unknown_config_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown config 'addition_length_65'; one like 'program_"):
         l2e.Builder(config="addition_length_65", data_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

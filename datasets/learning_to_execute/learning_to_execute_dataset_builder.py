@@ -28,22 +28,14 @@ class LearningToExecuteConfig(tfds.core.BuilderConfig):
 
 
 @functools.cache
-def config_from_name(name: str) -> LearningToExecuteConfig | None:
-    """The config that `stored.config_name` gives this name, None for any other name."""
-    try:
-        candidates = Candidates(*stored.parse_config_name(name))
-    except ValueError:
-        return None
+def config_from_name(name: str) -> LearningToExecuteConfig:
+    """The config that `stored.config_name` gives this name; TFDS wants one object for each name.
+
+    Raises:
+        ValueError: it gives no config this name.
+    """
+    candidates = Candidates(*stored.parse_config_name(name))
     return LearningToExecuteConfig(name=name, candidates=candidates)
-
-
-def _allowed_names() -> str:
-    ranges = (
-        f"{name}_length_1..{task.max_length}"
-        + (f"_nesting_1..{task.max_nesting}" if task.max_nesting > 1 else "")
-        for name, task in TASKS.items()
-    )
-    return ", ".join(ranges) + ", each also with _examples_N for another size"
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -66,10 +58,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     @classmethod
     def get_builder_config(cls, name, version=None):
         """Also finds the configs of other sizes, `..._examples_1000`, which are not listed."""
-        config = super().get_builder_config(name, version) or config_from_name(name)
-        if config is None:
-            raise ValueError(f"unknown config {name!r}; allowed are {_allowed_names()}")
-        return config
+        return super().get_builder_config(name, version) or config_from_name(name)
 
     def _info(self):
         return tfds.core.DatasetInfo(
