@@ -359,16 +359,6 @@ def test_no_text_is_longer_by_one_operation_again_and_again(difficulty):
         assert all(map(operator.le, map(len, example), longest))
 
 
-@pytest.mark.parametrize("length", [1, 4, 12])
-def test_the_longest_target_is_the_largest_value_and_a_sign(length):
-    """By hand: after a product, a loop that subtracts it reaches the largest absolute value."""
-    assert programs.longest(length, 1)[1] == len(str(10**length * 4 * length + 10**length)) + 1
-    largest = 10**length
-    for _ in range(10):
-        largest += 4 * length * largest
-    assert programs.longest(length, 10)[1] <= len(str(largest)) + 1
-
-
 # Renaming and splits
 
 
