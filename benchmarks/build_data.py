@@ -2,7 +2,7 @@
 
     python benchmarks/build_data.py --json=FILE
 
-Builds into a temporary folder, as many configs at once as there are cores.
+Builds into a temporary folder, one config after the other.
 """
 
 import argparse
@@ -18,6 +18,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="builds of one config")
     arguments = parser.parse_args()
 
+    from keras_l2e import devices
+
+    devices.load_tensorflow()
     from keras_l2e.data import stored
     from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
@@ -37,7 +40,7 @@ def main() -> None:
         name = stored.config_name(task, difficulty)
         result[name] = measuring.summary(seconds)
         median = result[name]["median"]
-        print(f"{name}: {median:.1f} s with start-up, {1e6 * median / num_examples:.0f} us/example")
+        print(f"{name}: {median:.1f} s, {1e6 * median / num_examples:.0f} us/example")
     seconds, lines = build("addition", TASKS["addition"].difficulties())
     print(f"all {len(lines) - 1} addition configs: {seconds:.0f} s")
     result["all_addition_configs_seconds"] = seconds

@@ -100,7 +100,7 @@ def register() -> None:
         TARGET_FORMS[name] = form._replace(
             write=lambda example, write=write: write(example) + example.target,
             # Operands are two to a value; a loop of one round has more values as a product.
-            longest=lambda task, level: 4 * form.longest(task, level),
+            longest=lambda longest: 4 * form.longest(longest),
             work=_work,
         )
 

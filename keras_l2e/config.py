@@ -268,8 +268,22 @@ class Config(Curriculum):
 
     @property
     def interface(self) -> Interface:
-        """What must be known to use the trained network."""
-        return forms.interface(self.task, self.input_form, self.target_form, self.target)
+        """What must be known to use the trained network.
+
+        The longest texts of all levels are those of the target, the longest and deepest one.
+        """
+        task = TASKS[self.task]
+        longest = task.longest(self.target)
+        return Interface(
+            self.task,
+            self.input_form,
+            self.target_form,
+            self.target_length,
+            self.target_nesting,
+            longest.program,
+            TARGET_FORMS[self.target_form].longest(longest),
+            task.white_space,
+        )
 
 
 def make_teacher(config: Config) -> Teacher:

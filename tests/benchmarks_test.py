@@ -229,7 +229,7 @@ def test_the_work_is_found_in_what_is_written(traces, name):
             example = TASKS["program"].generate(rng, difficulty)
             written = form.write(example)
             assert form.work(written) == example.trace
-            assert len(written) <= form.longest(TASKS["program"], difficulty)
+            assert len(written) <= form.longest(TASKS["program"].longest(difficulty))
 
 
 def test_runs_of_traces_can_be_trained_and_change_something(traces):

@@ -26,7 +26,7 @@ def choose_one_by_one(chosen):
 @pytest.mark.parametrize("block_size", [1, 37, 1_000_000])
 def test_blocks_come_together_as_one_pass_chooses(task, length, size, block_size, monkeypatch):
     monkeypatch.setattr(candidates, "BLOCK", block_size)
-    chosen = Candidates(task=task, difficulty=Difficulty(length), examples_per_difficulty=size)
+    chosen = Candidates(task, Difficulty(length), size)
     expected = choose_one_by_one(chosen)
     assert {split: list(numbers) for split, numbers in chosen.choose().items()} == expected
 

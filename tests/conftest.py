@@ -121,21 +121,14 @@ def data_dir(tmp_path_factory):
 def make_config(data_dir):
     """Makes the config of a small run with some changes.
 
-    Its data are prepared in this process, unless they are to be in another folder.
+    Its data are prepared, unless they are to be in another folder.
     """
-    import tensorflow_datasets as tfds
-    from keras_l2e_datasets.learning_to_execute import Builder
-
-    tfds.disable_progress_bar()
 
     def make(**changes) -> Config:
         config = Config(**{**SMALL, "data_dir": data_dir, **changes})
-        if config.data_dir != str(data_dir):
-            return config
-        for level in config.levels:
-            name = stored.config_name(config.task, level, config.examples_per_difficulty)
-            with contextlib.redirect_stdout(io.StringIO()):
-                Builder(config=name, data_dir=data_dir).download_and_prepare()
+        if config.data_dir == str(data_dir):
+            size = config.examples_per_difficulty
+            stored.prepare(config.task, config.levels, data_dir, size, report=lambda line: None)
         return config
 
     return make
@@ -248,16 +241,6 @@ def wait_for():
         return found
 
     return wait
-
-
-@pytest.fixture
-def build_here(monkeypatch):
-    """Has missing data built in this process, where TensorFlow is there already."""
-
-    def build_all(names, data_dir, num_workers):
-        return ((name, stored._build(name, data_dir)) for name in names)
-
-    monkeypatch.setattr(stored, "_build_all", build_all)
 
 
 @pytest.fixture(scope="session")

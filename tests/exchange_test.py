@@ -68,6 +68,10 @@ def test_onnx_runtime_computes_as_keras(name, changes, tmp_path):
     for session in ("encoder", "decoder"):
         for x in onnxruntime.InferenceSession(tmp_path / f"new/{session}.onnx").get_inputs():
             assert f"| `{x.name}` |" in card
+    assert ("h, then c" in card) == ("transformer" not in name)
+    assert ("the keys" in card) == (name != "lstm")
+    mask = "state_read_2" if name == "attention" else "state_mask"
+    assert (f"`{mask}` tells the program" in card) == (name != "lstm")
     layers = [x for x in network.get_layer("encoder").layers if isinstance(x, lstm.LSTM)]
     assert bool(layers) == ("transformer" not in name)
     assert not any(layer.portable for layer in layers)

@@ -34,7 +34,7 @@ def test_the_answer_is_found_in_what_is_written(name, task):
         assert form.answer(written) == example.target
         if form.work:
             assert form.work(written) == example.trace
-        assert len(written) <= form.longest(TASKS[task], difficulty)
+        assert len(written) <= form.longest(TASKS[task].longest(difficulty))
     assert form.answer("") == ""
 
 

@@ -44,7 +44,7 @@ MIRROR = Task(
 # What stands behind the + is the answer.
 WORK_FIRST = TargetForm(
     write=lambda example: f"{example.trace}+{example.target}",
-    longest=lambda task, difficulty: 2 * task.longest(difficulty).target + 1,
+    longest=lambda longest: 2 * longest.target + 1,
     separator="+",
     work=lambda written: written.partition("+")[0],
 )

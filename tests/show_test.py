@@ -23,7 +23,7 @@ def test_copy_read_twice(command):
 
 
 def test_a_target_form_of_its_own_is_shown_beside_the_target(monkeypatch):
-    doubled = forms.TargetForm(lambda example: example.target * 2, lambda task, level: 99)
+    doubled = forms.TargetForm(lambda example: example.target * 2, lambda longest: 99)
     monkeypatch.setitem(forms.TARGET_FORMS, "doubled", doubled)
     shown = show.show(show.Arguments("copy", 3, target_form="doubled", count=1)).splitlines()
     assert shown[1].split() == ["target", target := shown[0].split()[1]]

@@ -2,19 +2,18 @@ import errno
 import itertools
 import json
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
 from keras_l2e_datasets.learning_to_execute import learning_to_execute_dataset_builder as l2e
 
-from keras_l2e.data import processes, stored
+from keras_l2e.data import stored
 from keras_l2e.data.stored import DataError
 from keras_l2e.language.programs import SPLITS, Example
 from keras_l2e.language.tasks import TASKS, Difficulty
@@ -97,12 +96,12 @@ def test_other_names_are_refused(name):
         stored.parse_config_name(name)
 
 
-def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch, build_here):
+def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     for new in ([2, 3], [4], []):
         lines = []
-        difficulties = [Difficulty(length) for length in (2, 3, *new)]
+        difficulties = [Difficulty(length) for length in (2, 3, *new, 2)]
         stored.prepare("addition", difficulties, "~/data", SIZE, report=lines.append)
         data_dir = tmp_path / "home/data"
         assert lines[0] == f"data: {data_dir} ({len(new)} of {2 + len(new)} configs to build)"
@@ -114,12 +113,12 @@ def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch, build
 
 
 def test_read_returns_the_config_s_examples(whole):
-    config = l2e.config_from_name(name())
+    candidates = l2e.config_from_name(name()).candidates
     for split in SPLITS:
         columns = read(whole, split)
         assert {(column.shape, column.dtype) for column in columns} == {((SIZE,), np.dtype(object))}
         found = [Example(*map(bytes.decode, row)) for row in zip(*columns, strict=True)]
-        assert found == [config.candidate(i) for i in config.choose()[split]]
+        assert found == [candidates.candidate(i) for i in candidates.choose()[split]]
 
 
 def test_wrong_arguments(whole, tmp_path):
@@ -137,19 +136,13 @@ def test_missing_data(tmp_path):
     )
 
 
-def test_another_size_is_there(data_dir):
-    assert f"there (there is {folder(data_dir).parent.name}/1.1.0); prep" in one_line_error(
-        read, data_dir, "train", 30
-    )
-
-
 @pytest.mark.parametrize("version", ["0.9.0", "1.0.0", "2.0.0"])
-def test_another_version_is_there(data_dir, whole, version, build_here, capsys):
+def test_another_version_is_there(data_dir, whole, version, capsys):
     """As TFDS has it, each release reads its own version, and leaves the others as they are."""
     other = folder(data_dir).with_name(version)
     folder(data_dir).rename(other)
     files = {path: path.read_bytes() for path in other.iterdir()}
-    assert f"(there is {name()}/{version})" in one_line_error(read, data_dir)
+    assert "no data there" in one_line_error(read, data_dir)
     prepare(data_dir)
     assert "(1 of 1 configs to build)" in capsys.readouterr().out
     versions = {path.name for path in folder(data_dir).parent.iterdir()}
@@ -293,22 +286,21 @@ def test_no_space_left(tmp_path):
     assert not list(folder(tmp_path).parent.iterdir())
 
 
-def test_killed_worker(tmp_path, monkeypatch):
-    def broken(*_):
-        raise BrokenProcessPool
+def test_builds_in_runs_of_one_seed_have_folders_of_their_own(tmp_path, monkeypatch):
+    """And leave the runs' seeds as they are."""
+    download_and_prepare, folders, drawn = l2e.Builder._download_and_prepare, [], []
 
-    monkeypatch.setattr(processes, "run", broken)
-    assert one_line_error(prepare, tmp_path) == (
-        f"{tmp_path}: a process that was building there was killed"
-    )
+    def noted(self, **kwargs):
+        folders.append(self.data_path.name)
+        download_and_prepare(self, **kwargs)
 
-
-def test_a_build_that_ends_just_now_is_no_error(tmp_path, monkeypatch):
-    building = folder(tmp_path).parent / "incomplete.123"
-    building.mkdir(parents=True)
-    monkeypatch.setattr(time, "time", lambda: building.rename(folder(tmp_path)).stat().st_mtime)
-    stored._remove_stale(stored.epath.Path(building.parent))
-    assert folder(tmp_path).exists()
+    monkeypatch.setattr(l2e.Builder, "_download_and_prepare", noted)
+    for place in ("one", "two"):
+        random.seed(1)
+        stored._build(name(), tmp_path / place)
+        drawn.append(random.random())
+    assert len(set(folders)) == 2 and all("incomplete." in found for found in folders)
+    assert drawn == [random.Random(1).random()] * 2
 
 
 def test_another_process_was_first(whole, tmp_path, monkeypatch):
@@ -328,6 +320,7 @@ def test_another_process_was_first(whole, tmp_path, monkeypatch):
 
 def start_preparing(data_dir, size):
     code = (
+        "from keras_l2e import devices\ndevices.load_tensorflow()\n"
         "from keras_l2e.data import stored\nfrom keras_l2e.language.tasks import Difficulty\n"
         f"stored.prepare('addition', [Difficulty(3), Difficulty(4)], {str(data_dir)!r}, {size})"
     )
@@ -337,7 +330,7 @@ def start_preparing(data_dir, size):
 
 @pytest.mark.slow
 def test_killed_and_simultaneous_preparations(tmp_path, wait_for):
-    """What a kill of all processes leaves is built anew, and is removed after a week."""
+    """What a kill leaves is built anew, and what it left is nobody's."""
     size, configs = 5_000, tmp_path / "learning_to_execute"
     with start_preparing(tmp_path, size) as process:
         try:
@@ -346,15 +339,11 @@ def test_killed_and_simultaneous_preparations(tmp_path, wait_for):
             os.killpg(process.pid, signal.SIGKILL)
     left = list(configs.glob("*/incomplete.*"))
     assert left and "no data there" in one_line_error(read, tmp_path, "train", size)
-    for path in left:
-        os.utime(path, (0, 0))
     for process in [start_preparing(tmp_path, size) for _ in range(2)]:
         assert "Error" not in process.communicate(timeout=300)[1]
         assert process.returncode == 0
-    for length in (3, 4):
-        assert [path.name for path in folder(tmp_path, length, size).parent.iterdir()] == [
-            stored.VERSION
-        ]
+    assert set(configs.glob("*/incomplete.*")) == set(left)
+    assert len(list(configs.glob(f"*/{stored.VERSION}"))) == 2
     assert len(read(tmp_path, size=size).program) == size
 
 

@@ -142,7 +142,7 @@ def test_the_current_level(name):
     assert visited == ([0, 1, 2, 3, 4, 5] if name in CLIMBING else [5])
 
 
-def test_without_a_word_of_the_teacher_the_current_level_is_the_hardest_of_those_taught_most():
+def test_the_current_level_is_the_hardest_of_those_taught_most():
     teacher = Teacher(start=lambda levels: {}, weights=lambda state: [0.1, 0.4, 0.4, 0.1], update=0)
     assert teacher.current({}) == 2
 

@@ -55,7 +55,7 @@ TASKS["mirror"] = Task(
 )
 TARGET_FORMS["twice"] = TargetForm(
     write=lambda example: f"{example.target}+{example.target}",
-    longest=lambda task, difficulty: 2 * task.longest(difficulty).target + 1,
+    longest=lambda longest: 2 * longest.target + 1,
     separator="+",
 )
 TEACHERS["first"] = lambda: Teacher(

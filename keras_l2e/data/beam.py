@@ -31,7 +31,7 @@ class StableExampleWriter(writer.ExampleWriter):
         return super().write(path, ((key, stable(example)) for key, example in examples))
 
 
-def split_pipelines(pipeline, candidates: Candidates, sizes: dict[str, int]) -> dict:
+def split_pipelines(pipeline, candidates: Candidates) -> dict:
     """The examples of each split as Beam finds them: those of `candidates.choose()`.
 
     A worker holds a block of candidates, a few lists of as many digests as a held-out split has
@@ -40,13 +40,13 @@ def split_pipelines(pipeline, candidates: Candidates, sizes: dict[str, int]) -> 
     Args:
         pipeline: a `beam.Pipeline`.
         candidates: what to choose from.
-        sizes: split -> number of examples, at most.
 
     Returns:
         Split -> `beam.PCollection` of (number, features).
     """
     import apache_beam as beam
 
+    sizes = candidates.split_sizes
     scanned = (
         pipeline
         | beam.Create([candidates.num_blocks])

@@ -3,8 +3,7 @@
 Candidate i is a pure function of (task, difficulty, DATA_SEED, i), and its split one of its
 program. Every split takes its candidates in order:
 
-    >>> nine_digits = {"task": "addition", "difficulty": Difficulty(9)}
-    >>> candidates = Candidates(**nine_digits, examples_per_difficulty=1)
+    >>> candidates = Candidates("addition", Difficulty(9), examples_per_difficulty=1)
     >>> candidates.candidate(0)
     Example(program='print(735221849+208143007)', target='943364856', trace='943364856')
     >>> {split: list(numbers) for split, numbers in candidates.choose().items()}
@@ -30,7 +29,7 @@ DATA_SEED = 1410_4615
 BLOCK = 10_000
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(frozen=True)
 class Candidates:
     """The candidates of one task at one difficulty, and how many of them are wanted.
 

@@ -141,30 +141,18 @@ def _draw(
 ):
     """Yields the programs of an endless row of training examples, and what is to be written."""
     generate, write = TASKS[task].generate, TARGET_FORMS[target_form].write
-    names, weights = list(filter(None, kinds)), list(kinds.values())
+    names, weights = list(kinds), list(kinds.values())
     for block in itertools.count():
         rng = random.Random(f"{seed}/{block}")
         for _ in range(DRAWS_PER_SEED):
-            kind = rng.choices(names, weights) if names else ()
+            kind = rng.choices(names, weights) if any(names) else ()
             example = generate(rng, difficulty, *kind)
             if split_of(example.program) == "train":
                 yield example.program, write(example)
 
 
 def mixture(sources: Sequence[tf.data.Dataset], weights: Sequence[float], seed: int):
-    """One endless dataset that takes each element from a source drawn by `weights`.
-
-    An empty source would end it; its share goes to the others.
-
-    Raises:
-        ValueError: all sources with a weight are empty.
-    """
-    weights = [
-        0.0 if source.cardinality() == 0 else weight
-        for source, weight in zip(sources, weights, strict=True)
-    ]
-    if not any(weights):
-        raise ValueError("no examples in any source that has a weight")
+    """One dataset, as endless as its sources: each element is of one drawn by `weights`."""
     # A tensor, because zeros in a Python list would drop their sources from the graph, and with
     # them the promise that every epoch has the same one.
     return tf.data.Dataset.sample_from_datasets(

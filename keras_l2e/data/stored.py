@@ -12,29 +12,23 @@ inside the functions, so that the entry points can show their flags without them
 """
 
 import contextlib
-import functools
 import io
-import os
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 
 from etils import epath
 
-from keras_l2e import devices
-from keras_l2e.data import processes
 from keras_l2e.errors import WorkError
 from keras_l2e.language.programs import SPLITS, Example
-from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, OWN_TASKS, TASKS, Difficulty
+from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty
 
 DATASET = "learning_to_execute"
 VERSION = "1.1.0"
 # What is read; what is missing is prepared as the first.
 FILE_FORMATS = ("tfrecord", "array_record")
 
-# Longer than a build of 10^9 examples takes one worker, which writes nothing for most of it.
-_STALE_SECONDS = 7 * 24 * 3600
 _MEND = "; delete the folder and prepare it again"
 
 
@@ -125,10 +119,9 @@ def prepare(
     difficulties: Sequence[Difficulty],
     data_dir: epath.PathLike,
     examples_per_difficulty: int = EXAMPLES_PER_DIFFICULTY,
-    num_workers: int | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Builds what is missing of the difficulties' data, several at once in processes of their own.
+    """Builds what is missing of the difficulties' data, one config after the other.
 
     It can be killed at any time and called from several processes at once.
 
@@ -137,8 +130,6 @@ def prepare(
         difficulties: what to prepare.
         data_dir: the TFDS data directory; made where it does not exist.
         examples_per_difficulty: size of a training split.
-        num_workers: processes, by default as many as this process has cores; never more than there
-            are configs to build.
         report: takes the progress, line by line.
 
     Raises:
@@ -147,31 +138,24 @@ def prepare(
     """
     if examples_per_difficulty < 1:
         raise ValueError(f"{examples_per_difficulty} examples per difficulty; at least 1 is needed")
+    difficulties = list(dict.fromkeys(difficulties))
     for difficulty in difficulties:
         TASKS[task].check(difficulty)
     data_dir, missing = _expanded(data_dir), []
     with _in_one_line(data_dir, "cannot be written"):
-        for difficulty in dict.fromkeys(difficulties):
+        for difficulty in difficulties:
             name = config_name(task, difficulty, examples_per_difficulty)
             folder = data_dir / DATASET / name
-            versions = _versions(folder)  # Looked at once: another process may be building it.
-            if VERSION in versions:
+            if (folder / VERSION).exists():
                 _stored(task, difficulty, data_dir, examples_per_difficulty)
             else:
                 missing.append(name)
                 folder.mkdir(parents=True, exist_ok=True)
-                _remove_stale(folder)
     report(f"data: {data_dir} ({len(missing)} of {len(difficulties)} configs to build)")
-    if missing:
-        num_left = len(missing)
-        num_workers = min(num_workers or devices.num_cores(), num_left)
-        if task in OWN_TASKS:
-            built = _build_all(missing, data_dir, num_workers)
-        else:  # Added by the caller: other processes would not know it.
-            built = ((name, _build(name, data_dir)) for name in missing)
-        for name, (num_examples, seconds) in built:
-            num_left -= 1
-            report(f"{name}: {num_examples:,} examples in {seconds:.1f} s ({num_left} left)")
+    for i, name in enumerate(missing, start=1):
+        num_examples, seconds = _build(name, data_dir)
+        left = len(missing) - i
+        report(f"{name}: {num_examples:,} examples in {seconds:.1f} s ({left} left)")
 
 
 def _stored(
@@ -181,16 +165,11 @@ def _stored(
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
 
-    root = _expanded(data_dir) / DATASET
     name = config_name(task, difficulty, examples_per_difficulty)
-    folder = root / name / VERSION
+    folder = _expanded(data_dir) / DATASET / name / VERSION
     with _in_one_line(folder, "cannot be read"):
-        if VERSION not in _versions(folder.parent):
-            size = config_name(task, difficulty)
-            other = [*root.glob(f"{size}/[0-9]*"), *root.glob(f"{size}_examples_*/[0-9]*")]
-            there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in other))
-            there = there and f" (there is {there})"
-            raise DataError(f"{folder}: no data there{there}; prepare {name} first")
+        if not folder.exists():
+            raise DataError(f"{folder}: no data there; prepare {name} first")
     kinds = ValueError, KeyError, json_format.ParseError
     with _in_one_line(folder, "its description cannot be read", *kinds, mend=_MEND):
         builder = tfds.builder_from_directory(folder)
@@ -213,19 +192,6 @@ def _expanded(data_dir: epath.PathLike) -> epath.Path:
         return epath.Path(data_dir).expanduser()  # TFDS would make a folder named ~.
     except KeyError:  # A scheme that nobody has registered.
         raise DataError(f"{data_dir}: neither a local folder nor one in gs://") from None
-
-
-def _versions(folder: epath.Path) -> list[str]:
-    """The versions that a config's folder holds."""
-    return sorted(path.name for path in folder.glob("[0-9]*"))
-
-
-def _remove_stale(folder: epath.Path) -> None:
-    """Deletes what killed builds left; younger folders may belong to a build that still runs."""
-    for path in folder.glob("incomplete.*"):
-        with contextlib.suppress(FileNotFoundError):  # It was finished just now.
-            if time.time() - path.stat().mtime > _STALE_SECONDS:
-                path.rmtree(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -254,32 +220,15 @@ def _unexpected(folder: epath.Path, what: str, found, *expected) -> DataError:
     return DataError(f"{folder}: {what} {found} where {expected} is expected{_MEND}")
 
 
-def _build_all(
-    names: Sequence[str], data_dir: epath.Path, num_workers: int
-) -> Iterator[tuple[str, tuple[int, float]]]:
-    """Has the configs built by processes of their own; yields each with what `_build` gives."""
-    build = functools.partial(_build_apart, data_dir=os.fspath(data_dir))
-    try:
-        yield from processes.run(build, names, num_workers)
-    except BrokenProcessPool:
-        raise DataError(f"{data_dir}: a process that was building there was killed") from None
-
-
-def _build_apart(name: str, data_dir: str) -> tuple[int, float]:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    devices.load_tensorflow()
-    return _build(name, data_dir)
-
-
 def _build(name: str, data_dir: epath.PathLike) -> tuple[int, float]:
-    """Builds a config in this process; gives its number of examples and the seconds it took."""
+    """Builds a config; gives its number of examples and the seconds it took."""
     import tensorflow_datasets as tfds
     from keras_l2e_datasets.learning_to_execute import Builder
 
     tfds.disable_progress_bar()
     start = time.monotonic()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _unseeded():
             Builder(config=name, data_dir=data_dir).download_and_prepare()
     except Exception as error:
         # TFDS raises some errors of the file system again, as RuntimeError.
@@ -291,3 +240,18 @@ def _build(name: str, data_dir: epath.PathLike) -> tuple[int, float]:
             raise DataError(f"{folder}: could not be built ({_text(error)})") from None
     num_examples = Builder(config=name, data_dir=data_dir).info.splits.total_num_examples
     return num_examples, time.monotonic() - start
+
+
+@contextlib.contextmanager
+def _unseeded() -> Iterator[None]:
+    """Has Python's generator draw as in no other process while the block runs.
+
+    TFDS draws from it the name of the folder that it writes into. Two runs of one seed that build
+    the same config at once would write into the same folder.
+    """
+    state = random.getstate()
+    random.seed()
+    try:
+        yield
+    finally:
+        random.setstate(state)

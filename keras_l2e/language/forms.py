@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from keras_l2e.language import interpreter, traces
-from keras_l2e.language.programs import Example
-from keras_l2e.language.tasks import ANYWHERE, TASKS, Difficulty, Task, grid
+from keras_l2e.language.programs import Example, Longest
+from keras_l2e.language.tasks import ANYWHERE, TASKS
 from keras_l2e.language.vocabulary import CHARACTERS
 
 # How a task's input may be modified; the target never changes (paper, section 4.2).
@@ -72,7 +72,8 @@ class TargetForm(NamedTuple):
 
     Attributes:
         write: the text to be written of an example.
-        longest: the longest text that may have to be written at a difficulty, in characters.
+        longest: of the longest texts of examples, the longest that may have to be written for one,
+            in characters.
         separator: a character; the answer, as the program prints it, stands behind the last one.
             "" if all that is written is the answer.
         work: of a written text, the part that is to equal the example's trace; None if no work is
@@ -80,7 +81,7 @@ class TargetForm(NamedTuple):
     """
 
     write: Callable[[Example], str]
-    longest: Callable[[Task, Difficulty], int]
+    longest: Callable[[Longest], int]
     separator: str = ""
     work: Callable[[str], str] | None = None
 
@@ -93,54 +94,34 @@ class TargetForm(NamedTuple):
         return written.rpartition(self.separator)[2] if self.separator else written
 
 
-def _target(example: Example) -> str:
-    return example.target
-
-
-def _longest_target(task: Task, difficulty: Difficulty) -> int:
-    return task.longest(difficulty).target
-
-
-def _trace(example: Example) -> str:
-    return example.trace
-
-
-def _longest_trace(task: Task, difficulty: Difficulty) -> int:
-    return task.longest(difficulty).trace
-
-
-def _all(written: str) -> str:
-    return written
-
-
-def _reversed_trace(example: Example) -> str:
-    return traces.reverse(example.trace)
-
-
-def _longest_reversed_trace(task: Task, difficulty: Difficulty) -> int:
-    longest = task.longest(difficulty)
-    return longest.trace + len(traces.SEPARATOR) + longest.target
-
-
 def _register_trace(example: Example) -> str:
     steps = interpreter.steps(example.program, registers=True)
     return traces.register_trace(steps) + example.target
 
 
-def _longest_register_trace(task: Task, difficulty: Difficulty) -> int:
-    # Behind each comparison and counter comes a value that is as long or longer.
-    longest = task.longest(difficulty)
-    return 2 * longest.trace + len(traces.SEPARATOR) + longest.target
-
-
 TARGET_FORMS = {
-    "answer": TargetForm(_target, _longest_target),
-    "trace": TargetForm(_trace, _longest_trace, traces.SEPARATOR, _all),
+    "answer": TargetForm(
+        write=lambda example: example.target,
+        longest=lambda longest: longest.target,
+    ),
+    "trace": TargetForm(
+        write=lambda example: example.trace,
+        longest=lambda longest: longest.trace,
+        separator=traces.SEPARATOR,
+        work=lambda written: written,
+    ),
     "reversed_trace": TargetForm(
-        _reversed_trace, _longest_reversed_trace, traces.SEPARATOR, traces.forward
+        write=lambda example: traces.reverse(example.trace),
+        longest=lambda longest: longest.trace + len(traces.SEPARATOR) + longest.target,
+        separator=traces.SEPARATOR,
+        work=traces.forward,
     ),
     "register_trace": TargetForm(
-        _register_trace, _longest_register_trace, traces.SEPARATOR, traces.from_registers
+        write=_register_trace,
+        # Behind each comparison and counter comes a value that is as long or longer.
+        longest=lambda longest: 2 * longest.trace + len(traces.SEPARATOR) + longest.target,
+        separator=traces.SEPARATOR,
+        work=traces.from_registers,
     ),
 }
 
@@ -166,21 +147,6 @@ class Interface(NamedTuple):
     white_space: str = ANYWHERE
 
 
-def interface(task: str, input_form: str, target_form: str, target: Difficulty) -> Interface:
-    """That of a network which was trained on all difficulties up to a target."""
-    levels = grid(target)
-    return Interface(
-        task,
-        input_form,
-        target_form,
-        target.length,
-        target.nesting,
-        max(TASKS[task].longest(level).program for level in levels),
-        longest_written(task, target_form, levels),
-        TASKS[task].white_space,
-    )
-
-
 def check(task: str, target_form: str) -> None:
     """Raises ValueError if a task has nothing of what is to be written."""
     if shows_work(target_form) and not TASKS[task].steps:
@@ -189,12 +155,6 @@ def check(task: str, target_form: str) -> None:
             f"target form {target_form}: the task {task} has nothing to compute; allowed is "
             f"{', '.join(allowed)}"
         )
-
-
-def longest_written(task: str, target_form: str, difficulties: Iterable[Difficulty]) -> int:
-    """Characters of the longest possible text to write at some difficulties."""
-    longest = TARGET_FORMS[target_form].longest
-    return max(longest(TASKS[task], difficulty) for difficulty in difficulties)
 
 
 def shows_work(target_form: str) -> bool:

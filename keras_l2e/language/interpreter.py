@@ -108,42 +108,36 @@ def steps(program: str, registers: bool = False) -> list[Step]:
     Raises:
         ProgramError, TypeError: as `trace`.
     """
-    work = _Work()
-    printed = _run(program, _State({}, work))
+    work: list[Step] = []
+    state = _State({}, work)
+    printed = _run(program, state)
     if not work or work[-1].value != printed:
-        work.append(Step(printed, "printed"))
+        state.compute(printed, "printed")
     return [step for step in work if registers or step.kind not in traces.NO_VALUES]
-
-
-class _Work(list[Step]):
-    """Takes the steps that are made, up to a limit."""
-
-    num_characters = 0
-
-    def append(self, step: Step) -> None:
-        self.num_characters += len(str(step.value)) + 1
-        if self.num_characters > MAX_TRACE:
-            raise ProgramError(f"work of more than {MAX_TRACE} characters")
-        super().append(step)
 
 
 @dataclass
 class _State:
-    """What a program has done so far: its variables, the round of a loop it is in, its steps.
+    """What a program has done so far: its variables, its steps, the round of a loop it is in.
 
-    Steps are kept if they are wanted.
+    Steps are kept if they are wanted, and the characters of their values are counted.
     """
 
     variables: dict[str, int]
     work: list[Step] | None = None
     turn: int = 0
+    num_characters: int = 0
 
     def compute(
         self, value: int, kind: str, operands: tuple[int, ...] = (), name: str = ""
     ) -> None:
         """Keeps a step."""
-        if self.work is not None:
-            self.work.append(Step(value, kind, self.turn, operands, name))
+        if self.work is None:
+            return
+        self.num_characters += len(str(value)) + 1
+        if self.num_characters > MAX_TRACE:
+            raise ProgramError(f"work of more than {MAX_TRACE} characters")
+        self.work.append(Step(value, kind, self.turn, operands, name))
 
 
 def _run(program: str, state: _State) -> int:

@@ -1,5 +1,6 @@
 """The program class of "Learning to Execute": six operations, chained `nesting` times.
 
+    >>> import random
     >>> program, target, trace = generate(random.Random(3), length=2, nesting=2)
     >>> print(program)
     j=81
@@ -15,10 +16,9 @@ paper's section 3 and of the code its authors released.
 
 import functools
 import hashlib
-import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from keras_l2e.language import traces
@@ -180,7 +180,7 @@ OPERATION_NAMES = tuple(OPERATIONS)
 
 
 def generate(
-    rng: random.Random,
+    rng: Drawing,
     length: int,
     nesting: int,
     operation: str = "",
@@ -209,8 +209,10 @@ def generate(
         last = draft.previous = apply(draft)
     text, value, work = last
     draft.statements.append(f"print({text})")
-    trace = traces.write(traces.closed([*draft.work, *work], value))
-    return Example("\n".join(draft.statements), str(value), trace)
+    computed = [*draft.work, *work]
+    if not computed or computed[-1] != value:  # A literal, say.
+        computed.append(value)
+    return Example("\n".join(draft.statements), str(value), traces.write(computed))
 
 
 def count_operations(program: str, nesting: int) -> Counter[str]:
@@ -301,38 +303,11 @@ def split_of_digest(found: int) -> str:
     return SPLITS[found % 3]
 
 
-class _Script:
-    """Stands in for a `random.Random`: replays a list of draws, then goes on with zeros."""
-
-    def __init__(self, draws: list[int]):
-        self.draws = draws
-        self.bounds: list[int] = []
+class _Highest:
+    """Stands in for a `random.Random`: every draw is the highest possible."""
 
     def randrange(self, bound: int) -> int:
-        self.bounds.append(bound)
-        return self.draws[len(self.bounds) - 1] if len(self.bounds) <= len(self.draws) else 0
-
-
-def _extremes(
-    operation: Callable[[Draft], Operand], length: int, previous: Operand | None
-) -> Iterator[tuple[str, int]]:
-    """Every outcome (text, value) of an operation whose draws all lie at an end of their range.
-
-    Draws of up to four values (operand positions, coins) are tried in full. Text and value move in
-    one direction with each of the other draws, so their extremes are among these outcomes.
-    """
-    pending: list[list[int]] = [[]]
-    while pending:
-        draws = pending.pop()
-        script = _Script(draws)
-        draft = Draft(script, length, previous)
-        text, value, _ = operation(draft)
-        yield "\n".join([*draft.statements, text]), value
-        for depth in range(len(draws), len(script.bounds)):
-            bound = script.bounds[depth]
-            ends = range(1, bound) if bound <= 4 else (bound - 1,)
-            prefix = draws + [0] * (depth - len(draws))
-            pending.extend([*prefix, pick] for pick in ends)
+        return bound - 1
 
 
 @functools.cache
@@ -343,38 +318,16 @@ def longest(length: int, nesting: int) -> Longest:
     the target's is a bound, exact for the largest absolute value plus a sign, and the trace's one
     for as many such values as can be computed.
     """
-    text = "1" * (length + 1)
+    # The largest literals, and one operation again and again: that with the longest text.
+    program_length = max(
+        len(generate(_Highest(), length, nesting, operations=[name]).program) for name in OPERATIONS
+    )
+    # The largest value is that of loops, each of which adds the last result to a literal.
     value = 10**length
-    program_length = len(text)
     for _ in range(nesting):
-        # A positive value is enough: where a sign matters, a coin chooses it.
-        outcomes = [
-            outcome
-            for operation in OPERATIONS.values()
-            for outcome in _extremes(operation, length, Operand(text, value))
-        ]
-        # A statement's newline is part of the program, so lengths of whole texts may be compared.
-        program_length += max(len(outcome) for outcome, _ in outcomes) - len(text)
-        value = max(abs(outcome) for _, outcome in outcomes)
+        value = 10**length + 4 * length * value
     target_length = len(str(value)) + 1
-    trace_length = _most_values(length, nesting) * (target_length + 1)
-    return Longest(program_length + len("print()"), target_length, trace_length)
-
-
-def _most_values(length: int, nesting: int) -> int:
-    """The most values that a program computes."""
-    largest_small = 4 * length
-    of_a_product = max(len(products(small, 10**9)) for small in range(1, largest_small + 1))
-    # Those computed for good, and those computed whenever the last result is evaluated. A loop does
-    # this in each round, and its own result is a variable; of the others a product computes most.
-    outcomes = {(0, 0)}
-    for _ in range(nesting):
-        outcomes = {
-            outcome
-            for done, pending in outcomes
-            for outcome in (
-                (done + largest_small * (pending + 1), 0),
-                (done, pending + of_a_product),
-            )
-        }
-    return max(done + pending for done, pending in outcomes)
+    # Most values are computed by a loop whose every round evaluates a chain of products.
+    of_a_product = max(len(products(small, 10**9)) for small in range(1, 4 * length + 1))
+    num_values = 4 * length * ((nesting - 1) * of_a_product + 1)
+    return Longest(program_length, target_length, num_values * (target_length + 1))

@@ -10,7 +10,7 @@ import itertools
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,14 +63,6 @@ class Untrained(NamedTuple):
     draw: Callable[[random.Random], Example]
 
 
-def _no_kinds(text: str, difficulty: Difficulty) -> list[Any]:
-    return []
-
-
-def _none_untrained(target: Difficulty) -> Iterable[Untrained]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Task:
     """One task.
@@ -79,7 +71,8 @@ class Task:
         generate: draws one `Example` from a `random.Random` at a `Difficulty`; of one of the
             `drawn_kinds` if it is given.
         answer: the true output of any text of the task; raises `interpreter.ProgramError`.
-        longest: the longest texts possible at a difficulty, in characters.
+        longest: the longest texts possible at a difficulty, in characters; never shorter than at
+            one of less length and nesting.
         difficulty_of: the least `Difficulty` whose numbers and operations a text has; None if the
             text is none of the task.
         max_length: difficulties go from length 1 to this.
@@ -105,9 +98,9 @@ class Task:
     white_space: str = ANYWHERE
     output_characters: str = _DIGITS
     kind: str = ""
-    kinds_of: Callable[[str, Difficulty], list[Any]] = _no_kinds
+    kinds_of: Callable[[str, Difficulty], list[Any]] = lambda text, difficulty: []
     drawn_kinds: tuple[str, ...] = ()
-    untrained: Callable[[Difficulty], Iterable[Untrained]] = _none_untrained
+    untrained: Callable[[Difficulty], Iterable[Untrained]] = lambda target: ()
 
     def by_kind(self, texts: Iterable[str], difficulty: Difficulty) -> dict[Any, list[int]]:
         """The numbers of the texts of a difficulty that belong to each kind."""
@@ -148,16 +141,13 @@ def grid(target: Difficulty) -> list[Difficulty]:
     ]
 
 
-def _draw_program(rng: random.Random, difficulty: Difficulty, operation: str = "") -> Example:
-    return programs.generate(rng, *difficulty, operation)
-
-
-def _draw_control(rng: random.Random, difficulty: Difficulty, operation: str = "") -> Example:
-    return programs.generate(rng, *difficulty, operation, CONTROL)
-
-
-def _longest_program(difficulty: Difficulty) -> Longest:
-    return programs.longest(difficulty.length, difficulty.nesting)
+def _draw_program(
+    rng: random.Random,
+    difficulty: Difficulty,
+    operation: str = "",
+    operations: Sequence[str] = programs.OPERATION_NAMES,
+) -> Example:
+    return programs.generate(rng, *difficulty, operation, operations)
 
 
 def _difficulty_of_program(text: str) -> Difficulty | None:
@@ -210,11 +200,6 @@ def _draw_unequal_sum(rng: random.Random, digits: int, shorter: int) -> Example:
     return _sum(*(numbers if rng.randrange(2) else numbers[::-1]))
 
 
-def _longest_addition(difficulty: Difficulty) -> Longest:
-    digits = difficulty.length
-    return Longest(len("print(+)") + 2 * digits, digits + 1, digits + 1)
-
-
 _ADDITION = re.compile(r"print\((0|[1-9][0-9]*)\+(0|[1-9][0-9]*)\)")
 
 
@@ -226,21 +211,23 @@ def difficulty_of_addition(text: str) -> Difficulty | None:
     return Difficulty(len(found[1]))
 
 
-def _memory(answer: Callable[[str], str], max_length: int, repeats: int = 1) -> Task:
-    """A task that reads digits and writes the same ones in some order, so many times."""
+def _memory(answer: Callable[[str], str]) -> Task:
+    """A task that reads digits, and writes them in some order or several times."""
 
     def draw(rng: random.Random, difficulty: Difficulty) -> Example:
         digits = f"{rng.randrange(10**difficulty.length):0{difficulty.length}}"
         return Example(digits, answer(digits))
 
-    def longest(difficulty: Difficulty) -> Longest:
-        return Longest(difficulty.length, repeats * difficulty.length, 0)
-
-    return Task(draw, answer, longest, _difficulty_of_digits, max_length, white_space="")
-
-
-def _difficulty_of_digits(text: str) -> Difficulty | None:
-    return Difficulty(len(text)) if re.fullmatch("[0-9]+", text) else None
+    return Task(
+        draw,
+        answer,
+        longest=lambda difficulty: Longest(
+            difficulty.length, len(answer("0" * difficulty.length)), 0
+        ),
+        difficulty_of=lambda text: Difficulty(len(text)) if re.fullmatch("[0-9]+", text) else None,
+        max_length=65,
+        white_space="",
+    )
 
 
 def carry_chain(program: str) -> int:
@@ -258,15 +245,11 @@ def carry_chain(program: str) -> int:
     return longest
 
 
-def _carry_chains(text: str, difficulty: Difficulty) -> list[int]:
-    return [carry_chain(text)]
-
-
 _PROGRAM = Task(
-    _draw_program,
-    interpreter.run,
-    _longest_program,
-    _difficulty_of_program,
+    generate=_draw_program,
+    answer=interpreter.run,
+    longest=lambda difficulty: programs.longest(*difficulty),
+    difficulty_of=_difficulty_of_program,
     max_length=12,
     max_nesting=10,
     steps=interpreter.steps,
@@ -281,25 +264,25 @@ TASKS = {
     # Of the suite that arXiv 1807.03819 is measured on.
     "control": dataclasses.replace(
         _PROGRAM,
-        generate=_draw_control,
+        generate=functools.partial(_draw_program, operations=CONTROL),
         difficulty_of=_difficulty_of_control,
         drawn_kinds=CONTROL,
     ),
     "addition": Task(
-        _draw_addition,
-        interpreter.run,
-        _longest_addition,
-        difficulty_of_addition,
+        generate=_draw_addition,
+        answer=interpreter.run,
+        longest=lambda difficulty: Longest(
+            len("print(+)") + 2 * difficulty.length, difficulty.length + 1, difficulty.length + 1
+        ),
+        difficulty_of=difficulty_of_addition,
         max_length=64,
         steps=interpreter.steps,
         white_space="",
         kind="carry_chain",
-        kinds_of=_carry_chains,
+        kinds_of=lambda text, difficulty: [carry_chain(text)],
         untrained=_unequal_digits,
     ),
-    "copy": _memory(lambda digits: digits, max_length=65),
-    "reverse": _memory(lambda digits: digits[::-1], max_length=65),
-    "double": _memory(lambda digits: 2 * digits, max_length=65, repeats=2),
+    "copy": _memory(lambda digits: digits),
+    "reverse": _memory(lambda digits: digits[::-1]),
+    "double": _memory(lambda digits: 2 * digits),
 }
-# The table may be added to; these are the tasks that every process of the package knows.
-OWN_TASKS = frozenset(TASKS)

@@ -10,7 +10,7 @@ Values stand between semicolons, the last one being what is printed (after "Show
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SEPARATOR = ";"
@@ -75,15 +75,6 @@ def multiple(left: int, right: int) -> int | None:
 def _apart(left: int, right: int) -> tuple[int, int]:
     """A product's factors, last the one nearer to 0, which is taken apart."""
     return (right, left) if abs(left) < abs(right) else (left, right)
-
-
-def closed(work: Sequence[int], printed: int) -> list[int]:
-    """The values of a program's operations and what it prints, where that is not the last of them.
-
-    >>> closed([], 5), closed([3, 8], 8)
-    ([5], [3, 8])
-    """
-    return [*work] if work and work[-1] == printed else [*work, printed]
 
 
 def write(values: Iterable[int]) -> str:

@@ -42,10 +42,7 @@ def attention(
     Raises:
         UsageError: the cells cannot be shared out evenly.
     """
-    if hidden_dim % 2 or hidden_dim % num_heads:
-        raise UsageError(
-            f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
-        )
+    check_width(hidden_dim, num_heads)
     embedding = EmbeddingTable(vocabulary_size, embedding_dim, name="embedding")
     encoder = _reader(embedding, hidden_dim, num_heads, own_past, second_lstm)
     attend, split = Attention(name="attend"), SplitHeads(num_heads, name="heads")
@@ -77,6 +74,14 @@ def attention(
         x = keras.ops.concatenate([x, u], axis=-1)
     logits = keras.layers.Dense(vocabulary_size, name="logits")(x)
     return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
+
+
+def check_width(hidden_dim: int, num_heads: int) -> None:
+    """Raises UsageError if a width cannot be halved and shared out among heads."""
+    if hidden_dim % 2 or hidden_dim % num_heads:
+        raise UsageError(
+            f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
+        )
 
 
 def _reader(

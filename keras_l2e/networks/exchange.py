@@ -11,7 +11,9 @@ import functools
 import importlib.util
 import json
 import logging
+import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -26,6 +28,19 @@ from keras_l2e.networks.lstm import computing
 OPSET = 18
 DESCRIPTION = "network.json"
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
+
+# What the tensors of a state are, if the name of one is found here.
+_STATES = {
+    r"state_(.*lstm_)?[01]": """\
+Of each LSTM there are two tensors, first h, then c. Where weights are read by themselves: Keras
+keeps the gates of an LSTM in the order input, forget, candidate, output; the operation LSTM of ONNX
+has input, output, forget, candidate.""",
+    r"state_read_.*": """\
+Of what is looked at (`read`: the program, `past`: what was written) the first are the keys, then
+come the values, [n, heads, places, width], in a Transformer for each block. The encoder gives a
+past without places.""",
+    r"state_mask|state_read_2": "`{}` tells the program from its padding.",
+}
 
 
 def save(network, interface: Interface, output: Path, format: str) -> None:
@@ -200,10 +215,16 @@ decode is in [`{DESCRIPTION}`]({DESCRIPTION}).
 
 ## State
 
-Of each LSTM there are two tensors, first h, then c. Of what is looked at (`read`: the program,
-`past`: what was written) the first are the keys, then come the values, [n, heads, places, width];
-a third tells the program from its padding. The encoder gives a past without places.
-
-Where weights are read by themselves: Keras keeps the gates of an LSTM in the order input, forget,
-candidate, output; the operation LSTM of ONNX has input, output, forget, candidate.
+{_describe_state(signatures[1])}
 """
+
+
+def _describe_state(names: Iterable[str]) -> str:
+    """What is known of tensors of these names, a paragraph each."""
+    found = {
+        text: name
+        for pattern, text in _STATES.items()
+        for name in names
+        if re.fullmatch(pattern, name)
+    }
+    return "\n\n".join(text.format(name) for text, name in found.items())

@@ -1,9 +1,9 @@
 """An LSTM layer that trains faster on CPU than Keras' own, with the same weights and numbers.
 
-    layer = layers.LSTM(256, return_sequences=True, return_state=True)
+    layer = lstm.LSTM(256, return_sequences=True, return_state=True)
     outputs, h, c = layer(x, mask=mask)   # a mask must be right-padded, as cuDNN wants it
 
-    table = layers.EmbeddingTable(43, 64)(token_ids)
+    table = lstm.EmbeddingTable(43, 64)(token_ids)
     outputs, h, c = layer(token_ids, embeddings=table)
 
 The whole sequence goes forward in one operation instead of a dozen a step; backward, each step is

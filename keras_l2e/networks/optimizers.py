@@ -68,13 +68,6 @@ class _WholeBatch:
         """What a replica brings to the update: Keras sums over the replicas once more."""
         return [g if index == 0 else tf.zeros_like(g) for g in gradients]
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "clip_norm": self.clip_norm,
-            "average_decay": self.average_decay,
-        }
-
 
 class SGD(_WholeBatch, keras.optimizers.SGD):
     """Plain stochastic gradient descent, the paper's optimizer."""

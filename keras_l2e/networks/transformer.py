@@ -15,8 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e.errors import UsageError
-from keras_l2e.networks.attention import Attention, NoPast, SplitHeads
+from keras_l2e.networks.attention import Attention, NoPast, SplitHeads, check_width
 
 # Of the layers between two attentions, relative to the width (arXiv 1706.03762).
 EXPANSION = 4
@@ -52,7 +51,7 @@ def transformer(
     Raises:
         UsageError: the width cannot be shared out evenly.
     """
-    _check(hidden_dim, num_heads)
+    check_width(hidden_dim, num_heads)
     reading = [_ReadingBlock(f"encoder_{i}", hidden_dim, num_heads) for i in range(num_layers)]
     writing = [_WritingBlock(f"decoder_{i}", hidden_dim, num_heads) for i in range(num_layers)]
     ways = {"encoder": _one_after_the_other, "decoder": _one_after_the_other}
@@ -84,7 +83,7 @@ def universal_transformer(
     Raises:
         UsageError: the width cannot be shared out evenly.
     """
-    _check(hidden_dim, num_heads)
+    check_width(hidden_dim, num_heads)
     reading = [_ReadingBlock("encoder", hidden_dim, num_heads)] * num_layers
     writing = [_WritingBlock("decoder", hidden_dim, num_heads)] * num_layers
     ways = {
@@ -92,13 +91,6 @@ def universal_transformer(
         for name in ("encoder", "decoder")
     }
     return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, ways)
-
-
-def _check(hidden_dim: int, num_heads: int) -> None:
-    if hidden_dim % 2 or hidden_dim % num_heads:
-        raise UsageError(
-            f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
-        )
 
 
 def _network(
@@ -255,17 +247,16 @@ class _UntilHalted:
         return self.ponder([result, pondered, mask])
 
 
-def _step_signal(step: int, width: int) -> np.ndarray:
-    return _waves(np.array([[step]], np.float32), width, np)
-
-
-def _waves(numbers, width: int, library=tf):
-    """Sines, then cosines of numbers [..., 1], of wavelengths from 2 pi to 10,000 times that."""
+def _rates(width: int) -> np.ndarray:
+    """Of waves whose lengths go from 2 pi to 10,000 times that: float32 [width / 2]."""
     rates = np.exp(-math.log(10_000) * np.arange(width // 2) / max(1, width // 2 - 1))
-    angles = numbers * rates.astype(np.float32)
-    return (np.concatenate if library is np else tf.concat)(
-        [library.sin(angles), library.cos(angles)], -1
-    )
+    return rates.astype(np.float32)
+
+
+def _step_signal(step: int, width: int) -> np.ndarray:
+    """Sines, then cosines, as of `Positions`: float32 [1, width]."""
+    angles = np.float32(step) * _rates(width)
+    return np.concatenate([np.sin(angles), np.cos(angles)])[None]
 
 
 @keras.saving.register_keras_serializable("keras_l2e")
@@ -291,7 +282,8 @@ class Positions(keras.layers.Layer):
         places = tf.range(first, first + tf.shape(x)[1])
         if self.kind == "learned":
             return tf.gather(self.table, tf.minimum(places, NUM_POSITIONS - 1))[None]
-        return _waves(tf.cast(places, tf.float32)[:, None], x.shape[-1])[None]
+        angles = tf.cast(places, tf.float32)[:, None] * _rates(x.shape[-1])
+        return tf.concat([tf.sin(angles), tf.cos(angles)], -1)[None]
 
     def compute_output_shape(self, input_shape):
         return 1, *input_shape[0][1:]

@@ -41,11 +41,6 @@ class Arm(NamedTuple):
     kind: str = ""
 
 
-def hardest_of_largest(weights: Sequence[float]) -> int:
-    """The last of the levels with the largest weight."""
-    return max(range(len(weights)), key=lambda level: (weights[level], level))
-
-
 class Teacher(NamedTuple):
     """How a network is taught.
 
@@ -54,8 +49,6 @@ class Teacher(NamedTuple):
         weights: the probability of each level in the training examples of an epoch; sums to 1.
         update: the state after an epoch, from the state before it and the scores of the levels.
             Scores are taken when they are asked for, so only levels looked at cost time.
-        current_level: the level to report, and to read schedules off; by default the hardest of
-            those with the largest weight.
         of_kinds: whether the kinds of examples that a task can draw are taught and looked at one by
             one; each level then stands for one of them, and comes as often as there are kinds.
     """
@@ -63,14 +56,12 @@ class Teacher(NamedTuple):
     start: Callable[[Sequence[Difficulty]], State]
     weights: Callable[[State], list[float]]
     update: Callable[[State, Mapping[int, Score]], State]
-    current_level: Callable[[State], int] | None = None
     of_kinds: bool = False
 
     def current(self, state: State) -> int:
-        """The level to report, and to read schedules off."""
-        if self.current_level:
-            return self.current_level(state)
-        return hardest_of_largest(self.weights(state))
+        """The level to report, and to read schedules off: the hardest of those taught most."""
+        weights = self.weights(state)
+        return max(range(len(weights)), key=lambda level: (weights[level], level))
 
 
 def share_out(arms: Sequence[Arm], weights: Sequence[float]) -> dict[Difficulty, dict[str, float]]:

@@ -148,10 +148,7 @@ def _climbing(
         return {**state, "level": level, "accuracies": accuracies}
 
     return Teacher(
-        start,
-        weights=lambda state: weights(state["num_levels"], state["level"]),
-        update=update,
-        current_level=lambda state: state["level"],
+        start, weights=lambda state: weights(state["num_levels"], state["level"]), update=update
     )
 
 

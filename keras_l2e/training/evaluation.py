@@ -15,7 +15,7 @@ from keras_l2e import files, plots
 from keras_l2e.config import Config
 from keras_l2e.data import stored
 from keras_l2e.language import programs
-from keras_l2e.language.forms import TARGET_FORMS, longest_written, shows_work
+from keras_l2e.language.forms import TARGET_FORMS, shows_work
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty, Task
 from keras_l2e.training import failures
@@ -85,7 +85,8 @@ def make_scorer(config: Config, network, difficulties: Iterable[Difficulty]) -> 
     # text of its batch is cut.
     max_steps = None
     if not shows_work(config.target_form):
-        max_steps = longest_written(config.task, config.target_form, difficulties) + 1
+        task, form = TASKS[config.task], TARGET_FORMS[config.target_form]
+        max_steps = max(form.longest(task.longest(level)) for level in difficulties) + 1
     return Scorer(network, config.input_form, config.target_form, max_steps)
 
 
