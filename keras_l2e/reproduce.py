@@ -12,8 +12,8 @@ from pathlib import Path
 
 from keras_l2e import command_line, settings
 from keras_l2e.errors import WorkError
-from keras_l2e.paper import rates, runner
-from keras_l2e.paper.cells import BUDGETS, FIGURES, Cell, cells
+from keras_l2e.paper import runner
+from keras_l2e.paper.cells import BUDGETS, FIGURES, cells
 
 # What `--output` keeps of a cell.
 KEPT = ("flags.cfg", "history.jsonl", "evaluation.json", "timing.jsonl", "log.txt")
@@ -69,10 +69,7 @@ def reproduce(arguments: Arguments) -> None:
     output = command_line.check_folder("output", arguments.output or arguments.workdir)
     command_line.check_folder("data_dir", arguments.data_dir)
     if not arguments.draw_only:
-        chosen = rates.read_rates(folder)
-        wanted = run(arguments, folder, chosen)
-        if arguments.figure == "optimizers" and not chosen:
-            run(arguments, folder, rates.choose_rates(folder, wanted))
+        run(arguments, folder)
     result = comparisons.collect(arguments.figure, arguments.budget, folder)
     for path in figures.write(result, output):
         print(path)
@@ -80,24 +77,19 @@ def reproduce(arguments: Arguments) -> None:
         keep([cell["name"] for cell in result["cells"]], folder, output / arguments.figure)
 
 
-def run(arguments: Arguments, folder: Path, chosen: dict[str, float] | None) -> list[Cell]:
-    """Runs the cells that these learning rates make, says what they are, and gives them."""
-    wanted = cells(arguments.figure, arguments.budget, chosen)
+def run(arguments: Arguments, folder: Path) -> None:
+    """Says what the cells of the figure are, and runs those that are missing."""
+    wanted = cells(arguments.figure, arguments.budget)
     at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
-    at_rates = "".join(f", {name} at {rate:g}" for name, rate in (chosen or {}).items())
-    print(
-        f"{arguments.figure}: {len(wanted)} cells, {at_most}"
-        f"{' or '.join(f'{n:,}' for n in dict.fromkeys(cell.num_examples for cell in wanted))} "
-        f"training examples each{at_rates}"
-    )
+    counts = " or ".join(f"{n:,}" for n in dict.fromkeys(cell.num_examples for cell in wanted))
+    print(f"{arguments.figure}: {len(wanted)} cells, {at_most}{counts} training examples each")
     at_once = arguments.cells_at_once or int(arguments.budget == "paper")
     runner.run(wanted, folder, arguments.data_dir, at_once, arguments.num_replicas)
-    return wanted
 
 
 def keep(names: list[str], folder: Path, output: Path) -> None:
     """Copies what is worth keeping of finished cells from one folder to another."""
-    for name in [rates.NAME, *(f"{name}/{file}" for name in names for file in KEPT)]:
+    for name in (f"{name}/{file}" for name in names for file in KEPT):
         if (folder / name).exists():
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, output / name)

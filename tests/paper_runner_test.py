@@ -16,7 +16,7 @@ from paper_figures_test import write_cell
 from keras_l2e import reproduce
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import lock
-from keras_l2e.paper import figures, rates, runner
+from keras_l2e.paper import runner
 from keras_l2e.paper.cells import cells
 
 CELLS = cells("addition", "smoke")
@@ -195,50 +195,6 @@ def test_the_time_left_is_that_of_the_epochs_left(tmp_path):
 def make_arguments(folder, **changes):
     given = {"figure": "addition", "budget": "smoke", "data_dir": "data", "cells_at_once": 4}
     return reproduce.Arguments(workdir=str(folder / "W"), **given | changes)
-
-
-def test_the_best_rate_on_validation_is_chosen(tmp_path):
-    trials = cells("optimizers", "cpu")
-    for i, cell in enumerate(trials):
-        accuracy = [0.3, 0.2, None, 0.1, 0.9, 0.5, 0.6, 0.7, 0.8][i]
-        if accuracy:  # One that diverged leaves no evaluation.
-            write_cell(tmp_path, cell, 2 * accuracy)
-    expected = {"sgd": 0.2, "adam": 0.003, "muon": 0.01}
-    assert rates.choose_rates(tmp_path, trials) == rates.read_rates(tmp_path) == expected
-    with pytest.raises(WorkError, match="no learning rate of sgd"):
-        rates.choose_rates(tmp_path / "empty", trials)
-
-
-def test_optimizers_are_compared_at_rates_chosen_by_trials(tmp_path, pretend, monkeypatch, capsys):
-    # As if the higher the rate, the better.
-    work = """
-text = pathlib.Path(flags["flagfile"]).read_text()
-rate = float(text.partition("--learning_rate=")[2].split()[0])
-if "--optimizer=sgd" in text and rate == 1.0: sys.exit("error: REASON")
-(run / "history.jsonl").write_text('{"target_validation": {"token_accuracy": %s}}' % rate)
-"""
-    drawn = []
-    monkeypatch.setattr("keras_l2e.paper.comparisons.collect", lambda *_: {"cells": []})
-    monkeypatch.setattr(figures, "write", lambda result, output: drawn.append(output) or [])
-    arguments, folder = make_arguments(tmp_path, figure="optimizers"), tmp_path / "W/optimizers"
-    # One that fails leaves the choice open, and nothing is drawn.
-    pretend(work.replace("REASON", "no space left"))
-    with pytest.raises(WorkError, match=r"1 of 8 cells failed; rate_sgd_1_0e\+00: no space left; "):
-        reproduce.reproduce(arguments)
-    assert rates.read_rates(folder) is None and not drawn
-    # One that diverges has a result.
-    pretend(work.replace("REASON", "training diverged: the loss is no number"))
-    reproduce.reproduce(arguments)
-    best = {"sgd": 0.5, "adam": 0.01, "muon": 0.004}
-    assert rates.read_rates(folder) == best and drawn == [tmp_path / "W"]
-    assert "20 cells, 1,024 training examples each, sgd at 0.5, adam at 0.01, muon at 0.004" in (
-        capsys.readouterr().out
-    )
-    for cell in cells("optimizers", "smoke", best):
-        assert (folder / f"{cell.name}.cfg").read_text() == cell.flagfile()
-    done = begun(folder)
-    reproduce.reproduce(arguments)
-    assert begun(folder) == done  # It would only diverge again.
 
 
 def test_what_is_worth_keeping_of_a_figure_can_go_elsewhere(tmp_path, monkeypatch, capsys):

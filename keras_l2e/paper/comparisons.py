@@ -28,7 +28,6 @@ from scipy import stats
 from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import Cell, cells, check_flags
-from keras_l2e.paper.rates import read_rates
 from keras_l2e.tables import kinds, read_evaluation, read_history
 from keras_l2e.teaching.teachers import TEACHERS
 
@@ -96,23 +95,18 @@ def collect(figure: str, budget: str, folder: Path) -> dict:
 
     Raises:
         UsageError: a cell was run with other flags, for another budget.
-        WorkError: a finished cell's files are broken, or no cell that the figure shows is finished.
+        WorkError: a finished cell's files are broken, or no cell is finished.
     """
-    rates = read_rates(folder)
-    wanted = cells(figure, budget, rates)
+    wanted = cells(figure, budget)
     check_flags(wanted, folder)
     found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
-    if all(cell.choosing for cell in found):
+    if not found:
         raise WorkError(f"no cell of the figure {figure} in {folder} is done")
-    # A rate that was tried and is not there once rates are chosen has diverged: a result.
-    names = {cell.name for cell in found}
-    missing = [cell.name for cell in wanted if not cell.choosing and cell.name not in names]
     return {
         "figure": figure,
         "budget": budget,
         "num_training_examples": max(cell.num_examples for cell in wanted),
-        "missing": missing,
-        "learning_rates": rates or {},
+        "missing": [cell.name for cell in wanted if cell not in found],
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }
 
@@ -125,7 +119,6 @@ def _read(cell: Cell, folder: Path) -> dict:
         last = history[-1]
         return {
             "name": cell.name,
-            "choosing": cell.choosing,
             "task": cell.flags["task"],
             "strategy": cell.flags["strategy"],
             "seed": cell.flags["seed"],
@@ -200,7 +193,7 @@ def watched(history: list[dict]) -> dict:
 
 
 def entries(result: dict, name: str) -> pd.DataFrame:
-    """A row for each entry of one list of the cells that the figure shows.
+    """A row for each entry of one list of a figure's cells.
 
     Args:
         result: of `collect`.
@@ -210,11 +203,11 @@ def entries(result: dict, name: str) -> pd.DataFrame:
         The entries' columns, then those of SETTINGS, then `place`. Places and strategies are
         categories in their order in the figure, of those alone that occur.
     """
-    shown = [cell for cell in result["cells"] if not cell["choosing"]]
-    found = pd.json_normalize(shown, name, SETTINGS).infer_objects()
-    places = [PLACES[result["figure"]].format_map(cell) for cell in shown]
-    found["place"] = np.repeat(places, [len(cell[name]) for cell in shown])
-    strategies = [name for name in TEACHERS if any(c["strategy"] == name for c in shown)]
+    cells = result["cells"]
+    found = pd.json_normalize(cells, name, SETTINGS).infer_objects()
+    places = [PLACES[result["figure"]].format_map(cell) for cell in cells]
+    found["place"] = np.repeat(places, [len(cell[name]) for cell in cells])
+    strategies = [name for name in TEACHERS if any(c["strategy"] == name for c in cells)]
     orders = {"place": list(dict.fromkeys(places)), "strategy": strategies}
     return found.astype({key: pd.CategoricalDtype(order) for key, order in orders.items()})
 

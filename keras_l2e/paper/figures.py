@@ -245,7 +245,7 @@ def _optimizers(result: dict, rows: pd.DataFrame) -> Figure:
         for (place, strategy), levels in mastered:
             if place == optimizer:
                 _mastery_line(axes, levels, strategy, total)
-        axes.set_title(f"{optimizer}, learning rate {result['learning_rates'][optimizer]:g}")
+        axes.set_title(optimizer)
         axes.set_xlabel("digits")
         axes.axhline(total, color="0.6", linewidth=0.7)
         axes.grid(axis="y")

@@ -80,12 +80,8 @@ def run(
 
 
 def is_done(cell: Cell, folder: Path) -> bool:
-    """Whether a cell needs no run: it is finished, or a trial of a learning rate that diverged."""
-    if (folder / cell.name / "evaluation.json").exists():
-        return True
-    log = folder / f"{cell.name}.log"
-    # It would diverge again, for a run that goes on is the same bit for bit.
-    return cell.choosing and log.exists() and _error(log).startswith("training diverged: ")
+    """Whether a cell needs no run."""
+    return (folder / cell.name / "evaluation.json").exists()
 
 
 def read_seconds(folder: Path) -> dict[int, float]:
@@ -140,7 +136,7 @@ class _Pool:
                 threads.shutdown(cancel_futures=True)
         for cell in self.wanted:
             log = self.folder / f"{cell.name}.log"
-            if log.exists() and (self.folder / cell.name / "evaluation.json").exists():
+            if log.exists() and is_done(cell, self.folder):
                 os.replace(log, self.folder / cell.name / "log.txt")
 
     def train(self, cell: Cell) -> str | None:
@@ -210,7 +206,7 @@ def _stop(child: subprocess.Popen) -> None:
         child.kill()
 
 
-def _error(log: Path, start: int = 0) -> str:
+def _error(log: Path, start: int) -> str:
     """What a run's log says of its failure, from a place in it on."""
     text = log.read_bytes()[start:].decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()] or ["it left no log"]

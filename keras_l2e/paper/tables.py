@@ -7,7 +7,6 @@ import itertools
 
 import pandas as pd
 
-from keras_l2e.paper.cells import BUDGETS
 from keras_l2e.paper.comparisons import (
     METRICS,
     RATES,
@@ -68,7 +67,6 @@ def figure_markdown(result: dict) -> str:
         if result["figure"] in PLACE_PAIRS:
             parts.append(_place_differences(result, rows, metric))
     if result["figure"] == "optimizers":
-        parts += ["## Learning rates", _learning_rates(result)]
         parts += ["## Training examples until mastered", _mastery(result)]
     if result["figure"] != "memorization":
         kind = "operation" if result["figure"] == "programs" else "longest carry chain (digits)"
@@ -100,8 +98,7 @@ def _preface(result: dict, rows: pd.DataFrame) -> str:
     stopped = [
         "{name} (at length {reached[length]}, nesting {reached[nesting]})".format_map(cell)
         for cell in result["cells"]
-        if not cell["choosing"]
-        and cell["reached"] != {k: cell[f"target_{k}"] for k in ("length", "nesting")}
+        if cell["reached"] != {k: cell[f"target_{k}"] for k in ("length", "nesting")}
     ]
     if stopped:
         lines.append(f"Ended before they came to their target: {'; '.join(stopped)}.")
@@ -163,27 +160,6 @@ def format_difference(found: Difference | None) -> str:
     if found is None:
         return ""
     return f"**{found.value:+.3f}**" if found.significant else f"({found.value:+.3f})"
-
-
-def _learning_rates(result: dict) -> str:
-    """How each learning rate fared that was tried; without a run it has diverged."""
-    trials = {
-        (cell["optimizer"], cell["learning_rate"]): cell["target_validation"]
-        for cell in result["cells"]
-        if cell["choosing"]
-    }
-    rows = []
-    for optimizer, rates in BUDGETS[result["budget"]].learning_rates.items():
-        # At an edge, where a better one may lie beyond.
-        notes = {rates[0]: "chosen, the lowest tried", rates[-1]: "chosen, the highest tried"}
-        chosen = result["learning_rates"].get(optimizer)
-        for rate in rates:
-            score = trials.get((optimizer, rate))
-            found = [_rate(score[name] or 0.0) if score else "diverged" for name in METRICS]
-            note = notes.get(rate, "chosen") if rate == chosen else ""
-            rows.append([optimizer, f"{rate:g}", *found, note])
-    header = ["optimizer", "learning rate", *(f"validation {metric}" for metric in METRICS), ""]
-    return format_markdown(header, rows)
 
 
 def _mastery(result: dict) -> str:
