@@ -48,9 +48,6 @@ class Arguments:
     draw_only: bool = settings.boolean(
         False, "Run nothing; draw the figure of the cells that are done."
     )
-    num_replicas: int = settings.integer(
-        0, "As in training, for each cell; 0: as many as suit.", lower=0
-    )
 
 
 def reproduce(arguments: Arguments) -> None:
@@ -82,9 +79,12 @@ def run(arguments: Arguments, folder: Path) -> None:
     wanted = cells(arguments.figure, arguments.budget)
     at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
     counts = " or ".join(f"{n:,}" for n in dict.fromkeys(cell.num_examples for cell in wanted))
-    print(f"{arguments.figure}: {len(wanted)} cells, {at_most}{counts} training examples each")
+    print(
+        f"{arguments.figure}: {len(wanted)} cells, {at_most}{counts} training examples each",
+        flush=True,
+    )
     at_once = arguments.cells_at_once or int(arguments.budget == "paper")
-    runner.run(wanted, folder, arguments.data_dir, at_once, arguments.num_replicas)
+    runner.run(wanted, folder, arguments.data_dir, at_once)
 
 
 def keep(names: list[str], folder: Path, output: Path) -> None:
