@@ -28,14 +28,9 @@ from scipy import stats
 from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import Cell, cells, check_flags
-from keras_l2e.tables import kinds, read_evaluation, read_history
+from keras_l2e.tables import METRICS, kinds, read_evaluation, read_history
 from keras_l2e.teaching.teachers import TEACHERS
 
-METRICS = {
-    "token_accuracy": "token_accuracy (teacher-forced, the paper's)",
-    "exact_match": "exact_match (free-running)",
-}
-RATES = ["token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program"]
 # What tells cells apart.
 SETTINGS = ["strategy", "seed", "input_form", "optimizer", "learning_rate"]
 SETTINGS += ["target_length", "target_nesting"]
@@ -227,7 +222,7 @@ def seed_sets(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], Measured
 
     Args:
         rows: of `at_targets`.
-        metric: a name in RATES.
+        metric: a name in `tables.RATES`.
     """
     columns = [metric, "num_examples"]
     return {key: Measured(*cells[columns].to_numpy().T) for key, cells in by_place(rows)}

@@ -19,10 +19,10 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 from keras_l2e.files import write_json, write_text
 from keras_l2e.paper import teachers
 from keras_l2e.paper.cells import OPTIMIZERS
-from keras_l2e.paper.comparisons import METRICS, at_targets, by_place, compare, entries, seed_sets
+from keras_l2e.paper.comparisons import at_targets, by_place, compare, entries, seed_sets
 from keras_l2e.paper.tables import figure_csv, figure_markdown
 from keras_l2e.plots import STYLE, new_figure, save_figure, share_axis, write_near, write_value
-from keras_l2e.tables import format_rate, format_short_rate
+from keras_l2e.tables import METRICS, format_rate, format_short_rate
 
 # Of Okabe and Ito's colours those that `plots` does not give to the metrics, and a mark each, so
 # that strategies can be told apart without colour.

@@ -150,7 +150,7 @@ def rates(folder: Path) -> dict[Difficulty, str]:
     try:
         rows = tables.read_evaluation(path)["rows"]
     except ValueError as error:
-        raise WorkError(error) from None
+        raise WorkError(f"{path}: no JSON ({error})") from None
     found = {}
     for row in rows:
         difficulty = Difficulty(row["length"], row["nesting"])
