@@ -7,17 +7,17 @@ figure and never share a name. No rate is rounded to 1 or 0 unless it is exactly
 import itertools
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib import patheffects
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import EngFormatter, LogLocator, MultipleLocator, NullLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 
 from keras_l2e.files import write_atomically
-from keras_l2e.tables import METRICS, breakdowns, describe, format_rate, format_short_rate
+from keras_l2e.tables import METRICS, breakdown, describe, format_rate, format_short_rate
 
 # Okabe and Ito's colours, distinct for colour-blind readers; the pale ones are tints of them.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
@@ -26,11 +26,10 @@ PALE = {BLUE: "#8CC3E3", ORANGE: "#F5CE7A"}
 # Keeps black lines and small texts visible on every colour.
 WHITE_EDGE = [patheffects.withStroke(linewidth=2.4, foreground="white")]
 
+LINES = (-0.03, 1.03)  # A y axis for shares as lines: marks at 0 and 1 are whole.
 WIDTH = 7.2  # inches: a page's text width
 DPI = 200
-MAX_BARS_WITH_VALUES = 11  # more lengths than this leave no room for numbers above the bars
-MAX_BARS_IN_PAIRS = 20  # more lengths than this leave stripes: one bar is drawn before the other
-MAX_BARS_WITH_NAMES = 28
+MAX_VALUES = 24  # above more bars they would touch
 LABEL_WIDTH = 0.022  # of the axis: labels of difficulties that stand closer would touch
 NESTING_LABEL_WIDTH = 0.09
 MAX_RATIO_WITH_STEPS = 300  # of losses: labels at 1, 2 and 5 of more powers of ten would overlap
@@ -52,6 +51,7 @@ STYLE = {
     "legend.frameon": False,
 }
 
+COPY_LABEL = "answer_in_program (the text holds the answer)"
 # What stands below the bars of a kind of programs, where its name alone would not say it.
 KIND_LABELS = {"carry_chain": "longest carry chain (digits)"}
 
@@ -70,21 +70,21 @@ def plot_learning_curve(history: list[dict], path) -> None:
 
 
 def plot_evaluation(evaluation: dict, path) -> None:
-    """Draws an evaluation as a PNG: bars by length, or length x nesting heat maps.
+    """Draws an evaluation as a PNG: lines over the length, or length x nesting heat maps.
 
     Args:
-        evaluation: the content of `evaluation.json`. With a single nesting the figure has bars,
+        evaluation: the content of `evaluation.json`. With a single nesting the figure has lines,
             with several it has two heat maps on the fixed scale 0..1.
         path: where the PNG goes.
     """
     several = len({row["nesting"] for row in _all_rows(evaluation)}) > 1
-    save_figure(_heat_maps(evaluation) if several else _length_bars(evaluation), path)
+    save_figure(_heat_maps(evaluation) if several else _length_lines(evaluation), path)
 
 
 def plot_breakdown(evaluation: dict, path) -> None:
-    """Draws `exact_match` by each kind of program as a PNG, where the evaluation has kinds."""
-    if groups := breakdowns(evaluation):
-        save_figure(_breakdown(evaluation, groups), path)
+    """Draws `exact_match` by kind of program as a PNG, where the evaluation has kinds."""
+    if breakdown(evaluation):
+        save_figure(_breakdown(evaluation), path)
 
 
 # What all figures share
@@ -110,15 +110,16 @@ def write_near(axes, x: float, y: float, text: str, size: float, rise: float, **
     axes.annotate(text, (x, y), xytext=(0, rise), fontsize=size, **style)
 
 
-def write_value(axes, x: float, rate: float, top: float) -> None:
-    """Writes a bar's value above it, on white."""
-    text = format_short_rate(rate, 3)
-    write_near(axes, x, top, text, size=5.4, rise=2, va="bottom", path_effects=WHITE_EDGE)
+def write_values(axes, bars, rates: Sequence[float]) -> None:
+    """Writes rates above their bars and these bars' error bars, on white."""
+    texts = [format_short_rate(rate, 3) for rate in rates]
+    style = {"fontsize": 5.4, "color": "0.2", "path_effects": WHITE_EDGE, "zorder": 4}
+    axes.bar_label(bars, texts, padding=2, **style)
 
 
-def share_axis(axes) -> None:
-    """A y axis for shares, from 0 to 1, with room for values above the bars."""
-    axes.set_ylim(0, 1.1)
+def share_axis(axes, low: float = 0.0, high: float = 1.1) -> None:
+    """A y axis for shares, from 0 to 1, as it comes with room for values above bars."""
+    axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
     axes.spines["left"].set_bounds(0, 1)
     axes.grid(axis="y")
@@ -236,63 +237,30 @@ def _all_rows(evaluation: dict) -> list[dict]:
 
 
 @matplotlib.rc_context(STYLE)
-def _length_bars(evaluation: dict) -> Figure:
+def _length_lines(evaluation: dict) -> Figure:
     rows = _all_rows(evaluation)
+    lengths = [row["length"] for row in rows]
     figure = new_figure(height=3.5)
     axes = figure.subplots()
     figure.suptitle(describe(evaluation), x=0.01, ha="left")
-    in_pairs = len(rows) <= MAX_BARS_IN_PAIRS
-    # Unpaired, token_accuracy goes behind: an answer right as a whole has every character right, so
-    # among answers of about one length it is the higher of the two.
-    for name, offset in (("token_accuracy", 0.2), ("exact_match", -0.2)):
-        for i, row in enumerate(rows):
-            x = i + offset if in_pairs else i
-            style = _bar_style(COLOURS[name], row["beyond"])
-            axes.bar(x, row[name], 0.38 if in_pairs else 0.84, **style)
-            if len(rows) <= MAX_BARS_WITH_VALUES:
-                write_value(axes, x, row[name], row[name])
-    copy_mark = _mark_copies(axes, rows)
-
+    for name, label in reversed(METRICS.items()):  # Where they meet, exact_match is seen.
+        rates = [row[name] for row in rows]
+        axes.plot(lengths, rates, "o-", color=COLOURS[name], markersize=3.5, label=label)
+    copied = [row["answer_in_program"] for row in rows]
+    style = {"color": BLACK, "linewidth": 0.5, "markersize": 9, "zorder": 1.5}
+    axes.plot(lengths, copied, "_-", label=COPY_LABEL, **style)
     chance = evaluation["chance_token_accuracy"]
     label = f"chance token_accuracy: {format_rate(chance, 3)}"
-    line = axes.axhline(chance, color=BLACK, linewidth=0.9, linestyle=(0, (1, 1.5)), label=label)
-    handles = [Patch(color=COLOURS[name], label=label) for name, label in METRICS.items()]
-    if not in_pairs:
-        handles[1].set_label(f"{handles[1].get_label()}, behind")
-    handles += [copy_mark, line]
+    axes.axhline(chance, color=BLACK, linewidth=0.9, linestyle=(0, (1, 1.5)), label=label)
     if evaluation["beyond_training"]:
-        handles.append(Patch(label="beyond training", **_bar_style(BLUE, beyond=True)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        trained = max(row["length"] for row in evaluation["rows"])
+        axes.axvspan(trained + 0.5, lengths[-1] + 0.5, color="0.93", label="beyond training")
     axes.set(ylabel=f"share right ({_counts(rows)})", xlabel="length (digits)")
-    share_axis(axes)
-    _name_bars(axes, [row["length"] for row in rows])
+    axes.set_xlim(lengths[0] - 0.5, lengths[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    share_axis(axes, *LINES)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
-
-
-def _bar_style(colour: str, beyond: bool) -> dict:
-    if not beyond:
-        return {"color": colour}
-    return {"facecolor": PALE[colour], "edgecolor": colour, "linewidth": 0.5, "hatch": "/////"}
-
-
-def _mark_copies(axes, entries: list[dict]) -> LineCollection:
-    """A line across each place of a bar at its `answer_in_program`."""
-    rates = [entry["answer_in_program"] for entry in entries]
-    left, right = ([i + side for i in range(len(rates))] for side in (-0.42, 0.42))
-    lines = axes.hlines(rates, left, right, BLACK, linewidth=1.3, clip_on=False, zorder=3)
-    lines.set(label="answer_in_program (the text holds the answer)", path_effects=WHITE_EDGE)
-    return lines
-
-
-def _name_bars(axes, names: list) -> None:
-    """One place a name on the x axis; of many numbers only the round ones are written."""
-    many = len(names) > MAX_BARS_WITH_NAMES
-    written = [isinstance(name, str) or name % 5 == 0 or not many for name in names]
-    places = [i for i in range(len(names)) if written[i]]
-    axes.set_xticks(places, [textwrap.fill(str(names[i]), 16) for i in places])
-    # Few bars keep their width: without room beside it a single one would fill the page.
-    margin = max(0.5, (5 - len(names)) / 2)
-    axes.set_xlim(-margin, len(names) - 1 + margin)
 
 
 def _counts(rows: list[dict]) -> str:
@@ -348,27 +316,41 @@ def _heat_map(axes, rows: list[dict], name: str):
 
 
 @matplotlib.rc_context(STYLE)
-def _breakdown(evaluation: dict, groups: list[tuple[str, str, list[dict]]]) -> Figure:
-    figure = new_figure(height=0.8 + 2.1 * len(groups))
-    panels = figure.subplots(len(groups), squeeze=False)[:, 0]
+def _breakdown(evaluation: dict) -> Figure:
+    kind, title, entries = breakdown(evaluation)
+    rates = [entry["exact_match"] for entry in entries]
+    bounds = [wilson(entry["exact_match"], entry["num_examples"]) for entry in entries]
+    # At 1 and 0 sums in floating point may lie a little on the wrong side.
+    below = [max(0.0, rate - low) for rate, (low, _) in zip(rates, bounds, strict=True)]
+    above = [max(0.0, high - rate) for rate, (_, high) in zip(rates, bounds, strict=True)]
+    figure = new_figure(height=2.9)
+    axes = figure.subplots()
     figure.suptitle(describe(evaluation), x=0.01, ha="left")
-    for axes, (kind, title, entries) in zip(panels, groups, strict=True):
-        rates = [entry["exact_match"] for entry in entries]
-        places = range(len(rates))
-        axes.bar(places, rates, 0.6, color=BLUE)
-        bounds = [wilson(entry["exact_match"], entry["num_examples"]) for entry in entries]
-        low, high = zip(*bounds, strict=True)
-        axes.vlines(places, low, high, "0.1", linewidth=1.2, path_effects=WHITE_EDGE, zorder=3)
-        if len(entries) <= MAX_BARS_WITH_VALUES:
-            for x in places:
-                write_value(axes, x, rates[x], high[x])
-        copy_mark = _mark_copies(axes, entries)
-        label = KIND_LABELS.get(kind, kind.replace("_", " "))
-        axes.set(ylabel="share right", title=title, xlabel=label)
-        share_axis(axes)
-        _name_bars(axes, [entry[kind] for entry in entries])
-    bar = Patch(color=BLUE, label=f"{METRICS['exact_match']} and its 95% interval")
-    figure.legend(handles=[bar, copy_mark], loc="outside lower center", ncols=2)
+    places = range(len(rates))
+    bars = axes.bar(
+        places,
+        rates,
+        0.6,
+        yerr=[below, above],
+        error_kw={"elinewidth": 1.2, "ecolor": "0.1"},
+        color=BLUE,
+        label=f"{METRICS['exact_match']} and its 95% interval",
+    )
+    if len(rates) <= MAX_VALUES:
+        write_values(axes, bars, rates)
+    copied = [entry["answer_in_program"] for entry in entries]
+    left, right = ([i + side for i in places] for side in (-0.42, 0.42))
+    style = {"linewidth": 1.3, "clip_on": False, "zorder": 3, "path_effects": WHITE_EDGE}
+    axes.hlines(copied, left, right, BLACK, label=COPY_LABEL, **style)
+    names = [textwrap.fill(str(entry[kind]), 16) for entry in entries]
+    axes.set_xticks(places, names)
+    axes.set(ylabel="share right", title=title)
+    axes.set_xlabel(KIND_LABELS.get(kind, kind.replace("_", " ")))
+    # Few bars keep their width: without room beside it a single one would fill the page.
+    margin = max(0.5, (5 - len(rates)) / 2)
+    axes.set_xlim(-margin, len(rates) - 1 + margin)
+    share_axis(axes)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

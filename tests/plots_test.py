@@ -184,18 +184,26 @@ def test_step_labels_do_not_touch(difficulties, epochs_each):
 # Evaluation
 
 
-def test_bars_show_every_row_and_name_every_mark():
+def test_lines_show_every_row_and_name_every_mark():
     evaluation = make_evaluation(
-        [make_row(1), make_row(2, exact_match=0.99996)], beyond_training=[make_row(3)]
+        [make_row(1), make_row(2, exact_match=0.99996)], beyond_training=[make_row(4)]
     )
-    figure = plots._length_bars(evaluation)
+    figure = plots._length_lines(evaluation)
     (axes,) = figure.axes
-    bars = sorted((bar.get_height(), bool(bar.get_hatch())) for bar in axes.patches)
-    assert bars == [(0.9, 0), (0.9, 1), (0.98, 0), (0.98, 0), (0.98, 1), (0.99996, 0)]
-    assert sorted(words(axes.texts)) == [".900", ".900", ".980", ".980", ".980", ">.999"]
+    token_accuracy, exact_match, copied, chance = axes.lines
+    for line, rates in (
+        (token_accuracy, [0.98, 0.98, 0.98]),
+        (exact_match, [0.9, 0.99996, 0.9]),
+        (copied, [0.125] * 3),
+    ):
+        assert list(line.get_xdata()) == [1, 2, 4]
+        assert list(line.get_ydata()) == rates
+    assert set(chance.get_ydata()) == {0.0909}
+    (beyond,) = axes.patches
+    assert (beyond.get_x(), beyond.get_width()) == (2.5, 2.0)
     assert words(figure.legends[0].get_texts()) == [
-        "exact_match (free-running)",
         "token_accuracy (teacher-forced)",
+        "exact_match (free-running)",
         "answer_in_program (the text holds the answer)",
         "chance token_accuracy: 0.091",
         "beyond training",
@@ -203,25 +211,6 @@ def test_bars_show_every_row_and_name_every_mark():
     assert axes.get_ylabel() == "share right (1,000 examples each)"
     assert axes.get_xlabel() == "length (digits)"
     assert figure.get_suptitle() == "addition, test split, input form reverse, seed 1"
-
-
-def test_many_bars_have_few_legible_ticks():
-    figure = plots._length_bars(make_evaluation([make_row(x) for x in range(1, 65)]))
-    figure.draw_without_rendering()
-    labels = figure.axes[0].get_xticklabels()
-    assert words(labels)[:3] == ["5", "10", "15"]
-    assert not overlap(labels)
-    names = words(figure.legends[0].get_texts())
-    assert names[1] == "token_accuracy (teacher-forced), behind"
-
-
-def test_numbers_above_the_bars_do_not_touch():
-    figure = plots._length_bars(
-        make_evaluation([make_row(x, 1, 0.9999, 0.9998) for x in range(11)])
-    )
-    figure.draw_without_rendering()
-    assert words(figure.axes[0].texts) == [">.999"] * 22
-    assert not overlap(figure.axes[0].texts)
 
 
 def test_heat_maps_have_a_fixed_scale_and_blank_missing_cells():
@@ -252,25 +241,34 @@ def test_heat_map_numbers_fit_their_cells():
 # Breakdown
 
 
-def test_breakdowns_have_a_panel_each_and_a_name():
+def test_a_breakdown_names_its_kinds():
+    kinds = ("minus", "without any sign")
     evaluation = make_evaluation(
-        [make_row(9)],
-        by_carry_chain=[make_row(9, carry_chain=c) for c in range(30)],
-        by_first_sign=[make_row(9, first_sign=s) for s in ("minus", "without any sign")],
+        [make_row(9)], by_first_sign=[make_row(9, first_sign=sign) for sign in kinds]
     )
-    figure = plots._breakdown(evaluation, tables.breakdowns(evaluation))
-    figure.draw_without_rendering()
-    labels = [axes.get_xlabel() for axes in figure.axes]
-    assert labels == ["longest carry chain (digits)", "first sign"]
-    assert words(figure.axes[0].get_xticklabels()) == ["0", "5", "10", "15", "20", "25"]
-    assert words(figure.axes[1].get_xticklabels()) == ["minus", "without any sign"]
-    for axes in figure.axes:
-        assert axes.get_title(loc="left") == "hardest trained difficulty: length 9"
-        assert not overlap(axes.get_xticklabels())
-    assert words(figure.legends[0].get_texts()) == [
+    figure = plots._breakdown(evaluation)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "first sign"
+    assert words(axes.get_xticklabels()) == [*kinds]
+    assert words(axes.texts) == [".900", ".900"]
+    assert axes.get_title(loc="left") == "hardest trained difficulty: length 9"
+    assert set(words(figure.legends[0].get_texts())) == {
         "exact_match (free-running) and its 95% interval",
         "answer_in_program (the text holds the answer)",
-    ]
+    }
+
+
+@pytest.mark.parametrize("num_kinds", [plots.MAX_VALUES, 33])
+def test_texts_of_many_kinds_do_not_touch(num_kinds):
+    kinds = [make_row(32, 1, exact_match=0.9999, carry_chain=i) for i in range(num_kinds)]
+    figure = plots._breakdown(make_evaluation([make_row(32)], by_carry_chain=kinds))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "longest carry chain (digits)"
+    assert len(axes.get_xticklabels()) == num_kinds
+    assert not overlap(axes.get_xticklabels())
+    assert words(axes.texts) == [">.999"] * (num_kinds == plots.MAX_VALUES) * num_kinds
+    assert not overlap(axes.texts)
 
 
 def test_interval_is_wilsons():

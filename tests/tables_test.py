@@ -44,7 +44,6 @@ EVALUATION = make_evaluation(
     beyond_training=[make_row(3, exact_match=0.00002, num_examples=50)],
     by_carry_chain=[
         make_row(1, exact_match=1.0, carry_chain=1, num_examples=100),
-        make_row(1, exact_match=0.9, carry_chain=0, num_examples=100),
         make_row(2, exact_match=0.5, carry_chain=0, num_examples=300),
     ],
     unequal_digits=[make_row(2, shorter=1, exact_match=0.25)],
@@ -66,16 +65,9 @@ chance token_accuracy: 0.0909
 
 by_carry_chain, hardest trained difficulty: length 2
 
-                              exact_match
-carry_chain  num_examples  (free-running)  answer_in_program
-          0           300          0.5000             0.1250
-
-by_carry_chain, all trained difficulties
-
-                              exact_match
-carry_chain  num_examples  (free-running)  answer_in_program
-          0           400          0.6000             0.1250
-          1           100          1.0000             0.1250
+                             token_accuracy     exact_match
+carry_chain  num_examples  (teacher-forced)  (free-running)  free_token_accuracy  answer_in_program
+          0           300            0.9800          0.5000               0.9700             0.1250
 
 unequal_digits (not trained): 2 digits and fewer
 
@@ -102,20 +94,15 @@ def test_markdown_has_written_work_and_kinds_by_name():
     assert kinds[1].startswith("| --- | ---: |") and kinds[2].startswith("| minus | 1000 |")
 
 
-def test_every_kind_is_broken_down():
-    evaluation = make_evaluation(
-        [make_row(1, 1), make_row(2, 2)],
-        by_operation=[make_row(1, 1, operation="pair"), make_row(2, 2, operation="ifstat")],
-        by_nothing=[],
-        by_sign=[make_row(1, 1, sign=1), make_row(1, 1, sign=-1)],
+def test_kinds_are_those_of_the_hardest_difficulty():
+    rows = [make_row(1, 1), make_row(3, 1), make_row(2, 2)]
+    kinds = [row | {"operation": name} for row in rows for name in ("ifstat", "pair")]
+    assert tables.breakdown(make_evaluation(rows, by_operation=kinds)) == (
+        "operation",
+        "hardest trained difficulty: length 2, nesting 2",
+        kinds[-2:],
     )
-    groups = tables.breakdowns(evaluation)
-    assert [(kind, title, [e[kind] for e in entries]) for kind, title, entries in groups] == [
-        ("operation", "hardest trained difficulty: length 2, nesting 2", ["ifstat"]),
-        ("operation", "all trained difficulties", ["ifstat", "pair"]),
-        ("sign", "hardest trained difficulty: length 1", [-1, 1]),
-        ("sign", "all trained difficulties", [-1, 1]),
-    ]
+    assert tables.breakdown(make_evaluation(rows)) is None
 
 
 def test_samples():

@@ -28,7 +28,7 @@ from scipy import stats
 from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import Cell, cells, check_flags
-from keras_l2e.tables import METRICS, kinds, read_evaluation, read_history
+from keras_l2e.tables import METRICS, breakdown, read_evaluation, read_history
 from keras_l2e.teaching.teachers import TEACHERS
 
 # What tells cells apart.
@@ -129,21 +129,19 @@ def _read(cell: Cell, folder: Path) -> dict:
             "mastered": mastered(history, Config(**cell.flags).mastered_by),
             **({"watched": shares} if (shares := watched(history)) else {}),
             "rows": evaluation["rows"],
-            "kinds": _kinds(cell, evaluation),
+            "kinds": _kinds(evaluation),
             "samples": evaluation["samples"],
         }
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise WorkError(f"{folder} is no whole cell: {error}") from None
 
 
-def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
+def _kinds(evaluation: dict) -> list[dict]:
     """How each kind of program fares at the target, where an evaluation tells kinds apart."""
-    target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
+    kind, _, found = breakdown(evaluation) or ("", "", [])
     return [
         {"kind": str(entry[kind]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for kind in kinds(evaluation)
-        for entry in evaluation[f"by_{kind}"]
-        if (entry["length"], entry["nesting"]) == target
+        for entry in found
     ]
 
 
