@@ -4,7 +4,6 @@
 figure and never share a name. No rate is rounded to 1 or 0 unless it is exactly that.
 """
 
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import matplotlib
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, MultipleLocator
 
 from keras_l2e.files import write_atomically
 from keras_l2e.tables import METRICS, breakdown, describe, format_rate, format_short_rate
@@ -30,9 +29,6 @@ LINES = (-0.03, 1.03)  # A y axis for shares as lines: marks at 0 and 1 are whol
 WIDTH = 7.2  # inches: a page's text width
 DPI = 200
 MAX_VALUES = 24  # above more bars they would touch
-LABEL_WIDTH = 0.022  # of the axis: labels of difficulties that stand closer would touch
-NESTING_LABEL_WIDTH = 0.09
-MAX_RATIO_WITH_STEPS = 300  # of losses: labels at 1, 2 and 5 of more powers of ten would overlap
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -59,8 +55,8 @@ KIND_LABELS = {"carry_chain": "longest carry chain (digits)"}
 def plot_learning_curve(history: list[dict], path) -> None:
     """Draws what a run learnt against the training examples it had seen, as a PNG.
 
-    Above: `token_accuracy` and `exact_match` at the target and at the current difficulty; below:
-    the training loss. Vertical lines mark where the curriculum moved.
+    From above: `token_accuracy` and `exact_match` at the target (lines) and at the current
+    difficulty (dots); the current difficulty; the training loss.
 
     Args:
         history: the lines of `history.jsonl`, oldest first; at least one.
@@ -122,7 +118,7 @@ def share_axis(axes, low: float = 0.0, high: float = 1.1) -> None:
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
     axes.spines["left"].set_bounds(0, 1)
-    axes.grid(axis="y")
+    axes.grid(True, axis="y")
 
 
 # Learning curve
@@ -130,100 +126,60 @@ def share_axis(axes, low: float = 0.0, high: float = 1.1) -> None:
 
 @matplotlib.rc_context(STYLE)
 def _learning_curve(history: list[dict]) -> Figure:
-    figure = new_figure(height=4.7)
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=[5, 2])
-    steps = _steps(history)
+    figure = new_figure(height=5.2)
+    panels = figure.subplots(3, sharex=True, height_ratios=[10, 3, 4])
     examples = [epoch["num_examples"] for epoch in history]
-    for name, label in METRICS.items():
-        colour = COLOURS[name]
-        # Without a curriculum the current difficulty is the target from the first epoch on.
-        if len(steps) > 1:
-            current = _current(history, name)
-            _plot(upper, *current, PALE[colour], 1.0, label=f"{label}, current difficulty")
-        target = [epoch["target_validation"][name] for epoch in history]
-        _plot(upper, examples, target, colour, 1.8, label=f"{label}, target difficulty", zorder=3)
-    upper.set(ylim=(-0.02, 1.02), ylabel="share right, validation")
-    upper.yaxis.set_major_locator(MultipleLocator(0.2))
-
+    _draw_rates(panels[0], history, examples)
+    _draw_difficulties(panels[1], history, [0, *examples])
+    loss = panels[2]
     losses = [epoch["loss"] for epoch in history]
-    _plot(lower, examples, losses, GREEN, 1.3)
-    lower.set_yscale("log")
+    loss.plot(examples, losses, ".-", color=GREEN, linewidth=1.3, markersize=3)
+    loss.set_yscale("log")
     # On a short axis the powers of ten alone would be one label or none.
-    is_short = max(losses) < MAX_RATIO_WITH_STEPS * min(losses)
-    lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
-    lower.yaxis.set_minor_locator(NullLocator())
-    lower.yaxis.set_major_formatter("{x:g}")
-    lower.xaxis.set_major_formatter(EngFormatter(sep=""))
-    lower.set(ylabel="training loss (nats)", xlabel="training examples seen")
-    lower.set_xlim(0, examples[-1] * 1.015)
-    for axes in (upper, lower):
-        axes.grid(axis="y")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    loss.yaxis.set_minor_locator(LogLocator(subs=(2, 5), numticks=2))
+    for set_formatter in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
+        set_formatter("{x:g}")
+    loss.set(ylabel="training loss\n(nats)", xlabel="training examples seen")
+    loss.xaxis.set_major_formatter(EngFormatter(sep=""))
+    loss.set_xlim(0, examples[-1] * 1.015)
+    for axes in panels:
+        axes.grid(True, axis="y", which="both")
+    figure.legend(loc="outside lower center", ncols=2)
     figure.align_ylabels()
-    _mark_steps((upper, lower), steps)
     return figure
 
 
-def _plot(axes, x, y, colour: str, width: float, **style) -> None:
-    # The marks show points without neighbours, and else disappear in the line.
-    axes.plot(x, y, color=colour, linewidth=width, marker="o", markersize=width + 0.4, **style)
+def _draw_rates(axes, history: list[dict], examples: list[int]) -> None:
+    """Validation at the target as lines, at the current difficulty as dots."""
+    # Without a curriculum the current difficulty is the target from the first epoch on.
+    moves = any(epoch["difficulty"] != history[-1]["difficulty"] for epoch in history)
+    for name, label in METRICS.items():
+        colour = COLOURS[name]
+        if moves:
+            current = [epoch["validation"][name] for epoch in history]
+            label_of_dots = f"{label}, current difficulty"
+            axes.plot(examples, current, ".", color=PALE[colour], markersize=5, label=label_of_dots)
+        target = [epoch["target_validation"][name] for epoch in history]
+        style = {"color": colour, "linewidth": 1.8, "markersize": 4, "zorder": 3}
+        axes.plot(examples, target, ".-", label=f"{label}, target difficulty", **style)
+    axes.set_ylabel("share right, validation")
+    share_axis(axes, *LINES)
 
 
-def _level(epoch: dict) -> tuple[int, str]:
-    """(length, nesting) of an epoch; a star marks an early run's level of some operations only."""
-    level = epoch["difficulty"]
-    return level["length"], f"nesting {level['nesting']}" + "*" * ("operations" in level)
-
-
-def _current(history: list[dict], name: str) -> tuple[tuple, tuple]:
-    """Examples seen and rates at the current difficulty; the line breaks where that changes."""
-    points = []
-    for _, epochs in itertools.groupby(history, key=_level):
-        points += [(epoch["num_examples"], epoch["validation"][name]) for epoch in epochs]
-        points.append((math.nan, math.nan))
-    return tuple(zip(*points, strict=True))
-
-
-def _steps(history: list[dict]) -> list[tuple[int, int, str]]:
-    """(examples seen, length, nesting) where each new level begins, the first at 0."""
-    steps = []
-    seen = 0
-    for level, epochs in itertools.groupby(history, key=_level):
-        steps.append((seen, *level))
-        seen = [epoch["num_examples"] for epoch in epochs][-1]
-    return steps
-
-
-def _mark_steps(panels, steps: list[tuple[int, int, str]]) -> None:
-    """Marks by lines and labels where the difficulty changes, as far as there is room."""
-    style = {"fontsize": 7, "color": "0.35"}
-    if len(steps) == 1:
-        _, length, nesting = steps[0]
-        panels[0].set_title(f"difficulty: length {length}, {nesting}", **style)
-        return
-    some = "; *: some operations only" if any("*" in nesting for *_, nesting in steps) else ""
-    panels[0].set_title(f"current difficulty: length (digits){some}", **style)
-    lengths = [(x, str(length)) for x, length, _ in steps]
-    _mark(panels, lengths, LABEL_WIDTH, "0.87", pad=2)
-    deeper = [next(same) for _, same in itertools.groupby(steps, key=lambda step: step[2])]
-    if len(deeper) > 1:
-        nestings = [(x, nesting) for x, _, nesting in deeper]
-        _mark(panels, nestings, NESTING_LABEL_WIDTH, "0.6", pad=13, ha="left")
-
-
-def _mark(panels, marks: list[tuple], distance: float, colour: str, pad: float, **style) -> None:
-    """Marks the last place, and of those before it the ones far enough from the next one kept."""
-    kept = [marks[-1]]
-    for mark in reversed(marks):
-        if kept[-1][0] - mark[0] >= distance * panels[0].get_xlim()[1]:
-            kept.append(mark)
-    above = panels[0].secondary_xaxis("top")
-    above.set_xticks(*zip(*reversed(kept), strict=True), **style)
-    above.spines[:].set_visible(False)
-    above.tick_params(length=0, pad=pad, labelsize=7, labelcolor="0.2")
-    for x, _ in kept:
-        for axes in panels:
-            axes.axvline(x, color=colour, linewidth=0.7, zorder=0.5)
+def _draw_difficulties(axes, history: list[dict], edges: list[int]) -> None:
+    """The current length, and the nesting where there are several, as steps."""
+    title = "current difficulty: length (digits)"
+    lengths, nestings = (
+        [epoch["difficulty"][name] for epoch in history] for name in ("length", "nesting")
+    )
+    axes.stairs(lengths, edges, baseline=None, color=BLACK, linewidth=1.2)
+    if max(nestings) > 1:
+        axes.stairs(nestings, edges, baseline=None, color=BLACK, linestyle=":", linewidth=1.2)
+        title += ", dotted: nesting (operations)"
+    axes.set_title(title, fontsize=7, color="0.35")
+    axes.set_ylabel("difficulty")
+    axes.set_ylim(0, 1.1 * max(lengths + nestings))
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
 # Evaluation

@@ -35,13 +35,6 @@ def make_history(difficulties, epochs_each=2, examples_each=1000):
     return history
 
 
-def step_labels(figure):
-    """The texts above the learning curve, as far as they are drawn."""
-    figure.draw_without_rendering()
-    above = figure.axes[0].child_axes
-    return [label for axis in above for label in axis.get_xticklabels() if label.get_text()]
-
-
 def words(artists):
     return [artist.get_text() for artist in artists]
 
@@ -116,69 +109,67 @@ def test_figures_need_no_backend(tmp_path, backend, kept):
 
 
 def test_learning_curve_says_what_it_shows():
-    figure = plots._learning_curve(make_history([(1, 1), (2, 1), (3, 1)]))
-    upper, lower = figure.axes
+    figure = plots._learning_curve(make_history([(1, 1), (2, 1), (1, 2)]))
+    rates, difficulty, loss = figure.axes
     assert words(figure.legends[0].get_texts()) == [
         "exact_match (free-running), current difficulty",
         "exact_match (free-running), target difficulty",
         "token_accuracy (teacher-forced), current difficulty",
         "token_accuracy (teacher-forced), target difficulty",
     ]
-    assert upper.get_ylabel() == "share right, validation"
-    assert upper.get_title(loc="left") == "current difficulty: length (digits)"
-    assert lower.get_xlabel() == "training examples seen"
-    assert lower.get_ylabel() == "training loss (nats)"
-    assert lower.get_yscale() == "log"
+    assert rates.get_ylabel() == "share right, validation"
+    assert difficulty.get_title(loc="left") == (
+        "current difficulty: length (digits), dotted: nesting (operations)"
+    )
+    assert loss.get_xlabel() == "training examples seen"
+    assert loss.get_ylabel() == "training loss\n(nats)"
+    assert loss.get_yscale() == "log"
 
 
 def test_learning_curve_without_curriculum_draws_the_target_alone():
-    figure = plots._learning_curve(make_history([(5, 2)], epochs_each=1))
+    figure = plots._learning_curve(make_history([(5, 1)], epochs_each=1))
     figure.draw_without_rendering()
-    assert len(figure.axes[0].lines) == 2
-    assert figure.axes[0].get_title(loc="left") == "difficulty: length 5, nesting 2"
+    rates, difficulty, _ = figure.axes
+    assert len(rates.lines) == 2
+    (lengths,) = difficulty.patches
+    assert lengths.get_data().values.tolist() == [5]
+    assert difficulty.get_title(loc="left") == "current difficulty: length (digits)"
 
 
 def test_steps_begin_where_the_difficulty_before_ended():
-    history = make_history([(1, 1), (2, 1), (1, 1), (1, 2)], epochs_each=3, examples_each=100)
-    for line in history[:6]:
-        line["difficulty"]["operations"] = ["pair"]  # As early runs have it.
-    lengths, nestings = ("1", "2", "1", "1"), ("nesting 1*", "nesting 1", "nesting 2")
-    steps = plots._steps(history)
-    assert steps == list(
-        zip((0, 300, 600, 900), (1, 2, 1, 1), ("nesting 1*", *nestings), strict=True)
-    )
-    figure = plots._learning_curve(history)
-    assert words(step_labels(figure)) == [*lengths, *nestings]
-    assert figure.axes[0].get_title(loc="left").endswith("; *: some operations only")
+    history = make_history([(1, 1), (2, 1), (1, 2)], examples_each=100)
+    lengths, nestings = plots._learning_curve(history).axes[1].patches
+    for steps, values in ((lengths, [1, 1, 2, 2, 1, 1]), (nestings, [1, 1, 1, 1, 2, 2])):
+        assert steps.get_data().values.tolist() == values
+        assert steps.get_data().edges.tolist() == [0, 100, 200, 300, 400, 500, 600]
 
 
 def test_no_line_joins_rates_of_unlike_difficulties_or_unknown_ones():
     history = make_history([(1, 1), (2, 1)], examples_each=10)
     history[2]["validation"]["exact_match"] = None
     current, target = plots._learning_curve(history).axes[0].lines[:2]
-    nan = math.nan
-    numpy.testing.assert_equal(current.get_xydata()[:, 0], [10, 20, nan, 30, 40, nan])
-    numpy.testing.assert_equal(current.get_xydata()[:, 1], [0, 0.001, nan, nan, 0.003, nan])
-    numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, nan, 0.003])
+    assert (current.get_linestyle(), target.get_linestyle()) == ("None", "-")
+    numpy.testing.assert_equal(current.get_xydata()[:, 1], [0, 0.001, math.nan, 0.003])
+    numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, math.nan, 0.003])
 
 
-@pytest.mark.parametrize(
-    ("difficulties", "epochs_each"),
-    [
-        ([(length, 1) for length in range(1, 65)], 1),
-        ([(1 + i % 12, 1 + i % 10) for i in range(300)], 1),
-        ([(length, 1) for length in range(1, 10)] + [(9, 1)] * 200, 1),
-    ],
-)
-def test_step_labels_do_not_touch(difficulties, epochs_each):
-    figure = plots._learning_curve(make_history(difficulties, epochs_each))
-    labels = step_labels(figure)
+@pytest.mark.parametrize("least", [1.1, 0.5, 0.08, 0.001, 1e-6])
+def test_losses_have_labels_that_do_not_touch(least):
+    history = make_history([(1, 1), (2, 1)])
+    for line, loss in zip(history, (1.9, 1.0, 1.5, least), strict=True):
+        line["loss"] = loss
+    figure = plots._learning_curve(history)
+    figure.draw_without_rendering()
+    axes = figure.axes[2]
+    low, high = axes.get_ylim()
+    labels = [
+        label
+        for ticks in (axes.yaxis.get_major_ticks(), axes.yaxis.get_minor_ticks())
+        for label in (tick.label1 for tick in ticks if low <= tick.get_loc() <= high)
+        if label.get_text()
+    ]
     assert len(labels) >= 2
-    assert str(difficulties[-1][0]) in words(labels), "the last step is always labelled"
-    assert not overlap([*labels, figure.axes[0]._left_title])
-    # Nothing reaches beyond the figure either.
-    boxes = [label.get_window_extent() for label in labels]
-    assert all(figure.bbox.x0 <= b.x0 and b.x1 <= figure.bbox.x1 for b in boxes)
+    assert not overlap(labels)
 
 
 # Evaluation
