@@ -100,17 +100,58 @@ def save_figure(figure: Figure, path) -> None:
     write_atomically(Path(path), lambda temporary: figure.savefig(temporary, **options))
 
 
-def write_near(axes, x: float, y: float, text: str, size: float, rise: float, **style) -> None:
-    """Writes a text `rise` points above the place (x, y)."""
-    style = {"ha": "center", "color": "0.2", "zorder": 4, "textcoords": "offset points"} | style
-    axes.annotate(text, (x, y), xytext=(0, rise), fontsize=size, **style)
-
-
 def write_values(axes, bars, rates: Sequence[float]) -> None:
     """Writes rates above their bars and these bars' error bars, on white."""
     texts = [format_short_rate(rate, 3) for rate in rates]
     style = {"fontsize": 5.4, "color": "0.2", "path_effects": WHITE_EDGE, "zorder": 4}
     axes.bar_label(bars, texts, padding=2, **style)
+
+
+def heat_map(axes, cells: list[list[tuple]], columns: list, rows: list, size=8.0, **style):
+    """Draws a table of numbers as colours.
+
+    Args:
+        axes: where.
+        cells: of each row, the lowest first, a tuple for each column: the number, NaN for a cell
+            that stays blank, and up to two texts, the second one small below the first.
+        columns, rows: what stands below and beside them.
+        size: of the texts, in points.
+        style: of the mesh, where it is not as shares have it.
+
+    Returns:
+        The mesh, for `colour_bar`.
+    """
+    shares = {"cmap": "YlGnBu", "vmin": 0, "vmax": 1, "edgecolor": "white", "linewidth": 1.5}
+    numbers = [[number for number, *_ in row] for row in cells]
+    mesh = axes.pcolormesh(numbers, zorder=0, **shares | style)
+    for y, row in enumerate(cells):
+        for x, (number, *texts) in enumerate(row):
+            red, green, blue, _ = mesh.cmap(mesh.norm(number))
+            is_dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+            places = ((0.38, 1.0), (-0.85, 0.78)) if len(texts) > 1 else ((0.0, 1.0),)
+            for text, (rise, part) in zip(texts, places, strict=False):
+                axes.annotate(
+                    text,
+                    (x + 0.5, y + 0.5),
+                    (0, rise * size),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=part * size,
+                    color="white" if is_dark else "0.1",
+                )
+    axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return mesh
+
+
+def colour_bar(figure: Figure, mesh, panels, label: str, **options) -> None:
+    """Says beside, or below, some panels what the colours of their heat maps mean."""
+    bar = figure.colorbar(mesh, ax=panels, **{"fraction": 0.04, "pad": 0.015} | options)
+    bar.set_label(label, fontsize=7)
+    bar.outline.set_visible(False)
 
 
 def share_axis(axes, low: float = 0.0, high: float = 1.1) -> None:
@@ -230,14 +271,20 @@ def _heat_maps(evaluation: dict) -> Figure:
     figure = new_figure(height=1.6 + 0.84 * len({row["nesting"] for row in rows}))
     panels = figure.subplots(2, sharex=True, sharey=True)
     figure.suptitle(describe(evaluation), x=0.01, ha="left")
+    lengths, nestings = (sorted({row[key] for row in rows}) for key in ("length", "nesting"))
+    tested = {(row["length"], row["nesting"]): row for row in rows}
     for axes, (name, title) in zip(panels, METRICS.items(), strict=True):
-        image = _heat_map(axes, rows, name)
+        cells = [[_cell(tested.get((x, y)), name) for x in lengths] for y in nestings]
+        mesh = heat_map(axes, cells, lengths, nestings)
+        for row in evaluation["beyond_training"]:
+            corner = lengths.index(row["length"]) + 0.06, nestings.index(row["nesting"]) + 0.07
+            style = {"edgecolor": "0.1", "linewidth": 0.8, "linestyle": (0, (3, 2))}
+            edge = Rectangle(corner, 0.88, 0.86, fill=False, path_effects=WHITE_EDGE, **style)
+            axes.add_patch(edge)
         axes.set(title=title, ylabel="nesting (operations)")
     axes.set_title(f"{title}, chance {format_rate(evaluation['chance_token_accuracy'], 3)}")
     axes.set_xlabel("length (digits)")
-    bar = figure.colorbar(image, ax=panels, fraction=0.04, pad=0.015, aspect=30)
-    bar.set_label("share right")
-    bar.outline.set_visible(False)
+    colour_bar(figure, mesh, panels, "share right", aspect=30)
     note = f"{_counts(rows)}; small: answer_in_program, how often the text holds the answer"
     if evaluation["beyond_training"]:
         note += "; dashed: beyond training"
@@ -245,27 +292,12 @@ def _heat_maps(evaluation: dict) -> Figure:
     return figure
 
 
-def _heat_map(axes, rows: list[dict], name: str):
-    lengths, nestings = (sorted({row[key] for row in rows}) for key in ("length", "nesting"))
-    grid = [[math.nan] * len(lengths) for _ in nestings]
-    for row in rows:
-        x, y = lengths.index(row["length"]), nestings.index(row["nesting"])
-        grid[y][x] = row[name]
-        ink = "white" if row[name] > 0.6 else "0.1"
-        style = {"va": "center", "color": ink}
-        copied = format_short_rate(row["answer_in_program"], 2)
-        write_near(axes, x + 0.5, y + 0.5, format_short_rate(row[name], 3), 8, rise=3, **style)
-        write_near(axes, x + 0.5, y + 0.5, copied, 6.2, rise=-7, **style)
-        if row["beyond"]:
-            style = {"facecolor": "none", "edgecolor": ink, "linestyle": (0, (3, 2))}
-            axes.add_patch(Rectangle((x + 0.06, y + 0.07), 0.88, 0.86, linewidth=0.8, **style))
-    cells = {"vmin": 0, "vmax": 1, "edgecolor": "white", "linewidth": 1.5, "zorder": 0}
-    mesh = axes.pcolormesh(grid, cmap="YlGnBu", **cells)
-    axes.set_xticks([i + 0.5 for i in range(len(lengths))], map(str, lengths))
-    axes.set_yticks([i + 0.5 for i in range(len(nestings))], map(str, nestings))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return mesh
+def _cell(row: dict | None, name: str) -> tuple:
+    """A rate of a row and the texts in its cell; blank where there is no row."""
+    if row is None:
+        return (math.nan,)
+    copied = format_short_rate(row["answer_in_program"], 2)
+    return row[name], format_short_rate(row[name], 3), copied
 
 
 # Breakdown

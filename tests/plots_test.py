@@ -153,25 +153,6 @@ def test_no_line_joins_rates_of_unlike_difficulties_or_unknown_ones():
     numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, math.nan, 0.003])
 
 
-@pytest.mark.parametrize("least", [1.1, 0.5, 0.08, 0.001, 1e-6])
-def test_losses_have_labels_that_do_not_touch(least):
-    history = make_history([(1, 1), (2, 1)])
-    for line, loss in zip(history, (1.9, 1.0, 1.5, least), strict=True):
-        line["loss"] = loss
-    figure = plots._learning_curve(history)
-    figure.draw_without_rendering()
-    axes = figure.axes[2]
-    low, high = axes.get_ylim()
-    labels = [
-        label
-        for ticks in (axes.yaxis.get_major_ticks(), axes.yaxis.get_minor_ticks())
-        for label in (tick.label1 for tick in ticks if low <= tick.get_loc() <= high)
-        if label.get_text()
-    ]
-    assert len(labels) >= 2
-    assert not overlap(labels)
-
-
 # Evaluation
 
 
@@ -218,17 +199,6 @@ def test_heat_maps_have_a_fixed_scale_and_blank_missing_cells():
     assert figure.get_supxlabel().endswith("dashed: beyond training")
 
 
-def test_heat_map_numbers_fit_their_cells():
-    # All but two of the greatest table that a task has.
-    rows = [make_row(x, y, 0.99999, 0.00001) for x in range(1, 13) for y in range(1, 11)][:-2]
-    figure = plots._heat_maps(make_evaluation(rows))
-    figure.draw_without_rendering()
-    texts = figure.axes[0].texts
-    assert len(texts) == 2 * 118
-    assert not overlap(texts)
-    assert max(text.get_window_extent().width for text in texts) < figure.axes[0].bbox.width / 12
-
-
 # Breakdown
 
 
@@ -249,20 +219,67 @@ def test_a_breakdown_names_its_kinds():
     }
 
 
-@pytest.mark.parametrize("num_kinds", [plots.MAX_VALUES, 33])
-def test_texts_of_many_kinds_do_not_touch(num_kinds):
-    kinds = [make_row(32, 1, exact_match=0.9999, carry_chain=i) for i in range(num_kinds)]
-    figure = plots._breakdown(make_evaluation([make_row(32)], by_carry_chain=kinds))
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    assert axes.get_xlabel() == "longest carry chain (digits)"
-    assert len(axes.get_xticklabels()) == num_kinds
-    assert not overlap(axes.get_xticklabels())
-    assert words(axes.texts) == [">.999"] * (num_kinds == plots.MAX_VALUES) * num_kinds
-    assert not overlap(axes.texts)
-
-
 def test_interval_is_wilsons():
     # Nine of ten: (0.9 + 0.19208 -+ 1.96 sqrt(0.009 + 0.009604)) / 1.38416.
     assert plots.wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=5e-5)
     assert plots.wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=5e-5)
+
+
+# Texts
+
+
+def learning_curve(least_loss):
+    history = make_history([(1, 1), (2, 1)])
+    for line, loss in zip(history, (1.9, 1.0, 1.5, least_loss), strict=True):
+        line["loss"] = loss
+    return plots._learning_curve(history)
+
+
+def carry_chains(count):
+    kinds = [make_row(32, 1, exact_match=0.9999, carry_chain=i) for i in range(count)]
+    return plots._breakdown(make_evaluation([make_row(32)], by_carry_chain=kinds))
+
+
+def largest_table():
+    """All but two of the difficulties of a task, of the numbers that take the most room."""
+    rows = [make_row(x, y, 0.99999, 0.00001) for x in range(1, 13) for y in range(1, 11)][:-2]
+    return plots._heat_maps(make_evaluation(rows))
+
+
+def labels(axis):
+    """The labels of an axis within its limits."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    found = [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+    return [label for label in found if label.get_text()]
+
+
+@pytest.mark.parametrize(
+    ("draw", "texts", "at_least"),
+    [
+        *(
+            (lambda loss=loss: learning_curve(loss), lambda figure: labels(figure.axes[2].yaxis), 2)
+            for loss in (1.1, 0.5, 0.08, 0.001, 1e-6)
+        ),
+        (lambda: carry_chains(33), lambda figure: labels(figure.axes[0].xaxis), 33),
+        (
+            lambda: carry_chains(plots.MAX_VALUES),
+            lambda figure: figure.axes[0].texts,
+            plots.MAX_VALUES,
+        ),
+        (largest_table, lambda figure: figure.axes[0].texts, 2 * 118),
+    ],
+)
+def test_texts_do_not_touch(draw, texts, at_least):
+    figure = draw()
+    figure.draw_without_rendering()
+    found = texts(figure)
+    assert len(found) >= at_least
+    assert not overlap(found)
+
+
+def test_numbers_fit_their_cells():
+    figure = largest_table()
+    figure.draw_without_rendering()
+    widths = [text.get_window_extent().width for text in figure.axes[0].texts]
+    assert max(widths) < figure.axes[0].bbox.width / 12

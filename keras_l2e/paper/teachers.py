@@ -4,7 +4,6 @@ result = comparisons.collect("teachers", "cpu", Path("W/teachers"))
 markdown(result), draw(result)
 """
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -17,12 +16,11 @@ from keras_l2e.paper.comparisons import (
     seeds_spread,
 )
 from keras_l2e.paper.tables import format_difference
-from keras_l2e.plots import new_figure
+from keras_l2e.plots import colour_bar, heat_map, new_figure
 from keras_l2e.tables import format_markdown, format_rate
 
 # What every teacher is compared with: ours, and the control.
 REFERENCES = ("review", "random")
-COLOURS = {"cmap": "YlGnBu", "vmin": 0, "vmax": 1}
 # Pairs of maps beside each other.
 COLUMNS = 5
 
@@ -49,36 +47,30 @@ def draw(result: dict) -> Figure:
     layout = figure.add_gridspec(2 * len(rows), COLUMNS)
     for i, (task, cells) in enumerate(rows):
         for j, cell in enumerate(cells):
-            panels = [figure.add_subplot(layout[2 * i + k, j]) for k in range(2)]
-            for axes, name in zip(panels, ("share", "exact_match"), strict=True):
+            for k, name in enumerate(("share", "exact_match")):
+                axes = figure.add_subplot(layout[2 * i + k, j])
                 mesh = _map(axes, cell["watched"], name)
-            panels[0].set_title(f"{task}: {cell['strategy']}", fontsize=7)
-            panels[0].tick_params(labelbottom=False)
-            if j:
-                for axes in panels:
-                    axes.tick_params(labelleft=False)
-            else:
-                panels[0].set_ylabel("share", fontsize=7)
-                panels[1].set_ylabel("exact_match", fontsize=7)
-    bar = figure.colorbar(mesh, ax=figure.axes, location="bottom", fraction=0.012, aspect=80)
-    bar.set_label(
+                axes.tick_params(labelbottom=k == 1, labelleft=j == 0)
+                if k == 0:
+                    axes.set_title(f"{task}: {cell['strategy']}", fontsize=7)
+                if j == 0:
+                    axes.set_ylabel(name, fontsize=7)
+    label = (
         "above: share of a level in what is taught; below: its exact_match in validation "
-        "(free-running); levels upwards, epochs to the right",
-        fontsize=7,
+        "(free-running); levels upwards, epochs to the right"
     )
-    bar.outline.set_visible(False)
+    below = {"location": "bottom", "fraction": 0.012, "pad": 0.01, "aspect": 80}
+    colour_bar(figure, mesh, figure.axes, label, **below)
     return figure
 
 
 def _map(axes, watched: dict, name: str):
     """One number of every level, hardest at the top, over the epochs; gives the mesh."""
-    values = np.array(watched[name], float).T
-    mesh = axes.pcolormesh(values, **COLOURS, rasterized=True)
-    axes.set_yticks(
-        [i + 0.5 for i in range(len(values))], [_level(*level) for level in watched["levels"]]
-    )
-    axes.tick_params(length=0, labelsize=5)
-    axes.spines[:].set_visible(False)
+    cells = [[(number,) for number in level] for level in zip(*watched[name], strict=True)]
+    epochs = [i if i % 10 == 0 else "" for i in range(1, len(cells[0]) + 1)]
+    levels = [_level(*level) for level in watched["levels"]]
+    mesh = heat_map(axes, cells, epochs, levels, linewidth=0, rasterized=True)
+    axes.tick_params(labelsize=5)
     return mesh
 
 
