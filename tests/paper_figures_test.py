@@ -212,10 +212,12 @@ def test_teachers_stand_side_by_side(results):
         assert by_name["baseline"][2].startswith("**-")
         assert by_name["frontier"][2].startswith("(")
         mastery = lines[2 + len(SKILL) :]
+        assert mastery[0][:2] == ["task", "strategy"]
         assert mastery[0][-1] == ("9" if task == "addition" else "(4,2)")
-        reached = {row[0]: row[1:] for row in mastery[2:]}
+        reached = {row[1]: row[2:] for row in mastery[2:]}
         assert reached["baseline"][-1] == "never / never"
-        assert reached["review"][0] == f"{int(total[:3]) // 2}k / {int(total[:3]) // 2}k"
+        half = f"{int(total[:3]) // 2},000"
+        assert reached["review"][0] == f"{half} / {half}"
 
 
 def test_the_maps_of_a_teacher_are_what_it_did(results, drawn):

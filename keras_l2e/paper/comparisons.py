@@ -53,6 +53,10 @@ class Measured(NamedTuple):
     counts: np.ndarray
 
 
+# (place, strategy) -> what its cells have measured.
+Sets = dict[tuple[str, str], Measured]
+
+
 class Spread(NamedTuple):
     """How far rates of cells that are equal but for their seeds lie apart.
 
@@ -215,7 +219,7 @@ def by_place(rows: pd.DataFrame, *others: str):
     return rows.groupby(["place", "strategy", *others], observed=True)
 
 
-def seed_sets(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], Measured]:
+def seed_sets(rows: pd.DataFrame, metric: str) -> Sets:
     """For each place and strategy what its cells have measured, one a seed.
 
     Args:
@@ -236,11 +240,9 @@ def seeds_spread(sets: Iterable[Measured]) -> Spread | None:
     return Spread(max(float(np.ptp(rates)) for rates in several), deviation, degrees)
 
 
-def compare(
-    sets: dict[tuple[str, str], Measured], first: tuple[str, str], second: tuple[str, str]
-) -> Difference | None:
+def compare(sets: Sets, first: tuple[str, str], second: tuple[str, str]) -> Difference | None:
     """The difference between cells of two (place, strategy); None if either was not run."""
-    if not {first, second} <= sets.keys():
+    if first == second or not {first, second} <= sets.keys():
         return None
     return difference(sets[first], sets[second], seeds_spread(sets.values()))
 
