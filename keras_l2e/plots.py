@@ -25,10 +25,9 @@ PALE = {BLUE: "#8CC3E3", ORANGE: "#F5CE7A"}
 # Keeps black lines and small texts visible on every colour.
 WHITE_EDGE = [patheffects.withStroke(linewidth=2.4, foreground="white")]
 
-LINES = (-0.03, 1.03)  # A y axis for shares as lines: marks at 0 and 1 are whole.
 WIDTH = 7.2  # inches: a page's text width
 DPI = 200
-MAX_VALUES = 24  # above more bars they would touch
+MAX_VALUES = 24  # values above more bars would touch
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -43,7 +42,6 @@ STYLE = {
     "figure.titlesize": 9.5,
     "figure.titleweight": "bold",
     "grid.color": "0.92",
-    "hatch.linewidth": 0.6,
     "legend.frameon": False,
 }
 
@@ -154,9 +152,9 @@ def colour_bar(figure: Figure, mesh, panels, label: str, **options) -> None:
     bar.outline.set_visible(False)
 
 
-def share_axis(axes, low: float = 0.0, high: float = 1.1) -> None:
-    """A y axis for shares, from 0 to 1, as it comes with room for values above bars."""
-    axes.set_ylim(low, high)
+def share_axis(axes, of_lines: bool = False) -> None:
+    """A y axis for shares, from 0 to 1, with room for values above bars or for marks of lines."""
+    axes.set_ylim((-0.03, 1.03) if of_lines else (0, 1.1))
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
     axes.spines["left"].set_bounds(0, 1)
     axes.grid(True, axis="y")
@@ -204,7 +202,7 @@ def _draw_rates(axes, history: list[dict], examples: list[int]) -> None:
         style = {"color": colour, "linewidth": 1.8, "markersize": 4, "zorder": 3}
         axes.plot(examples, target, ".-", label=f"{label}, target difficulty", **style)
     axes.set_ylabel("share right, validation")
-    share_axis(axes, *LINES)
+    share_axis(axes, of_lines=True)
 
 
 def _draw_difficulties(axes, history: list[dict], edges: list[int]) -> None:
@@ -227,9 +225,8 @@ def _draw_difficulties(axes, history: list[dict], edges: list[int]) -> None:
 
 
 def _all_rows(evaluation: dict) -> list[dict]:
-    """The rows by nesting and length; `beyond` says whether one lies beyond training."""
-    rows = [row | {"beyond": False} for row in evaluation["rows"]]
-    rows += [row | {"beyond": True} for row in evaluation["beyond_training"]]
+    """The rows by nesting and length, those beyond training among them."""
+    rows = evaluation["rows"] + evaluation["beyond_training"]
     return sorted(rows, key=lambda row: (row["nesting"], row["length"]))
 
 
@@ -255,7 +252,7 @@ def _length_lines(evaluation: dict) -> Figure:
     axes.set(ylabel=f"share right ({_counts(rows)})", xlabel="length (digits)")
     axes.set_xlim(lengths[0] - 0.5, lengths[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    share_axis(axes, *LINES)
+    share_axis(axes, of_lines=True)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -278,9 +275,8 @@ def _heat_maps(evaluation: dict) -> Figure:
         mesh = heat_map(axes, cells, lengths, nestings)
         for row in evaluation["beyond_training"]:
             corner = lengths.index(row["length"]) + 0.06, nestings.index(row["nesting"]) + 0.07
-            style = {"edgecolor": "0.1", "linewidth": 0.8, "linestyle": (0, (3, 2))}
-            edge = Rectangle(corner, 0.88, 0.86, fill=False, path_effects=WHITE_EDGE, **style)
-            axes.add_patch(edge)
+            style = {"linewidth": 0.8, "linestyle": (0, (3, 2)), "path_effects": WHITE_EDGE}
+            axes.add_patch(Rectangle(corner, 0.88, 0.86, fill=False, edgecolor="0.1", **style))
         axes.set(title=title, ylabel="nesting (operations)")
     axes.set_title(f"{title}, chance {format_rate(evaluation['chance_token_accuracy'], 3)}")
     axes.set_xlabel("length (digits)")

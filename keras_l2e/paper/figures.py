@@ -22,7 +22,6 @@ from keras_l2e.paper.cells import OPTIMIZERS
 from keras_l2e.paper.comparisons import PLACES, at_targets, by_place, compare, entries, seed_sets
 from keras_l2e.paper.tables import figure_csv, figure_markdown
 from keras_l2e.plots import (
-    LINES,
     STYLE,
     colour_bar,
     heat_map,
@@ -196,7 +195,7 @@ def _memorization(result: dict, rows: pd.DataFrame) -> Figure:
         for axes, metric in zip(row, METRICS, strict=True):
             _lines(axes, tested[tested["place"] == form], metric, hollow=few)
             _chance(axes, result, metric)
-            share_axis(axes, *LINES)
+            share_axis(axes, of_lines=True)
             axes.set_title(f"input form {form}")
         row[0].set_ylabel("share right, test")
     for axes, label in zip(panels[0], METRICS.values(), strict=True):

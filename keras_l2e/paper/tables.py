@@ -65,17 +65,19 @@ def figure_markdown(result: dict) -> str:
     """The figure as tables: rates, differences between strategies, and samples."""
     rows = at_targets(result)
     places, strategies = (rows[name].cat.categories for name in ("place", "strategy"))
+    others = PLACE_PAIRS.get(result["figure"], ())
+    pairs = {
+        result["figure"]: {p: {f"{a} - {b}": ((p, a), (p, b)) for a, b in PAIRS} for p in places},
+        "strategy": {s: {f"{a} - {b}": ((a, s), (b, s)) for a, b in others} for s in strategies},
+    }
     measures = {metric: seed_sets(rows, metric) for metric in METRICS}
     parts = [f"# {result['figure']}, budget {result['budget']}"]
     parts.append(preface(result, _what_was_run(result), measures))
     for metric, sets in measures.items():
         parts += [f"## {METRICS[metric]}", rates_table(result, metric)]
-        pairs = {p: {f"{a} - {b}": ((p, a), (p, b)) for a, b in PAIRS} for p in places}
-        found = differences(sets, pairs).rename_axis(result["figure"])
-        parts += [f"Differences in {metric}:", table_markdown(found)] if len(found.columns) else []
-        if others := PLACE_PAIRS.get(result["figure"]):
-            pairs = {s: {f"{a} - {b}": ((a, s), (b, s)) for a, b in others} for s in strategies}
-            parts.append(table_markdown(differences(sets, pairs).rename_axis("strategy")))
+        found = [differences(sets, keys).rename_axis(name) for name, keys in pairs.items()]
+        found = [table_markdown(table) for table in found if len(table.columns)]
+        parts += [f"Differences in {metric}:", *found] if found else []
     if result["figure"] == "optimizers":
         seen = entries(result, "mastered")
         parts += ["## Training examples until mastered", mastery(seen, "optimizer")]
