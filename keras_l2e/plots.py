@@ -19,7 +19,7 @@ from keras_l2e.files import write_atomically
 from keras_l2e.tables import METRICS, breakdown, describe, format_rate, format_short_rate
 
 # Okabe and Ito's colours, distinct for colour-blind readers; the pale ones are tints of them.
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
+BLUE, ORANGE, GREEN, PURPLE, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
 COLOURS = {"exact_match": BLUE, "token_accuracy": ORANGE}
 PALE = {BLUE: "#8CC3E3", ORANGE: "#F5CE7A"}
 # Keeps black lines and small texts visible on every colour.
@@ -192,12 +192,12 @@ def _draw_rates(axes, history: list[dict], examples: list[int]) -> None:
     """Validation at the target as lines, at the current difficulty as dots."""
     # Without a curriculum the current difficulty is the target from the first epoch on.
     moves = any(epoch["difficulty"] != history[-1]["difficulty"] for epoch in history)
-    for name, label in METRICS.items():
+    for name, label in reversed(METRICS.items()):  # Where they meet, exact_match is seen.
         colour = COLOURS[name]
         if moves:
             current = [epoch["validation"][name] for epoch in history]
-            label_of_dots = f"{label}, current difficulty"
-            axes.plot(examples, current, ".", color=PALE[colour], markersize=5, label=label_of_dots)
+            style = {"color": PALE[colour], "markersize": 5}
+            axes.plot(examples, current, ".", label=f"{label}, current difficulty", **style)
         target = [epoch["target_validation"][name] for epoch in history]
         style = {"color": colour, "linewidth": 1.8, "markersize": 4, "zorder": 3}
         axes.plot(examples, target, ".-", label=f"{label}, target difficulty", **style)
@@ -211,10 +211,11 @@ def _draw_difficulties(axes, history: list[dict], edges: list[int]) -> None:
     lengths, nestings = (
         [epoch["difficulty"][name] for epoch in history] for name in ("length", "nesting")
     )
-    axes.stairs(lengths, edges, baseline=None, color=BLACK, linewidth=1.2)
+    steps = {"baseline": None, "linewidth": 1.3}
+    axes.stairs(lengths, edges, color=BLACK, **steps)
     if max(nestings) > 1:
-        axes.stairs(nestings, edges, baseline=None, color=BLACK, linestyle=":", linewidth=1.2)
-        title += ", dotted: nesting (operations)"
+        axes.stairs(nestings, edges, color=PURPLE, linestyle="--", **steps)
+        title += "; dashed: nesting (operations)"
     axes.set_title(title, fontsize=7, color="0.35")
     axes.set_ylabel("difficulty")
     axes.set_ylim(0, 1.1 * max(lengths + nestings))

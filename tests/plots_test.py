@@ -112,14 +112,14 @@ def test_learning_curve_says_what_it_shows():
     figure = plots._learning_curve(make_history([(1, 1), (2, 1), (1, 2)]))
     rates, difficulty, loss = figure.axes
     assert words(figure.legends[0].get_texts()) == [
-        "exact_match (free-running), current difficulty",
-        "exact_match (free-running), target difficulty",
         "token_accuracy (teacher-forced), current difficulty",
         "token_accuracy (teacher-forced), target difficulty",
+        "exact_match (free-running), current difficulty",
+        "exact_match (free-running), target difficulty",
     ]
     assert rates.get_ylabel() == "share right, validation"
     assert difficulty.get_title(loc="left") == (
-        "current difficulty: length (digits), dotted: nesting (operations)"
+        "current difficulty: length (digits); dashed: nesting (operations)"
     )
     assert loss.get_xlabel() == "training examples seen"
     assert loss.get_ylabel() == "training loss\n(nats)"
@@ -147,7 +147,7 @@ def test_steps_begin_where_the_difficulty_before_ended():
 def test_no_line_joins_rates_of_unlike_difficulties_or_unknown_ones():
     history = make_history([(1, 1), (2, 1)], examples_each=10)
     history[2]["validation"]["exact_match"] = None
-    current, target = plots._learning_curve(history).axes[0].lines[:2]
+    current, target = plots._learning_curve(history).axes[0].lines[2:]
     assert (current.get_linestyle(), target.get_linestyle()) == ("None", "-")
     numpy.testing.assert_equal(current.get_xydata()[:, 1], [0, 0.001, math.nan, 0.003])
     numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, math.nan, 0.003])

@@ -28,7 +28,7 @@ from scipy import stats
 from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import Cell, cells, check_flags
-from keras_l2e.tables import METRICS, breakdown, read_evaluation, read_history
+from keras_l2e.tables import breakdown, read_evaluation, read_history
 from keras_l2e.teaching.teachers import TEACHERS
 
 # What tells cells apart.
@@ -143,10 +143,8 @@ def _read(cell: Cell, folder: Path) -> dict:
 def _kinds(evaluation: dict) -> list[dict]:
     """How each kind of program fares at the target, where an evaluation tells kinds apart."""
     kind, _, found = breakdown(evaluation) or ("", "", [])
-    return [
-        {"kind": str(entry[kind]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for entry in found
-    ]
+    names = ("num_examples", "token_accuracy", "exact_match")
+    return [{"kind": str(entry[kind]), **{name: entry[name] for name in names}} for entry in found]
 
 
 def mastered(history: list[dict], metric: str = "token_accuracy") -> list[dict]:
