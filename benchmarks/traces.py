@@ -10,6 +10,7 @@ long a time. Leaves traces.json, traces.md and traces.png.
 
 import functools
 import re
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -72,6 +73,13 @@ LEVERS = {
 }
 SEEDS = (1, 2)
 NOTHING = "nothing"
+# What trains a run: the usual command, once the target forms of `register` are there.
+COMMAND = (
+    sys.executable,
+    "-c",
+    f"import sys; sys.path.insert(0, {str(Path(__file__).resolve().parent)!r}); import traces; "
+    "from keras_l2e.paper import runner; traces.register(); runner.train()",
+)
 COLOURS = (
     plots.BLUE,
     plots.ORANGE,
@@ -308,7 +316,7 @@ def _join(rates) -> str:
 def main() -> None:
     register()
     arguments = variations.parse(__doc__)
-    found, missing = variations.collect(arguments, "traces", cells(), measure, "traces")
+    found, missing = variations.collect(arguments, "traces", cells(), measure, COMMAND)
     runs = [{"change": name, "seed": seed, **run} for (name, seed), run in found.items()]
     result = {"flagfile": FLAGFILE, "changes": SHORTER, "missing": missing, "runs": runs}
     output = variations.write(arguments, "traces", result, format_table(found))

@@ -5,9 +5,11 @@ skipped.
 """
 
 import argparse
+import contextlib
 import itertools
-import os
+import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import measuring
@@ -38,7 +40,11 @@ def read_recipe(flagfile: str) -> dict:
 
 
 def collect(
-    arguments: argparse.Namespace, name: str, wanted: dict, measure=None, setup: str = ""
+    arguments: argparse.Namespace,
+    name: str,
+    wanted: dict,
+    measure=None,
+    command: Sequence[str] = runner.COMMAND,
 ) -> tuple[dict, list[str]]:
     """Trains the cells in a folder of this name, unless only drawing, and measures what is done.
 
@@ -51,7 +57,7 @@ def collect(
         wanted: key -> `Cell`.
         measure: what is found in a run's folder, None where it is not finished; by default
             `measure_levels`.
-        setup: see `runner.run`.
+        command: see `runner.run`.
 
     Returns:
         For each key whose run is finished what is found there; the names of cells without a run.
@@ -59,11 +65,8 @@ def collect(
     folder = arguments.workdir / name
     cells = [cell for cell in wanted.values() if not cell.flags.keys() & {*config.REMOVED}]
     if not arguments.draw_only:
-        if setup:  # The training processes are to find it.
-            paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         try:
-            runner.run(cells, folder, arguments.data_dir, setup=setup)
+            runner.run(cells, folder, arguments.data_dir, command=command)
         except (UsageError, WorkError) as error:
             raise SystemExit(f"error: {error}") from None
     measure = measure or measure_levels
@@ -75,9 +78,22 @@ def collect(
     return found, [cell.name for cell in cells if cell.name not in done]
 
 
+def read_seconds(folder: Path) -> dict[int, float]:
+    """The seconds of the finished epochs of a run, as far as its timing.jsonl can be read.
+
+    A run killed just after a checkpoint lacks the line of that epoch, or has half of it.
+    """
+    epochs = {}
+    for line in (folder / "timing.jsonl").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            epochs[entry["epoch"]] = entry["seconds"]  # A killed epoch is timed again.
+    return epochs
+
+
 def spent_seconds(folder: Path, history: list[dict]) -> list[float]:
     """Seconds from a run's start to the end of each epoch of its history."""
-    timed = runner.read_seconds(folder)
+    timed = read_seconds(folder)
     # A stop may have cost an epoch its line.
     usual = statistics.median(timed.values())
     spent = itertools.accumulate(timed.get(line["epoch"], usual) for line in history)

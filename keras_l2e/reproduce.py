@@ -6,17 +6,12 @@ Every cell is a training run of its own, with its flagfile, in W/FIGURE. Finishe
 and stopped ones go on.
 """
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from keras_l2e import command_line, settings
 from keras_l2e.errors import WorkError
-from keras_l2e.paper import rates, runner
-from keras_l2e.paper.cells import BUDGETS, FIGURES, Cell, cells
-
-# What `--output` keeps of a cell.
-KEPT = ("flags.cfg", "history.jsonl", "evaluation.json", "timing.jsonl", "log.txt")
+from keras_l2e.paper import runner
+from keras_l2e.paper.cells import BUDGETS, FIGURES, cells
 
 
 @dataclass
@@ -30,14 +25,9 @@ class Arguments:
         "How large: smoke shows in minutes that all works, cpu takes hours on two cores, paper has "
         "the paper's own settings and wants a GPU.",
     )
-    workdir: str = settings.path("", "Folder of the cells.", required=True)
+    workdir: str = settings.path("", "Folder of the figure and of its cells.", required=True)
     data_dir: str = settings.path(
         "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared."
-    )
-    output: str = settings.path(
-        "",
-        "Folder for the figure, and for what is worth keeping of its cells; by default the figure "
-        "lies in the workdir.",
     )
     cells_at_once: int = settings.integer(
         0,
@@ -47,9 +37,6 @@ class Arguments:
     )
     draw_only: bool = settings.boolean(
         False, "Run nothing; draw the figure of the cells that are done."
-    )
-    num_replicas: int = settings.integer(
-        0, "As in training, for each cell; 0: as many as suit.", lower=0
     )
 
 
@@ -65,42 +52,20 @@ def reproduce(arguments: Arguments) -> None:
         from keras_l2e.paper import comparisons, figures
     except ModuleNotFoundError as error:
         raise WorkError(f"{error.name} is missing; install keras_l2e[paper]") from None
-    folder = command_line.check_folder("workdir", arguments.workdir) / arguments.figure
-    output = command_line.check_folder("output", arguments.output or arguments.workdir)
+    workdir = command_line.check_folder("workdir", arguments.workdir)
     command_line.check_folder("data_dir", arguments.data_dir)
+    figure, budget = arguments.figure, arguments.budget
     if not arguments.draw_only:
-        chosen = rates.read_rates(folder)
-        wanted = run(arguments, folder, chosen)
-        if arguments.figure == "optimizers" and not chosen:
-            run(arguments, folder, rates.choose_rates(folder, wanted))
-    result = comparisons.collect(arguments.figure, arguments.budget, folder)
-    for path in figures.write(result, output):
+        wanted = cells(figure, budget)
+        at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
+        counts = dict.fromkeys(f"{cell.num_examples:,}" for cell in wanted)
+        said = f"{len(wanted)} cells, {at_most}{' or '.join(counts)} training examples each"
+        print(f"{figure}: {said}", flush=True)
+        at_once = arguments.cells_at_once or int(budget == "paper")
+        runner.run(wanted, workdir / figure, arguments.data_dir, at_once)
+    result = comparisons.collect(figure, budget, workdir / figure)
+    for path in figures.write(result, workdir):
         print(path)
-    if output.resolve() != folder.parent.resolve():
-        keep([cell["name"] for cell in result["cells"]], folder, output / arguments.figure)
-
-
-def run(arguments: Arguments, folder: Path, chosen: dict[str, float] | None) -> list[Cell]:
-    """Runs the cells that these learning rates make, says what they are, and gives them."""
-    wanted = cells(arguments.figure, arguments.budget, chosen)
-    at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
-    at_rates = "".join(f", {name} at {rate:g}" for name, rate in (chosen or {}).items())
-    print(
-        f"{arguments.figure}: {len(wanted)} cells, {at_most}"
-        f"{' or '.join(f'{n:,}' for n in dict.fromkeys(cell.num_examples for cell in wanted))} "
-        f"training examples each{at_rates}"
-    )
-    at_once = arguments.cells_at_once or int(arguments.budget == "paper")
-    runner.run(wanted, folder, arguments.data_dir, at_once, arguments.num_replicas)
-    return wanted
-
-
-def keep(names: list[str], folder: Path, output: Path) -> None:
-    """Copies what is worth keeping of finished cells from one folder to another."""
-    for name in [rates.NAME, *(f"{name}/{file}" for name in names for file in KEPT)]:
-        if (folder / name).exists():
-            (output / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, output / name)
 
 
 if __name__ == "__main__":

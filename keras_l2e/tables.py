@@ -31,12 +31,10 @@ RATES = (
 )
 # Of the first wrong step of a wrong answer.
 _PLACES = ("turns", "digits")
-# Rates over examples can be pooled; those over characters cannot, for these are not counted.
-POOLED = ("exact_match", "written_match", "answer_in_program")
 
 
 def format_table(evaluation: dict) -> str:
-    """The evaluation as aligned plain text: a row per difficulty, chance, then the breakdowns."""
+    """The evaluation as aligned plain text: a row per difficulty, chance, then the breakdown."""
     return _join_tables(evaluation, _format_plain, "{}")
 
 
@@ -84,31 +82,21 @@ def _parse(text: str, where) -> dict:
         raise WorkError(f"{where}: no JSON ({error})") from None
 
 
-def kinds(evaluation: dict) -> list[str]:
-    """What the evaluation tells apart: for each of these there is an entry `by_<kind>`.
+def breakdown(evaluation: dict) -> tuple[str, str, list[dict]] | None:
+    """The kinds of programs that an evaluation tells apart, at the hardest trained difficulty.
 
-    >>> kinds({"rows": [], "by_carry_chain": [{"carry_chain": 3, "exact_match": 0.5}]})
-    ['carry_chain']
-    """
-    keys = [key for key in evaluation if key.startswith("by_") and evaluation[key]]
-    return [key.removeprefix("by_") for key in keys]
-
-
-def breakdowns(evaluation: dict) -> list[tuple[str, str, list[dict]]]:
-    """Each kind at the hardest trained difficulty and, if there are several, at all together.
+    >>> entry = {"carry_chain": 3, "length": 4, "nesting": 1, "exact_match": 0.5}
+    >>> breakdown({"by_carry_chain": [entry]})[:2]
+    ('carry_chain', 'hardest trained difficulty: length 4')
 
     Returns:
         (kind, title, entries): one entry for each value of the kind, in order, with that value
-        under the kind's name, `num_examples`, and the rates that can be pooled.
+        under the kind's name, `num_examples` and rates; None where no kinds are told apart.
     """
-    groups = []
-    for kind in kinds(evaluation):
-        entries = evaluation[f"by_{kind}"]
-        title, chosen = hardest(entries)
-        groups.append((kind, title, _pool(chosen, kind)))
-        if len(evaluation["rows"]) > 1:
-            groups.append((kind, "all trained difficulties", _pool(entries, kind)))
-    return groups
+    for key in evaluation:
+        if key.startswith("by_"):
+            return key.removeprefix("by_"), *hardest(evaluation[key])
+    return None
 
 
 def hardest(entries: list[dict]) -> tuple[str, list[dict]]:
@@ -116,18 +104,6 @@ def hardest(entries: list[dict]) -> tuple[str, list[dict]]:
     hardest = max((entry["nesting"], entry["length"]) for entry in entries)
     chosen = [e for e in entries if (e["nesting"], e["length"]) == hardest]
     return f"hardest trained difficulty: {_format_difficulty(*hardest[::-1])}", chosen
-
-
-def _pool(entries: list[dict], kind: str) -> list[dict]:
-    """Rates are averaged with the numbers of examples as weights."""
-    import pandas as pd
-
-    table = pd.DataFrame(entries)
-    rates = [rate for rate in POOLED if rate in table]
-    table[rates] = table[rates].mul(table["num_examples"], axis="index")
-    pooled = table.groupby(kind)[["num_examples", *rates]].sum()
-    pooled[rates] = pooled[rates].div(pooled["num_examples"], axis="index")
-    return pooled.reset_index().to_dict("records")
 
 
 def describe(evaluation: dict) -> str:
@@ -179,8 +155,9 @@ def _join_tables(evaluation: dict, render, heading: str) -> str:
     beyond = [row | {"": "beyond training"} for row in evaluation["beyond_training"]]
     columns = ["length", "nesting", "num_examples", *RATES, ""]
     tables = [(describe(evaluation), evaluation["rows"] + beyond, columns)]
-    for kind, title, entries in breakdowns(evaluation):
-        tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *POOLED]))
+    if found := breakdown(evaluation):
+        kind, title, entries = found
+        tables.append((f"by_{kind}, {title}", entries, [kind, "num_examples", *RATES]))
     if failures := evaluation.get("failures"):
         title, (row,) = hardest(evaluation["rows"])
         place = row["length"], row["nesting"]

@@ -5,6 +5,7 @@ import importlib
 import json
 import random
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,13 +144,13 @@ def test_what_a_run_has_come_to(benchmark, finished):
     assert variations.measure_levels(finished) is None
 
 
-def test_runs_that_failed_are_named(benchmark, tmp_path, monkeypatch):
+def test_runs_that_failed_are_named(benchmark, tmp_path):
     levers, variations = benchmark("levers"), benchmark("variations")
     arguments = variations.argparse.Namespace(workdir=tmp_path, data_dir="D", draw_only=False)
     wanted = dict(list(levers.cells().items())[:1])
-    monkeypatch.setattr(variations.runner, "CHILD", "import sys; sys.exit('no space left')")
+    command = [sys.executable, "-c", "import sys; sys.exit('no space left')"]
     with pytest.raises(SystemExit, match=r"error: 1 of 1 cells failed; lever_00: no space left"):
-        variations.collect(arguments, "levers", wanted)
+        variations.collect(arguments, "levers", wanted, command=command)
     arguments.draw_only = True
     with pytest.raises(SystemExit, match=r"error: no run in .*levers is done"):
         variations.collect(arguments, "levers", wanted)

@@ -6,17 +6,14 @@ import pytest
 
 from keras_l2e.config import Config
 from keras_l2e.errors import UsageError
-from keras_l2e.language.forms import INPUT_FORMS
-from keras_l2e.paper.cells import BUDGETS, FIGURES, OPTIMIZERS, STRATEGIES, cells, check_flags
+from keras_l2e.paper.cells import BUDGETS, FIGURES, cells, check_flags
 from keras_l2e.teaching.teachers import TEACHERS
-
-RATES = {"sgd": 0.5, "adam": 0.2, "muon": 0.3}
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_cell_is_a_run_that_training_takes(figure, budget):
-    wanted = cells(figure, budget, RATES)
+    wanted = cells(figure, budget)
     assert len({cell.name for cell in wanted}) == len(wanted)
     # Of each task all cells see equally many examples.
     tasks = {cell.flags["task"] for cell in wanted}
@@ -32,54 +29,27 @@ def test_every_cell_is_a_run_that_training_takes(figure, budget):
 
 
 def counted(figure, budget, *names):
-    return Counter(
-        tuple(cell.flags.get(name) for name in names)
-        for cell in cells(figure, budget, RATES)
-        if not cell.choosing
-    )
+    return Counter(tuple(cell.flags.get(name) for name in names) for cell in cells(figure, budget))
 
 
-def test_the_grids_of_the_cpu():
-    assert counted("addition", "cpu", "target_length", "strategy", "seed") == {
-        (length, strategy, seed): 1
-        for length in (5, 7, 9)
-        for strategy in STRATEGIES
-        for seed in (1, 2)
-    }
-    assert counted("programs", "cpu", "target_length", "target_nesting", "strategy") == {
-        (length, nesting, strategy): 2 if (length, nesting) == (4, 2) else 1
-        for length in (2, 4, 6)
-        for nesting in (1, 2, 3)
-        for strategy in STRATEGIES
-    }
-    assert counted("memorization", "cpu", "target_length", "input_form", "strategy") == {
-        (20, form, strategy): 2 if form == "none" else 1
-        for form in INPUT_FORMS
-        for strategy in STRATEGIES
-    }
+def test_all_teachers_are_compared():
     assert counted("teachers", "cpu", "task", "target_length", "strategy", "seed") == {
         (*target, strategy, seed): 1
         for target in (("addition", 9), ("program", 4))
         for strategy in TEACHERS
         for seed in (1, 2)
     }
-    names = ("target_length", "optimizer", "learning_rate", "strategy", "seed")
-    assert counted("optimizers", "cpu", *names) == {
-        (7, optimizer, RATES[optimizer], strategy, seed): 1
-        for optimizer in OPTIMIZERS
-        for strategy in STRATEGIES
-        for seed in (1, 2)
-    }
 
 
-def test_rates_are_chosen_among_three_by_runs_that_no_figure_shows():
-    trials = cells("optimizers", "cpu")
-    assert all(cell.choosing for cell in trials)
-    assert Counter(cell.flags["optimizer"] for cell in trials) == dict.fromkeys(OPTIMIZERS, 3)
-    assert {(cell.flags["strategy"], cell.flags["seed"]) for cell in trials} == {("mix", 0)}
-    whole = cells("optimizers", "cpu", RATES)
-    assert whole[: len(trials)] == trials
-    assert not any(cell.choosing for cell in whole[len(trials) :])
+def test_an_optimizer_brings_its_flags_with_it():
+    names = ("optimizer", "learning_rate", "learning_rate_schedule", "clip_norm")
+    rates = {"cpu": (1.2, 0.003, 0.01), "paper": (0.5, 0.003, 0.01)}
+    for budget, (sgd, adam, muon) in rates.items():
+        assert counted("optimizers", budget, *names) == {
+            ("sgd", sgd, "plateau", 5.0): 8,
+            ("adam", adam, "constant", 1.0): 8,
+            ("muon", muon, "constant", 1.0): 8,
+        }
 
 
 def test_the_paper_s_settings():

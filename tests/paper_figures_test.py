@@ -5,19 +5,19 @@ import json
 import math
 import re
 
-import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import BarContainer
 
 from keras_l2e.errors import WorkError
 from keras_l2e.language.tasks import Difficulty, grid
 from keras_l2e.paper import comparisons, figures, tables
 from keras_l2e.paper.cells import FIGURES, cells
+from keras_l2e.tables import METRICS
 from keras_l2e.teaching.bandits import BANDITS
 
-RATES = {"sgd": 0.5, "adam": 0.003, "muon": 0.004}
 SLOW = pytest.mark.slow
 SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9, "review": 0.95}
 SKILL |= {name: 0.6 + 0.02 * i for i, name in enumerate(BANDITS)}
@@ -73,12 +73,10 @@ def write_cell(folder, cell, skill):
     (folder / cell.name / "history.jsonl").write_text("".join(history))
 
 
-def make_result(folder, figure, budget="cpu", keep=lambda cell: True, rates=RATES):
-    for i, cell in enumerate(filter(keep, cells(figure, budget, rates))):
+def make_result(folder, figure, budget="cpu", keep=lambda cell: True):
+    for i, cell in enumerate(filter(keep, cells(figure, budget))):
         skill = SKILL[cell.flags["strategy"]] + 0.02 * cell.flags["seed"] - 0.001 * (i % 7)
         write_cell(folder, cell, skill)
-    if figure == "optimizers":
-        (folder / "rates.json").write_text(json.dumps(rates))
     return comparisons.collect(figure, budget, folder)
 
 
@@ -127,41 +125,36 @@ def test_figures_are_drawn_of_what_is_there(tmp_path, figure):
     assert json.loads(paths[0].read_text()) == result
     image = matplotlib.image.imread(paths[2])
     assert image.std() > 0.01 and image.shape[1] == 1440  # 7.2 inches, a page's width.
-    expected = [cell for cell in cells(figure, "cpu", RATES) if not cell.choosing]
-    assert f"{len(expected) - len(result['cells'])} cells are missing" in paths[3].read_text()
+    num_missing = len(cells(figure, "cpu")) - len(result["cells"])
+    assert f"{num_missing} cells are missing" in paths[3].read_text()
 
 
-@SLOW
-def test_the_paper_s_budget_is_drawn_too(tmp_path):
-    result = make_result(tmp_path, "programs", "paper")
-    assert "at most 10,000,000 training examples" in figures.draw(result).get_suptitle()
-
-
-def test_a_bar_is_the_mean_of_its_seeds_and_each_seed_a_dot(results, drawn):
+def test_a_bar_is_the_mean_of_its_seeds_with_their_range(results, drawn):
     rows = comparisons.at_targets(results["addition"])
-    for axes, metric in zip(drawn["addition"].axes, comparisons.METRICS, strict=True):
+    for axes, metric in zip(drawn["addition"].axes, METRICS, strict=True):
         sets = comparisons.seed_sets(rows, metric)
-        bars = {(round(bar.get_center()[0]), bar.get_facecolor()): bar for bar in axes.patches}
-        dots = {
-            round(line.get_xdata()[0], 6): line.get_ydata()
-            for line in axes.lines
-            if line.get_marker() == "."
-        }
-        assert len(bars) == len(dots) == len(sets) == 3 * len(figures.MARKS)
-        for (i, length), strategy in itertools.product(enumerate((5, 7, 9)), figures.MARKS):
-            found = sets[f"length {length}", strategy].rates
-            bar = bars[i, matplotlib.colors.to_rgba(figures.MARKS[strategy][0])]
-            assert bar.get_height() == found.mean()
-            assert list(dots[round(bar.get_center()[0], 6)]) == list(found) and len(found) == 2
-        copied = [segment for lines in axes.collections for segment in lines.get_segments()]
+        groups = [group for group in axes.containers if isinstance(group, BarContainer)]
+        assert [group.get_label() for group in groups] == list(figures.MARKS)
+        for group in groups:
+            ranges = group.errorbar.lines[2][0].get_segments()
+            for length, bar, ends in zip((5, 7, 9), group.patches, ranges, strict=True):
+                found = sets[f"length {length}", group.get_label()].rates
+                assert len(found) == 2
+                assert bar.get_height() == pytest.approx(found.mean())
+                assert sorted(y for _, y in ends) == pytest.approx(sorted(found))
+        copied = axes.collections[-1].get_segments()
         assert [segment[0][1] for segment in copied] == pytest.approx([0.1] * 3)
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "7", "9"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "length 5",
+        "length 7",
+        "length 9",
+    ]
 
 
 def test_heat_maps_show_means_and_differences(results, drawn):
     relative = [(strategy, "baseline") for strategy in ("naive", "mix", "combined")]
     kinds = [("baseline", None), ("combined", None), *relative]
-    panels = list(itertools.product(kinds, comparisons.METRICS))
+    panels = list(itertools.product(kinds, METRICS))
     rows = comparisons.at_targets(results["programs"])
     # The other axes are scales of colours.
     for axes, ((strategy, reference), metric) in zip(drawn["programs"].axes, panels, strict=False):
@@ -180,24 +173,19 @@ def test_heat_maps_show_means_and_differences(results, drawn):
         assert axes.get_title(loc="left").endswith(title)
 
 
-def test_what_was_never_mastered_stands_above_the_total(drawn):
+def test_what_a_seed_never_mastered_is_missing(drawn):
     # By how write_cell makes them up: the first digits are mastered, a share as large as the skill.
-    never = {"baseline": {3, 4, 5, 6, 7}, "naive": {4, 5, 6, 7}, "mix": {6, 7}, "combined": {7}}
+    mastered = {"baseline": 2, "naive": 3, "mix": 5, "combined": 6}
     total = 798_720
-    first, *others = drawn["optimizers"].axes[:3]
-    for axes in (first, *others):
-        for strategy, lengths in never.items():
-            lines = [line for line in axes.lines if line.get_color() == figures.MARKS[strategy][0]]
-            marks = [line.get_xydata() for line in lines if line.get_mfc() == "white"]
-            assert {round(x) for ((x, _),) in marks} == lengths
-            assert {y for ((_, y),) in marks} == {1.08 * total}
-            if strategy == "naive":
-                # Two digits took one seed half of the training and the other one all of it.
-                (means,) = (line.get_ydata() for line in lines if len(line.get_xdata()) > 2)
-                assert list(means) == [total / 2, total * 3 / 4, total]
-    assert axes.get_ylim()[1] > 1.08 * total
-    (label,) = (text for text in first.texts if text.get_text() == "never")
-    assert label.xy[1] == 1.08 * total
+    for axes in drawn["optimizers"].axes[:3]:
+        lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+        for strategy, longest in mastered.items():
+            assert np.isnan(lines[strategy]).tolist() == [i > longest for i in range(1, 8)]
+        # Two digits took one seed half of the training and the other one all of it.
+        assert lines["naive"][:3].tolist() == [total / 2, total * 3 / 4, total]
+    (first, *_) = drawn["optimizers"].axes
+    assert first.get_title(loc="left") == "sgd, learning rate 1.2"
+    assert "missing: a seed never did" in first.get_ylabel()
 
 
 def test_teachers_stand_side_by_side(results):
@@ -224,10 +212,12 @@ def test_teachers_stand_side_by_side(results):
         assert by_name["baseline"][2].startswith("**-")
         assert by_name["frontier"][2].startswith("(")
         mastery = lines[2 + len(SKILL) :]
+        assert mastery[0][:2] == ["task", "strategy"]
         assert mastery[0][-1] == ("9" if task == "addition" else "(4,2)")
-        reached = {row[0]: row[1:] for row in mastery[2:]}
+        reached = {row[1]: row[2:] for row in mastery[2:]}
         assert reached["baseline"][-1] == "never / never"
-        assert reached["review"][0] == f"{int(total[:3]) // 2}k / {int(total[:3]) // 2}k"
+        half = f"{int(total[:3]) // 2},000"
+        assert reached["review"][0] == f"{half} / {half}"
 
 
 def test_the_maps_of_a_teacher_are_what_it_did(results, drawn):
@@ -251,25 +241,6 @@ def test_tables_say_who_did_not_come_to_the_target(results):
     text = tables.figure_markdown(results["addition"] | {"cells": [stopped]})
     said = "Ended before they came to their target: length_5_naive_seed_1 (at length 4, nesting 1)."
     assert said in text
-
-
-def test_rates_at_an_edge_and_rates_that_diverged_are_called_so(tmp_path):
-    rates = {"sgd": 0.5, "adam": 0.001, "muon": 0.01}
-
-    def keep(cell):
-        return not (cell.choosing and cell.flags["learning_rate"] == 1.2)
-
-    result = make_result(tmp_path, "optimizers", keep=keep, rates=rates)
-    assert result["missing"] == []
-    lines = tables.figure_markdown(result).partition("## Learning rates")[2].splitlines()[4:13]
-    rows = [re.split(r" ?\| ?", line)[1:-1] for line in lines]
-    notes = {(optimizer, rate): note for optimizer, rate, *_, note in rows if note}
-    assert notes == {
-        ("sgd", "0.5"): "chosen",
-        ("adam", "0.001"): "chosen, the lowest tried",
-        ("muon", "0.01"): "chosen, the highest tried",
-    }
-    assert ["sgd", "1.2", "diverged", "diverged", ""] in rows
 
 
 def test_a_broken_cell_is_an_error_of_one_line(tmp_path):

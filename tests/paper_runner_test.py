@@ -1,11 +1,10 @@
-"""Cells run side by side, with runs that only pretend."""
+"""Cells run side by side, with runs that only pretend, and figures made of them."""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from datetime import timedelta
 
 import pytest
 from paper_figures_test import write_cell
@@ -13,7 +12,7 @@ from paper_figures_test import write_cell
 from keras_l2e import reproduce
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.files import lock
-from keras_l2e.paper import figures, rates, runner
+from keras_l2e.paper import runner
 from keras_l2e.paper.cells import cells
 
 CELLS = cells("addition", "smoke")
@@ -29,110 +28,108 @@ with open(run.parent / "begun.txt", "a") as file:
 WORK
 (run / "evaluation.json").write_text("{}")
 """
+# Runs for a minute, as any run does for as long as its parent lives.
+SLEEP = """
+from keras_l2e.paper import runner
+(run / "pid").write_text(str(os.getpid()))
+runner.runpy.run_module = lambda *_, **__: time.sleep(60)
+runner.train()
+"""
 
 
-@pytest.fixture
-def pretend(monkeypatch):
-    """Lets runs do something else than train."""
-
-    def pretend(work="pass"):
-        script = PRETEND.replace("WORK", work).replace("{", "{{").replace("}", "}}")
-        monkeypatch.setattr(runner, "CHILD", "cores = {cores}\n" + script)
-
-    monkeypatch.setattr(runner, "POLL_SECONDS", 0.02)
-    return pretend
+def pretend(work="pass"):
+    """The command of runs that do something else than train."""
+    return [sys.executable, "-c", PRETEND.replace("WORK", work)]
 
 
-def run(folder, wanted=CELLS, at_once=2, **options):
-    runner.run(wanted, folder, "data", at_once, **options)
+def run(folder, command, wanted=CELLS):
+    runner.run(wanted, folder, "data", cells_at_once=2, command=command)
 
 
 def begun(folder):
     return sorted((folder / "begun.txt").read_text().split())
 
 
-def test_cells_are_run_once(tmp_path, pretend, capsys):
-    pretend('print("trained", flush=True); (run / "flags.json").write_text(json.dumps(flags))')
-    run(tmp_path, num_replicas=3)
+def test_cells_are_run_once(tmp_path, capsys):
+    work = 'print("trained", flush=True); (run / "flags.json").write_text(json.dumps(flags))'
+    run(tmp_path, pretend(work))
     assert begun(tmp_path) == NAMES
-    assert capsys.readouterr().out.endswith("4 of 4 cells done, 0 running, 0 left\n")
+    assert sorted(capsys.readouterr().out.splitlines()) == [f"{name}: done" for name in NAMES]
     for cell in CELLS:
         assert (tmp_path / cell.name / "log.txt").read_text() == "trained\n"
+        assert not (tmp_path / f"{cell.name}.log").exists()
         assert (tmp_path / f"{cell.name}.cfg").read_text() == cell.flagfile()
         flags = json.loads((tmp_path / cell.name / "flags.json").read_text())
-        assert (flags["num_replicas"], flags["data_dir"]) == ("3", "data")
+        assert flags == {
+            "data_dir": "data",
+            "flagfile": str(tmp_path / f"{cell.name}.cfg"),
+            "workdir": str(tmp_path / cell.name),
+        }
     (tmp_path / NAMES[0] / "evaluation.json").unlink()
-    run(tmp_path)
+    run(tmp_path, pretend())
     assert begun(tmp_path) == sorted([*NAMES, NAMES[0]])
-    assert f"{NAMES[0]} goes on\n" in capsys.readouterr().out
 
 
-def test_a_cell_that_fails_is_told_and_does_not_stop_the_others(tmp_path, pretend, capsys):
-    pretend('if "seed_2" in run.name: print("tried"); sys.exit("error: the disk is full\\n")')
-    with pytest.raises(WorkError, match=r"2 of 4 cells failed; .*seed_2: the disk is full; "):
-        run(tmp_path)
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        ('print("tried"); sys.exit("error: the disk is full")', "the disk is full"),
+        ('print("tried", flush=True); os.kill(os.getpid(), 9)', "signal 9"),
+    ],
+)
+def test_a_cell_that_fails_is_told_and_does_not_stop_the_others(tmp_path, capsys, work, reason):
+    with pytest.raises(WorkError, match=rf"2 of 4 cells failed; \S+seed_2: {reason}; the same"):
+        run(tmp_path, pretend(f'if "seed_2" in run.name: {work}'))
     assert begun(tmp_path) == NAMES
-    assert "2 of 4 cells done, 2 failed, 0 running, 0 left" in capsys.readouterr().out
-    pretend()  # What stood in the way is gone.
-    run(tmp_path)
+    said = capsys.readouterr().out
+    assert said.count(f"_seed_2: failed: {reason}\n") == said.count("_seed_1: done\n") == 2
+    assert len(list(tmp_path.glob("*_seed_2.log"))) == 2
+    run(tmp_path, pretend('print("trained")'))  # What stood in the way is gone.
     assert len(begun(tmp_path)) == 6
     assert all(runner.is_done(cell, tmp_path) for cell in CELLS)
-
-
-def test_a_run_that_is_killed_is_tried_again_and_given_up_in_the_end(tmp_path, pretend):
-    pretend('seed_2 = "seed_2" in run.name; seed_2 and os.kill(os.getpid(), 9)')
-    with pytest.raises(WorkError, match=r"2 of 4 cells failed; \S+seed_2: killed 3 times; "):
-        run(tmp_path)
-    assert begun(tmp_path) == sorted(NAMES + 2 * [name for name in NAMES if "seed_2" in name])
-
-
-def test_the_reason_is_that_of_the_last_attempt(tmp_path, pretend):
-    pretend("""
-if (run / "tried").exists(): sys.exit("it broke")
-(run / "tried").touch()
-print("error: no space left", flush=True)
-os.kill(os.getpid(), 9)
-""")
-    with pytest.raises(WorkError, match=r"1 of 1 cells failed; \S+: it broke; "):
-        run(tmp_path, CELLS[:1])
-    assert len(begun(tmp_path)) == 2
+    for log in tmp_path.glob("*_seed_2/log.txt"):
+        lines = log.read_text().splitlines()
+        assert (lines[0], lines[-1]) == ("tried", "trained")
 
 
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="needs a system that deals out cores, and two of them",
 )
-def test_runs_side_by_side_have_cores_of_their_own(tmp_path, pretend):
-    pretend('(run / "cores.json").write_text(json.dumps(cores)); time.sleep(0.3)')
-    run(tmp_path)
+def test_runs_side_by_side_have_cores_of_their_own(tmp_path):
+    before = os.sched_getaffinity(0)
+    work = '(run / "cores.json").write_text(json.dumps(sorted(os.sched_getaffinity(0))))'
+    run(tmp_path, pretend(f"{work}; time.sleep(0.3)"))
     dealt = {(tmp_path / name / "cores.json").read_text() for name in NAMES}
     assert len(dealt) == 2
     first, second = map(json.loads, dealt)
-    assert len(first) == len(second) == len(os.sched_getaffinity(0)) // 2
+    assert len(first) == len(second) == len(before) // 2
     assert not {*first} & {*second}
+    assert os.sched_getaffinity(0) == before
 
 
-def test_a_folder_takes_one_command_at_a_time(tmp_path, pretend):
-    pretend()
+def test_a_folder_takes_one_command_at_a_time(tmp_path):
     with lock(tmp_path), pytest.raises(UsageError, match=f"{tmp_path} is in use"):
-        run(tmp_path)
-    run(tmp_path)
+        run(tmp_path, pretend())
+    run(tmp_path, pretend())
 
 
-def test_runs_end_with_the_command_that_is_stopped(tmp_path, pretend, monkeypatch):
-    pretend('(run / "pid").write_text(str(os.getpid())); time.sleep(60)')
-
-    def stop(*_):
-        while len(list(tmp_path.glob("*/pid"))) < 2:
+@pytest.mark.parametrize("num_begun", [2, 0], ids=["while they run", "while they start"])
+def test_runs_end_with_the_command_that_is_stopped(tmp_path, monkeypatch, num_begun):
+    def stop(_):
+        while len(list(tmp_path.glob("*/pid"))) < num_begun:
             time.sleep(0.01)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "wait", stop)
+    monkeypatch.setattr(runner, "as_completed", stop)
+    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
-    assert len(begun(tmp_path)) == 2
+        run(tmp_path, pretend(SLEEP))
+    assert time.monotonic() - start < 50
+    assert len(list(tmp_path.glob("*.cfg"))) <= 2  # The others were not begun.
     for path in tmp_path.glob("*/pid"):
         assert not is_running(int(path.read_text()))
+    assert not list(tmp_path.glob("*/evaluation.json"))
 
 
 def is_running(pid):
@@ -142,27 +139,17 @@ def is_running(pid):
 
 
 def test_runs_end_with_the_command_that_is_killed(tmp_path, wait_for):
-    # A run like any other, but for what it does.
-    script = """
-import runpy, sys, time
+    script = f"""
+import sys
 from pathlib import Path
 from keras_l2e.paper import cells, runner
-runner.CHILD = '''
-import os, pathlib, runpy, sys, time
-from keras_l2e.paper import runner
-def sleep(*_, **__):
-    pathlib.Path("pid").write_text(str(os.getpid()))
-    time.sleep(60)
-runpy.run_module = sleep
-runner.train({cores})
-'''
-runner.run(cells.cells("addition", "smoke")[:1], Path("W"), "data", 1)
+wanted = cells.cells("addition", "smoke")[:1]
+runner.run(wanted, Path("W"), "data", 1, {pretend(SLEEP)!r})
 """
-    (tmp_path / "script.py").write_text(script)
-    command = [sys.executable, "script.py"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", script]
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
-        pid = tmp_path / "pid"
+        pid = tmp_path / "W" / CELLS[0].name / "pid"
         wait_for(lambda: pid.exists() and pid.read_text(), process)
         assert is_running(int(pid.read_text()))
         process.kill()
@@ -170,20 +157,6 @@ runner.run(cells.cells("addition", "smoke")[:1], Path("W"), "data", 1)
     while is_running(int(pid.read_text())):
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def test_the_time_left_is_that_of_the_epochs_left(tmp_path):
-    pool = runner._Pool(CELLS, tmp_path, 2, setup="")
-    futures = {runner.Future(): cell for cell in CELLS[1:]}
-    assert pool.progress(futures) == "1 of 4 cells done, 0 running, 3 left"
-    # One cell is done, 600 s an epoch, half of another; two are left.
-    num_epochs = CELLS[0].flags["num_epochs"]
-    for cell, epochs in zip(CELLS[:2], (num_epochs, num_epochs // 2), strict=True):
-        (tmp_path / cell.name).mkdir()
-        lines = "".join(f'{{"epoch": {i}, "seconds": 600}}\n' for i in range(epochs))
-        (tmp_path / cell.name / "timing.jsonl").write_text(lines + lines[:9])
-    left = timedelta(seconds=2.5 * 600 * num_epochs / 2)
-    assert pool.progress(futures).endswith(f", about {left} left")
 
 
 # Figures
@@ -194,63 +167,15 @@ def make_arguments(folder, **changes):
     return reproduce.Arguments(workdir=str(folder / "W"), **given | changes)
 
 
-def test_the_best_rate_on_validation_is_chosen(tmp_path):
-    trials = cells("optimizers", "cpu")
-    for i, cell in enumerate(trials):
-        accuracy = [0.3, 0.2, None, 0.1, 0.9, 0.5, 0.6, 0.7, 0.8][i]
-        if accuracy:  # One that diverged leaves no evaluation.
-            write_cell(tmp_path, cell, 2 * accuracy)
-    expected = {"sgd": 0.2, "adam": 0.003, "muon": 0.01}
-    assert rates.choose_rates(tmp_path, trials) == rates.read_rates(tmp_path) == expected
-    with pytest.raises(WorkError, match="no learning rate of sgd"):
-        rates.choose_rates(tmp_path / "empty", trials)
-
-
-def test_optimizers_are_compared_at_rates_chosen_by_trials(tmp_path, pretend, monkeypatch, capsys):
-    # As if the higher the rate, the better.
-    work = """
-text = pathlib.Path(flags["flagfile"]).read_text()
-rate = float(text.partition("--learning_rate=")[2].split()[0])
-if "--optimizer=sgd" in text and rate == 1.0: sys.exit("error: REASON")
-(run / "history.jsonl").write_text('{"target_validation": {"token_accuracy": %s}}' % rate)
-"""
-    drawn = []
-    monkeypatch.setattr("keras_l2e.paper.comparisons.collect", lambda *_: {"cells": []})
-    monkeypatch.setattr(figures, "write", lambda result, output: drawn.append(output) or [])
-    arguments, folder = make_arguments(tmp_path, figure="optimizers"), tmp_path / "W/optimizers"
-    # One that fails leaves the choice open, and nothing is drawn.
-    pretend(work.replace("REASON", "no space left"))
-    with pytest.raises(WorkError, match=r"1 of 8 cells failed; rate_sgd_1_0e\+00: no space left; "):
-        reproduce.reproduce(arguments)
-    assert rates.read_rates(folder) is None and not drawn
-    # One that diverges has a result.
-    pretend(work.replace("REASON", "training diverged: the loss is no number"))
-    reproduce.reproduce(arguments)
-    best = {"sgd": 0.5, "adam": 0.01, "muon": 0.004}
-    assert rates.read_rates(folder) == best and drawn == [tmp_path / "W"]
-    assert "20 cells, 1,024 training examples each, sgd at 0.5, adam at 0.01, muon at 0.004" in (
-        capsys.readouterr().out
-    )
-    for cell in cells("optimizers", "smoke", best):
-        assert (folder / f"{cell.name}.cfg").read_text() == cell.flagfile()
-    done = begun(folder)
-    reproduce.reproduce(arguments)
-    assert begun(folder) == done  # It would only diverge again.
-
-
-def test_what_is_worth_keeping_of_a_figure_can_go_elsewhere(tmp_path, monkeypatch, capsys):
+def test_a_figure_lies_beside_its_cells(tmp_path, capsys):
     for cell in CELLS:
         write_cell(tmp_path / "W/addition", cell, 0.5)
-        (tmp_path / "W/addition" / cell.name / "model.keras").touch()
-    monkeypatch.chdir(tmp_path)
-    reproduce.reproduce(make_arguments(tmp_path, output="out"))
-    kept = sorted(path.name for path in (tmp_path / "out/addition" / NAMES[0]).iterdir())
-    assert kept == ["evaluation.json", "flags.cfg", "history.jsonl"]
-    # However the place is spelt where its cells are.
-    reproduce.reproduce(make_arguments(tmp_path, output="W", draw_only=True))
-    for kind in ("json", "csv", "png", "md"):
-        here = (tmp_path / f"W/addition.{kind}").read_bytes()
-        assert here == (tmp_path / f"out/addition.{kind}").read_bytes() != b""
+    for draw_only in (True, False):  # All cells are done.
+        reproduce.reproduce(make_arguments(tmp_path, draw_only=draw_only))
+        paths = [tmp_path / f"W/addition.{kind}" for kind in ("json", "csv", "png", "md")]
+        assert capsys.readouterr().out.splitlines()[-4:] == list(map(str, paths))
+        for path in paths:
+            path.unlink()
     flags = tmp_path / "W/addition" / NAMES[0] / "flags.cfg"
     flags.write_text(flags.read_text().replace("=16", "=32"))
     for draw_only in (True, False):

@@ -35,13 +35,6 @@ def make_history(difficulties, epochs_each=2, examples_each=1000):
     return history
 
 
-def step_labels(figure):
-    """The texts above the learning curve, as far as they are drawn."""
-    figure.draw_without_rendering()
-    above = figure.axes[0].child_axes
-    return [label for axis in above for label in axis.get_xticklabels() if label.get_text()]
-
-
 def words(artists):
     return [artist.get_text() for artist in artists]
 
@@ -116,86 +109,73 @@ def test_figures_need_no_backend(tmp_path, backend, kept):
 
 
 def test_learning_curve_says_what_it_shows():
-    figure = plots._learning_curve(make_history([(1, 1), (2, 1), (3, 1)]))
-    upper, lower = figure.axes
+    figure = plots._learning_curve(make_history([(1, 1), (2, 1), (1, 2)]))
+    rates, difficulty, loss = figure.axes
     assert words(figure.legends[0].get_texts()) == [
-        "exact_match (free-running), current difficulty",
-        "exact_match (free-running), target difficulty",
         "token_accuracy (teacher-forced), current difficulty",
         "token_accuracy (teacher-forced), target difficulty",
+        "exact_match (free-running), current difficulty",
+        "exact_match (free-running), target difficulty",
     ]
-    assert upper.get_ylabel() == "share right, validation"
-    assert upper.get_title(loc="left") == "current difficulty: length (digits)"
-    assert lower.get_xlabel() == "training examples seen"
-    assert lower.get_ylabel() == "training loss (nats)"
-    assert lower.get_yscale() == "log"
+    assert rates.get_ylabel() == "share right, validation"
+    assert difficulty.get_title(loc="left") == (
+        "current difficulty: length (digits); dashed: nesting (operations)"
+    )
+    assert loss.get_xlabel() == "training examples seen"
+    assert loss.get_ylabel() == "training loss\n(nats)"
+    assert loss.get_yscale() == "log"
 
 
 def test_learning_curve_without_curriculum_draws_the_target_alone():
-    figure = plots._learning_curve(make_history([(5, 2)], epochs_each=1))
+    figure = plots._learning_curve(make_history([(5, 1)], epochs_each=1))
     figure.draw_without_rendering()
-    assert len(figure.axes[0].lines) == 2
-    assert figure.axes[0].get_title(loc="left") == "difficulty: length 5, nesting 2"
+    rates, difficulty, _ = figure.axes
+    assert len(rates.lines) == 2
+    (lengths,) = difficulty.patches
+    assert lengths.get_data().values.tolist() == [5]
+    assert difficulty.get_title(loc="left") == "current difficulty: length (digits)"
 
 
 def test_steps_begin_where_the_difficulty_before_ended():
-    history = make_history([(1, 1), (2, 1), (1, 1), (1, 2)], epochs_each=3, examples_each=100)
-    for line in history[:6]:
-        line["difficulty"]["operations"] = ["pair"]  # As early runs have it.
-    lengths, nestings = ("1", "2", "1", "1"), ("nesting 1*", "nesting 1", "nesting 2")
-    steps = plots._steps(history)
-    assert steps == list(
-        zip((0, 300, 600, 900), (1, 2, 1, 1), ("nesting 1*", *nestings), strict=True)
-    )
-    figure = plots._learning_curve(history)
-    assert words(step_labels(figure)) == [*lengths, *nestings]
-    assert figure.axes[0].get_title(loc="left").endswith("; *: some operations only")
+    history = make_history([(1, 1), (2, 1), (1, 2)], examples_each=100)
+    lengths, nestings = plots._learning_curve(history).axes[1].patches
+    for steps, values in ((lengths, [1, 1, 2, 2, 1, 1]), (nestings, [1, 1, 1, 1, 2, 2])):
+        assert steps.get_data().values.tolist() == values
+        assert steps.get_data().edges.tolist() == [0, 100, 200, 300, 400, 500, 600]
 
 
 def test_no_line_joins_rates_of_unlike_difficulties_or_unknown_ones():
     history = make_history([(1, 1), (2, 1)], examples_each=10)
     history[2]["validation"]["exact_match"] = None
-    current, target = plots._learning_curve(history).axes[0].lines[:2]
-    nan = math.nan
-    numpy.testing.assert_equal(current.get_xydata()[:, 0], [10, 20, nan, 30, 40, nan])
-    numpy.testing.assert_equal(current.get_xydata()[:, 1], [0, 0.001, nan, nan, 0.003, nan])
-    numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, nan, 0.003])
-
-
-@pytest.mark.parametrize(
-    ("difficulties", "epochs_each"),
-    [
-        ([(length, 1) for length in range(1, 65)], 1),
-        ([(1 + i % 12, 1 + i % 10) for i in range(300)], 1),
-        ([(length, 1) for length in range(1, 10)] + [(9, 1)] * 200, 1),
-    ],
-)
-def test_step_labels_do_not_touch(difficulties, epochs_each):
-    figure = plots._learning_curve(make_history(difficulties, epochs_each))
-    labels = step_labels(figure)
-    assert len(labels) >= 2
-    assert str(difficulties[-1][0]) in words(labels), "the last step is always labelled"
-    assert not overlap([*labels, figure.axes[0]._left_title])
-    # Nothing reaches beyond the figure either.
-    boxes = [label.get_window_extent() for label in labels]
-    assert all(figure.bbox.x0 <= b.x0 and b.x1 <= figure.bbox.x1 for b in boxes)
+    current, target = plots._learning_curve(history).axes[0].lines[2:]
+    assert (current.get_linestyle(), target.get_linestyle()) == ("None", "-")
+    numpy.testing.assert_equal(current.get_xydata()[:, 1], [0, 0.001, math.nan, 0.003])
+    numpy.testing.assert_equal(target.get_xydata()[:, 1], [0, 0.0005, math.nan, 0.003])
 
 
 # Evaluation
 
 
-def test_bars_show_every_row_and_name_every_mark():
+def test_lines_show_every_row_and_name_every_mark():
     evaluation = make_evaluation(
-        [make_row(1), make_row(2, exact_match=0.99996)], beyond_training=[make_row(3)]
+        [make_row(1), make_row(2, exact_match=0.99996)], beyond_training=[make_row(4)]
     )
-    figure = plots._length_bars(evaluation)
+    figure = plots._length_lines(evaluation)
     (axes,) = figure.axes
-    bars = sorted((bar.get_height(), bool(bar.get_hatch())) for bar in axes.patches)
-    assert bars == [(0.9, 0), (0.9, 1), (0.98, 0), (0.98, 0), (0.98, 1), (0.99996, 0)]
-    assert sorted(words(axes.texts)) == [".900", ".900", ".980", ".980", ".980", ">.999"]
+    token_accuracy, exact_match, copied, chance = axes.lines
+    for line, rates in (
+        (token_accuracy, [0.98, 0.98, 0.98]),
+        (exact_match, [0.9, 0.99996, 0.9]),
+        (copied, [0.125] * 3),
+    ):
+        assert list(line.get_xdata()) == [1, 2, 4]
+        assert list(line.get_ydata()) == rates
+    assert set(chance.get_ydata()) == {0.0909}
+    (beyond,) = axes.patches
+    assert (beyond.get_x(), beyond.get_width()) == (2.5, 2.0)
     assert words(figure.legends[0].get_texts()) == [
-        "exact_match (free-running)",
         "token_accuracy (teacher-forced)",
+        "exact_match (free-running)",
         "answer_in_program (the text holds the answer)",
         "chance token_accuracy: 0.091",
         "beyond training",
@@ -203,25 +183,6 @@ def test_bars_show_every_row_and_name_every_mark():
     assert axes.get_ylabel() == "share right (1,000 examples each)"
     assert axes.get_xlabel() == "length (digits)"
     assert figure.get_suptitle() == "addition, test split, input form reverse, seed 1"
-
-
-def test_many_bars_have_few_legible_ticks():
-    figure = plots._length_bars(make_evaluation([make_row(x) for x in range(1, 65)]))
-    figure.draw_without_rendering()
-    labels = figure.axes[0].get_xticklabels()
-    assert words(labels)[:3] == ["5", "10", "15"]
-    assert not overlap(labels)
-    names = words(figure.legends[0].get_texts())
-    assert names[1] == "token_accuracy (teacher-forced), behind"
-
-
-def test_numbers_above_the_bars_do_not_touch():
-    figure = plots._length_bars(
-        make_evaluation([make_row(x, 1, 0.9999, 0.9998) for x in range(11)])
-    )
-    figure.draw_without_rendering()
-    assert words(figure.axes[0].texts) == [">.999"] * 22
-    assert not overlap(figure.axes[0].texts)
 
 
 def test_heat_maps_have_a_fixed_scale_and_blank_missing_cells():
@@ -238,42 +199,87 @@ def test_heat_maps_have_a_fixed_scale_and_blank_missing_cells():
     assert figure.get_supxlabel().endswith("dashed: beyond training")
 
 
-def test_heat_map_numbers_fit_their_cells():
-    # All but two of the greatest table that a task has.
-    rows = [make_row(x, y, 0.99999, 0.00001) for x in range(1, 13) for y in range(1, 11)][:-2]
-    figure = plots._heat_maps(make_evaluation(rows))
-    figure.draw_without_rendering()
-    texts = figure.axes[0].texts
-    assert len(texts) == 2 * 118
-    assert not overlap(texts)
-    assert max(text.get_window_extent().width for text in texts) < figure.axes[0].bbox.width / 12
-
-
 # Breakdown
 
 
-def test_breakdowns_have_a_panel_each_and_a_name():
+def test_a_breakdown_names_its_kinds():
+    kinds = ("minus", "without any sign")
     evaluation = make_evaluation(
-        [make_row(9)],
-        by_carry_chain=[make_row(9, carry_chain=c) for c in range(30)],
-        by_first_sign=[make_row(9, first_sign=s) for s in ("minus", "without any sign")],
+        [make_row(9)], by_first_sign=[make_row(9, first_sign=sign) for sign in kinds]
     )
-    figure = plots._breakdown(evaluation, tables.breakdowns(evaluation))
-    figure.draw_without_rendering()
-    labels = [axes.get_xlabel() for axes in figure.axes]
-    assert labels == ["longest carry chain (digits)", "first sign"]
-    assert words(figure.axes[0].get_xticklabels()) == ["0", "5", "10", "15", "20", "25"]
-    assert words(figure.axes[1].get_xticklabels()) == ["minus", "without any sign"]
-    for axes in figure.axes:
-        assert axes.get_title(loc="left") == "hardest trained difficulty: length 9"
-        assert not overlap(axes.get_xticklabels())
-    assert words(figure.legends[0].get_texts()) == [
+    figure = plots._breakdown(evaluation)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "first sign"
+    assert words(axes.get_xticklabels()) == [*kinds]
+    assert words(axes.texts) == [".900", ".900"]
+    assert axes.get_title(loc="left") == "hardest trained difficulty: length 9"
+    assert set(words(figure.legends[0].get_texts())) == {
         "exact_match (free-running) and its 95% interval",
         "answer_in_program (the text holds the answer)",
-    ]
+    }
 
 
 def test_interval_is_wilsons():
     # Nine of ten: (0.9 + 0.19208 -+ 1.96 sqrt(0.009 + 0.009604)) / 1.38416.
     assert plots.wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=5e-5)
     assert plots.wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=5e-5)
+
+
+# Texts
+
+
+def learning_curve(least_loss):
+    history = make_history([(1, 1), (2, 1)])
+    for line, loss in zip(history, (1.9, 1.0, 1.5, least_loss), strict=True):
+        line["loss"] = loss
+    return plots._learning_curve(history)
+
+
+def carry_chains(count):
+    kinds = [make_row(32, 1, exact_match=0.9999, carry_chain=i) for i in range(count)]
+    return plots._breakdown(make_evaluation([make_row(32)], by_carry_chain=kinds))
+
+
+def largest_table():
+    """All but two of the difficulties of a task, of the numbers that take the most room."""
+    rows = [make_row(x, y, 0.99999, 0.00001) for x in range(1, 13) for y in range(1, 11)][:-2]
+    return plots._heat_maps(make_evaluation(rows))
+
+
+def labels(axis):
+    """The labels of an axis within its limits."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    found = [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+    return [label for label in found if label.get_text()]
+
+
+@pytest.mark.parametrize(
+    ("draw", "texts", "at_least"),
+    [
+        *(
+            (lambda loss=loss: learning_curve(loss), lambda figure: labels(figure.axes[2].yaxis), 2)
+            for loss in (1.1, 0.5, 0.08, 0.001, 1e-6)
+        ),
+        (lambda: carry_chains(33), lambda figure: labels(figure.axes[0].xaxis), 33),
+        (
+            lambda: carry_chains(plots.MAX_VALUES),
+            lambda figure: figure.axes[0].texts,
+            plots.MAX_VALUES,
+        ),
+        (largest_table, lambda figure: figure.axes[0].texts, 2 * 118),
+    ],
+)
+def test_texts_do_not_touch(draw, texts, at_least):
+    figure = draw()
+    figure.draw_without_rendering()
+    found = texts(figure)
+    assert len(found) >= at_least
+    assert not overlap(found)
+
+
+def test_numbers_fit_their_cells():
+    figure = largest_table()
+    figure.draw_without_rendering()
+    widths = [text.get_window_extent().width for text in figure.axes[0].texts]
+    assert max(widths) < figure.axes[0].bbox.width / 12

@@ -25,20 +25,15 @@ def result(request):
     return report.read_evaluation(PAPER / f"{request.param}.json")
 
 
-def grid_of(result):
-    """The figure, budget and learning rates of which a figure was made."""
-    return result["figure"], result["budget"], result["learning_rates"] or None
-
-
 def test_figures_show_what_their_cells_measured(result):
-    figure, budget, _ = grid_of(result)
-    assert comparisons.collect(figure, budget, PAPER / figure) == result
+    figure = result["figure"]
+    assert comparisons.collect(figure, result["budget"], PAPER / figure) == result
     assert (PAPER / f"{figure}.csv").read_text() == figure_tables.figure_csv(result)
     assert (PAPER / f"{figure}.md").read_text() == figure_tables.figure_markdown(result)
 
 
 def test_cells_were_run_as_their_grid_says(result):
-    for cell in cells.cells(*grid_of(result)):
+    for cell in cells.cells(result["figure"], result["budget"]):
         if cell.name not in result["missing"]:
             flags = (PAPER / result["figure"] / cell.name / "flags.cfg").read_text().splitlines()
             assert set(cell.flagfile().splitlines()) - set(flags) == set(), cell.name

@@ -28,15 +28,9 @@ from scipy import stats
 from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import Cell, cells, check_flags
-from keras_l2e.paper.rates import read_rates
-from keras_l2e.tables import kinds, read_evaluation, read_history
+from keras_l2e.tables import breakdown, read_evaluation, read_history
 from keras_l2e.teaching.teachers import TEACHERS
 
-METRICS = {
-    "token_accuracy": "token_accuracy (teacher-forced, the paper's)",
-    "exact_match": "exact_match (free-running)",
-}
-RATES = ["token_accuracy", "exact_match", "free_token_accuracy", "answer_in_program"]
 # What tells cells apart.
 SETTINGS = ["strategy", "seed", "input_form", "optimizer", "learning_rate"]
 SETTINGS += ["target_length", "target_nesting"]
@@ -57,6 +51,10 @@ class Measured(NamedTuple):
 
     rates: np.ndarray
     counts: np.ndarray
+
+
+# (place, strategy) -> what its cells have measured.
+Sets = dict[tuple[str, str], Measured]
 
 
 class Spread(NamedTuple):
@@ -96,23 +94,18 @@ def collect(figure: str, budget: str, folder: Path) -> dict:
 
     Raises:
         UsageError: a cell was run with other flags, for another budget.
-        WorkError: a finished cell's files are broken, or no cell that the figure shows is finished.
+        WorkError: a finished cell's files are broken, or no cell is finished.
     """
-    rates = read_rates(folder)
-    wanted = cells(figure, budget, rates)
+    wanted = cells(figure, budget)
     check_flags(wanted, folder)
     found = [cell for cell in wanted if (folder / cell.name / "evaluation.json").exists()]
-    if all(cell.choosing for cell in found):
+    if not found:
         raise WorkError(f"no cell of the figure {figure} in {folder} is done")
-    # A rate that was tried and is not there once rates are chosen has diverged: a result.
-    names = {cell.name for cell in found}
-    missing = [cell.name for cell in wanted if not cell.choosing and cell.name not in names]
     return {
         "figure": figure,
         "budget": budget,
         "num_training_examples": max(cell.num_examples for cell in wanted),
-        "missing": missing,
-        "learning_rates": rates or {},
+        "missing": [cell.name for cell in wanted if cell not in found],
         "cells": [_read(cell, folder / cell.name) for cell in found],
     }
 
@@ -125,7 +118,6 @@ def _read(cell: Cell, folder: Path) -> dict:
         last = history[-1]
         return {
             "name": cell.name,
-            "choosing": cell.choosing,
             "task": cell.flags["task"],
             "strategy": cell.flags["strategy"],
             "seed": cell.flags["seed"],
@@ -141,22 +133,18 @@ def _read(cell: Cell, folder: Path) -> dict:
             "mastered": mastered(history, Config(**cell.flags).mastered_by),
             **({"watched": shares} if (shares := watched(history)) else {}),
             "rows": evaluation["rows"],
-            "kinds": _kinds(cell, evaluation),
+            "kinds": _kinds(evaluation),
             "samples": evaluation["samples"],
         }
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise WorkError(f"{folder} is no whole cell: {error}") from None
 
 
-def _kinds(cell: Cell, evaluation: dict) -> list[dict]:
+def _kinds(evaluation: dict) -> list[dict]:
     """How each kind of program fares at the target, where an evaluation tells kinds apart."""
-    target = (cell.flags["target_length"], cell.flags.get("target_nesting", 1))
-    return [
-        {"kind": str(entry[kind]), **{key: entry[key] for key in ("num_examples", *METRICS)}}
-        for kind in kinds(evaluation)
-        for entry in evaluation[f"by_{kind}"]
-        if (entry["length"], entry["nesting"]) == target
-    ]
+    kind, _, found = breakdown(evaluation) or ("", "", [])
+    names = ("num_examples", "token_accuracy", "exact_match")
+    return [{"kind": str(entry[kind]), **{name: entry[name] for name in names}} for entry in found]
 
 
 def mastered(history: list[dict], metric: str = "token_accuracy") -> list[dict]:
@@ -200,7 +188,7 @@ def watched(history: list[dict]) -> dict:
 
 
 def entries(result: dict, name: str) -> pd.DataFrame:
-    """A row for each entry of one list of the cells that the figure shows.
+    """A row for each entry of one list of a figure's cells.
 
     Args:
         result: of `collect`.
@@ -210,11 +198,11 @@ def entries(result: dict, name: str) -> pd.DataFrame:
         The entries' columns, then those of SETTINGS, then `place`. Places and strategies are
         categories in their order in the figure, of those alone that occur.
     """
-    shown = [cell for cell in result["cells"] if not cell["choosing"]]
-    found = pd.json_normalize(shown, name, SETTINGS).infer_objects()
-    places = [PLACES[result["figure"]].format_map(cell) for cell in shown]
-    found["place"] = np.repeat(places, [len(cell[name]) for cell in shown])
-    strategies = [name for name in TEACHERS if any(c["strategy"] == name for c in shown)]
+    cells = result["cells"]
+    found = pd.json_normalize(cells, name, SETTINGS).infer_objects()
+    places = [PLACES[result["figure"]].format_map(cell) for cell in cells]
+    found["place"] = np.repeat(places, [len(cell[name]) for cell in cells])
+    strategies = [name for name in TEACHERS if any(c["strategy"] == name for c in cells)]
     orders = {"place": list(dict.fromkeys(places)), "strategy": strategies}
     return found.astype({key: pd.CategoricalDtype(order) for key, order in orders.items()})
 
@@ -229,12 +217,12 @@ def by_place(rows: pd.DataFrame, *others: str):
     return rows.groupby(["place", "strategy", *others], observed=True)
 
 
-def seed_sets(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], Measured]:
+def seed_sets(rows: pd.DataFrame, metric: str) -> Sets:
     """For each place and strategy what its cells have measured, one a seed.
 
     Args:
         rows: of `at_targets`.
-        metric: a name in RATES.
+        metric: a name in `tables.RATES`.
     """
     columns = [metric, "num_examples"]
     return {key: Measured(*cells[columns].to_numpy().T) for key, cells in by_place(rows)}
@@ -250,11 +238,9 @@ def seeds_spread(sets: Iterable[Measured]) -> Spread | None:
     return Spread(max(float(np.ptp(rates)) for rates in several), deviation, degrees)
 
 
-def compare(
-    sets: dict[tuple[str, str], Measured], first: tuple[str, str], second: tuple[str, str]
-) -> Difference | None:
+def compare(sets: Sets, first: tuple[str, str], second: tuple[str, str]) -> Difference | None:
     """The difference between cells of two (place, strategy); None if either was not run."""
-    if not {first, second} <= sets.keys():
+    if first == second or not {first, second} <= sets.keys():
         return None
     return difference(sets[first], sets[second], seeds_spread(sets.values()))
 

@@ -6,23 +6,31 @@ leaves addition.json, addition.csv, addition.png and addition.md in W. Cells tha
 blank.
 """
 
+import math
+from collections.abc import Container
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
 from keras_l2e.files import write_json, write_text
 from keras_l2e.paper import teachers
 from keras_l2e.paper.cells import OPTIMIZERS
-from keras_l2e.paper.comparisons import METRICS, at_targets, by_place, compare, entries, seed_sets
+from keras_l2e.paper.comparisons import PLACES, at_targets, by_place, compare, entries, seed_sets
 from keras_l2e.paper.tables import figure_csv, figure_markdown
-from keras_l2e.plots import STYLE, new_figure, save_figure, share_axis, write_near, write_value
-from keras_l2e.tables import format_rate, format_short_rate
+from keras_l2e.plots import (
+    STYLE,
+    colour_bar,
+    heat_map,
+    new_figure,
+    save_figure,
+    share_axis,
+    write_values,
+)
+from keras_l2e.tables import METRICS, format_rate, format_short_rate
 
 # Of Okabe and Ito's colours those that `plots` does not give to the metrics, and a mark each, so
 # that strategies can be told apart without colour.
@@ -32,7 +40,6 @@ MARKS = {
     "mix": ("#56B4E9", "D"),
     "combined": ("#009E73", "o"),
 }
-CHANCE = {"color": "0.1", "linewidth": 0.9, "linestyle": (0, (1, 1.5))}
 # Of the distance between two groups of bars; narrower bars have no room for their values.
 GROUP_WIDTH = 0.9
 # Rates of fewer test examples are drawn as uncertain.
@@ -72,28 +79,31 @@ def _addition(result: dict, rows: pd.DataFrame) -> Figure:
     panels = figure.subplots(2, sharex=True)
     for axes, metric in zip(panels, METRICS, strict=True):
         _bars(axes, result, rows, metric)
-    lengths = sorted(set(rows["target_length"]))
-    panels[-1].set_xticks(range(len(lengths)), map(str, lengths))
     panels[-1].set_xlabel("target: digits of both numbers")
-    _legend(figure, result, rows)
+    _legend(figure, 4)
     return figure
 
 
 def _bars(axes, result: dict, rows: pd.DataFrame, metric: str) -> None:
-    """A group of bars for each place, one bar a strategy: the mean, and each seed as a dot."""
+    """A group of bars for each place, one a strategy: the mean of its seeds, and their range."""
     places, strategies = (list(rows[name].cat.categories) for name in ("place", "strategy"))
-    width = GROUP_WIDTH / len(strategies)
-    for (place, strategy), rates in by_place(rows)[metric]:
-        shift = strategies.index(strategy) - (len(strategies) - 1) / 2
-        x = places.index(place) + shift * width
-        axes.bar(x, rates.mean(), 0.92 * width, color=MARKS[strategy][0])
-        if len(rates) > 1:
-            axes.plot([x] * len(rates), rates, ".", color="0.1", markersize=3, zorder=3)
-        write_value(axes, x, rates.mean(), rates.max())
+    middles, width = np.arange(len(places)), GROUP_WIDTH / len(strategies)
+    found = by_place(rows)[metric].agg(["mean", "min", "max"])
+    for i, strategy in enumerate(strategies):
+        mean, low, high = found.xs(strategy, level="strategy").reindex(places).to_numpy().T
+        bars = axes.bar(
+            middles + (i - (len(strategies) - 1) / 2) * width,
+            mean,
+            0.92 * width,
+            yerr=np.maximum([mean - low, high - mean], 0),  # Of equal seeds a mean may be rounded.
+            error_kw={"elinewidth": 1, "ecolor": "0.1", "label": "range of the seeds"},
+            color=MARKS[strategy][0],
+            label=strategy,
+        )
+        write_values(axes, bars, mean)
     copied = rows.groupby("place", observed=True)["answer_in_program"].mean()
-    middles = np.arange(len(places))
     sides = (middles - GROUP_WIDTH / 2, middles + GROUP_WIDTH / 2)
-    axes.hlines(copied, *sides, "0.1", linewidth=1.3, zorder=3)
+    axes.hlines(copied, *sides, "0.1", linewidth=1.3, zorder=3, label="answer_in_program")
     _chance(axes, result, metric)
     share_axis(axes)
     axes.set(ylabel="share right, test", title=METRICS[metric])
@@ -103,28 +113,20 @@ def _bars(axes, result: dict, rows: pd.DataFrame, metric: str) -> None:
 
 def _chance(axes, result: dict, metric: str) -> None:
     if metric == "token_accuracy":
-        axes.axhline(result["cells"][0]["chance_token_accuracy"], **CHANCE)
+        chance = result["cells"][0]["chance_token_accuracy"]
+        label = f"chance token_accuracy: {format_rate(chance, 3)}"
+        axes.axhline(chance, color="0.1", linewidth=0.9, linestyle=(0, (1, 1.5)), label=label)
 
 
-def _legend(figure: Figure, result: dict, rows: pd.DataFrame, marks: bool = False) -> None:
-    """Strategies, chance and copying, below the panels; `marks` for lines instead of bars."""
-    handles = []
-    for strategy in rows["strategy"].cat.categories:
-        colour, mark = MARKS[strategy]
-        line = Line2D([], [], color=colour, marker=mark, markersize=4, label=strategy)
-        handles.append(line if marks else Patch(color=colour, label=strategy))
-    chance = format_rate(result["cells"][0]["chance_token_accuracy"], 3)
-    handles.append(Line2D([], [], label=f"chance token_accuracy: {chance}", **CHANCE))
-    if marks:
-        handles.append(Line2D([], [], linestyle="", label="copying the text: 1, by definition"))
-        few = {"linestyle": "", "marker": "o", "color": "0.45", "mfc": "white", "markersize": 4}
-        handles.append(Line2D([], [], label=f"hollow: below {FEW_EXAMPLES} test examples", **few))
-    else:
-        handles.append(Line2D([], [], color="0.1", linewidth=1.3, label="answer_in_program"))
-        dot = {"color": "0.1", "marker": ".", "linestyle": ""}
-        handles.append(Line2D([], [], label="one seed (bar: the mean)", **dot))
-    # All in one row would be wider than the page.
-    figure.legend(handles=handles, loc="outside lower center", ncols=3 if marks else 4)
+def _legend(figure: Figure, num_columns: int) -> None:
+    """Explains below the panels, once each, what has a label in any of them."""
+    found = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    labels = sorted(found, key=lambda label: label not in MARKS)  # Strategies first.
+    handles = [found[label] for label in labels]
+    figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)
 
 
 def _programs(result: dict, rows: pd.DataFrame) -> Figure:
@@ -136,15 +138,13 @@ def _programs(result: dict, rows: pd.DataFrame) -> Figure:
     panels = figure.subplots(len(kinds), 2, sharex=True, sharey=True, squeeze=False)
     for row, (strategy, reference) in zip(panels, kinds, strict=True):
         for axes, metric in zip(row, METRICS, strict=True):
-            image = _heat_map(axes, rows, metric, strategy, reference)
+            mesh = _map(axes, rows, metric, strategy, reference)
             title = f"{strategy} - {reference}" if reference else f"{strategy}, absolute"
             axes.set_title(title, fontsize=7.5)
         row[0].set_ylabel("nesting")
         if strategy == "combined":
-            extend = "both" if reference else "neither"
-            bar = figure.colorbar(image, ax=row, fraction=0.04, pad=0.015, extend=extend)
-            bar.set_label("difference" if reference else "share right", fontsize=7)
-            bar.outline.set_visible(False)
+            label = "difference" if reference else "share right"
+            colour_bar(figure, mesh, row, label, extend="both" if reference else "neither")
     for axes, label in zip(panels[0], METRICS.values(), strict=True):
         axes.set_title(f"{label}\n{axes.get_title(loc='left')}", fontsize=7.5)
     for axes in panels[-1]:
@@ -159,38 +159,29 @@ def _programs(result: dict, rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _heat_map(axes, rows: pd.DataFrame, metric: str, strategy: str, reference: str | None):
+def _map(axes, rows: pd.DataFrame, metric: str, strategy: str, reference: str | None):
     """One strategy over length x nesting, absolute or relative to another one; gives the mesh."""
     lengths, nestings = (sorted(set(rows[f"target_{name}"])) for name in ("length", "nesting"))
     sets = seed_sets(rows, metric)
-    grid = np.full([len(nestings), len(lengths)], np.nan)
+    copied = rows.groupby("place", observed=True)["answer_in_program"].mean()
+
+    def cell(length: int, nesting: int) -> tuple:
+        place = PLACES["programs"].format(target_length=length, target_nesting=nesting)
+        if (place, strategy) not in sets:
+            return (math.nan,)
+        if not reference:
+            rate = sets[place, strategy].rates.mean()
+            return rate, format_short_rate(rate, 2), format_short_rate(copied[place], 2)
+        found = compare(sets, (place, strategy), (place, reference))
+        if found is None:
+            return (math.nan,)
+        text = f"{found.value:+.2f}".replace("0.", ".")
+        return found.value, text if found.significant else f"({text})"
+
+    cells = [[cell(length, nesting) for length in lengths] for nesting in nestings]
     size = 7 if len(lengths) <= 4 else 5
-    for place, cells in rows[rows["strategy"] == strategy].groupby("place", observed=True):
-        x, y = lengths.index(cells["length"].iloc[0]), nestings.index(cells["nesting"].iloc[0])
-        value, texts = cells[metric].mean(), []
-        if reference:
-            found = compare(sets, (place, strategy), (place, reference))
-            if found is None:
-                continue
-            value = found.value
-            text = f"{value:+.2f}".replace("0.", ".")
-            texts.append((text if found.significant else f"({text})", size, 0))
-        else:
-            texts.append((format_short_rate(value, 2), size, 3))
-            copied = cells["answer_in_program"].mean()
-            texts.append((format_short_rate(copied, 2), max(4, size - 2), -5))
-        grid[y, x] = value
-        ink = "white" if (abs(value) > 0.27 if reference else value > 0.6) else "0.1"
-        for text, points, rise in texts:
-            write_near(axes, x + 0.5, y + 0.5, text, points, rise, va="center", color=ink)
-    colours = {"cmap": "PuOr", "vmin": -0.5} if reference else {"cmap": "YlGnBu", "vmin": 0}
-    limits = colours | {"vmax": 0.5 if reference else 1}
-    mesh = axes.pcolormesh(grid, edgecolor="white", linewidth=1.5, **limits)
-    axes.set_xticks([i + 0.5 for i in range(len(lengths))], map(str, lengths))
-    axes.set_yticks([i + 0.5 for i in range(len(nestings))], map(str, nestings))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return mesh
+    style = {"cmap": "PuOr", "vmin": -0.5, "vmax": 0.5} if reference else {}
+    return heat_map(axes, cells, lengths, nestings, size, **style)
 
 
 def _memorization(result: dict, rows: pd.DataFrame) -> Figure:
@@ -198,94 +189,71 @@ def _memorization(result: dict, rows: pd.DataFrame) -> Figure:
     title = f"Memorization, target {target} digits"
     figure = _titled(result, title, height=1.3 + 1.5 * len(forms))
     panels = figure.subplots(len(forms), 2, sharex=True, sharey=True, squeeze=False)
-    tested = by_place(entries(result, "rows"))
+    tested = entries(result, "rows")
+    few = set(tested[tested["num_examples"] < FEW_EXAMPLES]["length"])
     for row, form in zip(panels, forms, strict=True):
         for axes, metric in zip(row, METRICS, strict=True):
-            for (place, strategy), cells in tested:
-                if place == form:
-                    _lengths_line(axes, cells, metric, *MARKS[strategy])
+            _lines(axes, tested[tested["place"] == form], metric, hollow=few)
             _chance(axes, result, metric)
+            share_axis(axes, of_lines=True)
             axes.set_title(f"input form {form}")
-            axes.grid(axis="y")
         row[0].set_ylabel("share right, test")
     for axes, label in zip(panels[0], METRICS.values(), strict=True):
         axes.set_title(f"{label}\n{axes.get_title(loc='left')}")
     for axes in panels[-1]:
-        axes.set_xlabel("digits to memorize, tested")
-    panels[0, 0].set(ylim=(-0.03, 1.03), xlim=(0.5, target + 0.5))
-    panels[0, 0].yaxis.set_major_locator(MultipleLocator(0.25))
+        axes.set_xlabel(f"digits to memorize (hollow: below {FEW_EXAMPLES} test examples)")
+    panels[0, 0].set_xlim(0.5, target + 0.5)
     panels[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, result, rows, marks=True)
+    _legend(figure, 5)
     return figure
 
 
-def _lengths_line(axes, cells: pd.DataFrame, metric: str, colour: str, mark: str) -> None:
-    """One strategy's line over the tested lengths, the seeds' range as a band.
+def _lines(axes, found: pd.DataFrame, column: str, hollow: Container[int] = ()) -> None:
+    """A line for each strategy over the lengths: the mean of the seeds, their range as a band.
 
-    Lengths with few test examples (there are 2 of one digit) have hollow marks.
+    Where a seed has no number, there is a gap.
     """
-    lengths = cells.groupby("length")
-    rates = lengths[metric].agg(["mean", "min", "max"])
-    few = rates["mean"][lengths["num_examples"].min() < FEW_EXAMPLES]
-    shape = {"color": colour, "marker": mark, "markersize": 2.5}
-    axes.fill_between(rates.index, rates["min"], rates["max"], color=colour, alpha=0.25, lw=0)
-    axes.plot(rates.index, rates["mean"], linewidth=1, **shape)
-    axes.plot(few.index, few, linestyle="", mfc="white", **shape)
+    for strategy, cells in found.groupby("strategy", observed=True):
+        colour, mark = MARKS[strategy]
+        seeds = cells.pivot(index="length", columns="seed", values=column).astype(float)
+        lengths, numbers = seeds.index, seeds.to_numpy()
+        band = {"color": colour, "alpha": 0.25, "linewidth": 0}
+        axes.fill_between(lengths, numbers.min(axis=1), numbers.max(axis=1), **band)
+        shape = {"color": colour, "marker": mark, "markersize": 3, "markeredgewidth": 0.7}
+        means = numbers.mean(axis=1)
+        axes.plot(lengths, means, linewidth=1, label=strategy, **shape)
+        some = [length in hollow for length in lengths]
+        axes.plot(lengths[some], means[some], linestyle="", mfc="white", **shape)
 
 
 def _optimizers(result: dict, rows: pd.DataFrame) -> Figure:
     target, total = rows["target_length"].max(), result["num_training_examples"]
     figure = _titled(result, f"Optimizers, addition of {target} digits", height=5.6)
-    layout = figure.add_gridspec(2, 6, height_ratios=[1.1, 1])
-    mastered = by_place(entries(result, "mastered"))
+    layout = figure.add_gridspec(2, 6)
+    mastered = entries(result, "mastered")
     first = None
     for i, optimizer in enumerate(OPTIMIZERS):
         axes = figure.add_subplot(layout[0, 2 * i : 2 * i + 2], sharex=first, sharey=first)
         first = first or axes
-        for (place, strategy), levels in mastered:
-            if place == optimizer:
-                _mastery_line(axes, levels, strategy, total)
-        axes.set_title(f"{optimizer}, learning rate {result['learning_rates'][optimizer]:g}")
+        found = mastered[mastered["place"] == optimizer]
+        _lines(axes, found, "num_examples")
+        rates = (f"{rate:g}" for rate in found["learning_rate"].unique())
+        axes.set_title(", learning rate ".join([optimizer, *rates]))
         axes.set_xlabel("digits")
-        axes.axhline(total, color="0.6", linewidth=0.7)
-        axes.grid(axis="y")
-        if i:
-            axes.tick_params(labelleft=False)
-    first.set(ylabel="training examples until mastered", ylim=(0, 1.16 * total))
+        axes.tick_params(labelleft=not i)
+        axes.grid(True, axis="y")
+    first.set(
+        ylabel="training examples until mastered\n(missing: a seed never did)", ylim=(0, total)
+    )
     first.set_xlim(0.5, target + 0.5)
     first.xaxis.set_major_locator(MultipleLocator(1))
     first.yaxis.set_major_formatter(EngFormatter(sep=""))
-    # A label of the axis, like the numbers below it.
-    beside = {"xycoords": first.get_yaxis_transform(), "textcoords": "offset points"}
-    first.annotate("never", (0, 1.08 * total), (-4.5, 0), ha="right", va="center", **beside)
     for i, metric in enumerate(METRICS):
         axes = figure.add_subplot(layout[1, 3 * i : 3 * i + 3])
         _bars(axes, result, rows, metric)
         axes.set_title(axes.get_title(loc="left"), fontsize=7.5)
-    _legend(figure, result, rows)
+    _legend(figure, 4)
     return figure
-
-
-def _mastery_line(axes, levels: pd.DataFrame, strategy: str, total: int) -> None:
-    """Examples until each number of digits is mastered, a mean where all seeds came to it.
-
-    What a seed never mastered stands above the total.
-    """
-    colour, mark = MARKS[strategy]
-    marks = {"color": colour, "marker": mark, "markersize": 3}
-    # Side by side, or equal marks would hide one another.
-    shift = 0.12 * (list(MARKS).index(strategy) - 1.5)
-    line = []
-    for length, numbers in levels.groupby("length")["num_examples"]:
-        x, reached = length + shift, numbers.dropna()
-        axes.plot([x] * len(reached), reached, color=colour, linewidth=0.8)
-        if len(reached) == len(numbers):
-            line.append((x, reached.mean()))
-        else:  # No mean, and no part of the line.
-            axes.plot(x, 1.08 * total, mfc="white", **marks)
-            axes.plot([x] * len(reached), reached, **marks)
-    if line:
-        axes.plot(*zip(*line, strict=True), linewidth=1, **marks)
 
 
 DRAWINGS = {

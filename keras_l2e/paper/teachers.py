@@ -4,36 +4,42 @@ result = comparisons.collect("teachers", "cpu", Path("W/teachers"))
 markdown(result), draw(result)
 """
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from keras_l2e.paper.comparisons import (
-    Measured,
-    by_place,
-    compare,
-    entries,
-    seed_sets,
-    seeds_spread,
+from keras_l2e.paper.comparisons import Sets, at_targets, entries, seed_sets
+from keras_l2e.paper.tables import (
+    differences,
+    level_name,
+    mastery,
+    preface,
+    rates_text,
+    table_markdown,
 )
-from keras_l2e.paper.tables import format_difference
-from keras_l2e.plots import new_figure
-from keras_l2e.tables import format_markdown, format_rate
+from keras_l2e.plots import colour_bar, heat_map, new_figure
 
+WHAT_WAS_RUN = (
+    "Free-running exact_match on held-out examples: at the target, and averaged over all levels, "
+    "so that what was forgotten counts; one a seed. A level is mastered when its validation "
+    "accuracy has been above 0.95 after an epoch (token_accuracy; exact_match where work is "
+    "written)."
+)
 # What every teacher is compared with: ours, and the control.
 REFERENCES = ("review", "random")
-COLOURS = {"cmap": "YlGnBu", "vmin": 0, "vmax": 1}
 # Pairs of maps beside each other.
 COLUMNS = 5
 
 
 def markdown(result: dict) -> str:
     """For each task a line for each teacher, the best at the target first."""
-    parts = [f"# teachers, budget {result['budget']}", _preface(result)]
+    found = {task: measured(result, task) for task in _by_task(result)}
+    measures = {f"{task}, {name}": x for task, sets in found.items() for name, x in sets.items()}
+    parts = [f"# teachers, budget {result['budget']}", preface(result, WHAT_WAS_RUN, measures)]
+    seen = entries(result, "mastered")
     for task, cells in _by_task(result).items():
         examples = cells[0]["num_training_examples"]
-        parts += [f"## {task}, {examples:,} training examples", _table(result, task)]
-        parts += ["Training examples until a level is mastered:", _mastery(result, task)]
+        parts += [f"## {task}, {examples:,} training examples", _table(result, task, found[task])]
+        parts += ["Training examples until mastered:", mastery(seen[seen["place"] == task], "task")]
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,36 +55,30 @@ def draw(result: dict) -> Figure:
     layout = figure.add_gridspec(2 * len(rows), COLUMNS)
     for i, (task, cells) in enumerate(rows):
         for j, cell in enumerate(cells):
-            panels = [figure.add_subplot(layout[2 * i + k, j]) for k in range(2)]
-            for axes, name in zip(panels, ("share", "exact_match"), strict=True):
+            for k, name in enumerate(("share", "exact_match")):
+                axes = figure.add_subplot(layout[2 * i + k, j])
                 mesh = _map(axes, cell["watched"], name)
-            panels[0].set_title(f"{task}: {cell['strategy']}", fontsize=7)
-            panels[0].tick_params(labelbottom=False)
-            if j:
-                for axes in panels:
-                    axes.tick_params(labelleft=False)
-            else:
-                panels[0].set_ylabel("share", fontsize=7)
-                panels[1].set_ylabel("exact_match", fontsize=7)
-    bar = figure.colorbar(mesh, ax=figure.axes, location="bottom", fraction=0.012, aspect=80)
-    bar.set_label(
+                axes.tick_params(labelbottom=k == 1, labelleft=j == 0)
+                if k == 0:
+                    axes.set_title(f"{task}: {cell['strategy']}", fontsize=7)
+                if j == 0:
+                    axes.set_ylabel(name, fontsize=7)
+    label = (
         "above: share of a level in what is taught; below: its exact_match in validation "
-        "(free-running); levels upwards, epochs to the right",
-        fontsize=7,
+        "(free-running); levels upwards, epochs to the right"
     )
-    bar.outline.set_visible(False)
+    below = {"location": "bottom", "fraction": 0.012, "pad": 0.01, "aspect": 80}
+    colour_bar(figure, mesh, figure.axes, label, **below)
     return figure
 
 
 def _map(axes, watched: dict, name: str):
     """One number of every level, hardest at the top, over the epochs; gives the mesh."""
-    values = np.array(watched[name], float).T
-    mesh = axes.pcolormesh(values, **COLOURS, rasterized=True)
-    axes.set_yticks(
-        [i + 0.5 for i in range(len(values))], [_level(*level) for level in watched["levels"]]
-    )
-    axes.tick_params(length=0, labelsize=5)
-    axes.spines[:].set_visible(False)
+    cells = [[(number,) for number in level] for level in zip(*watched[name], strict=True)]
+    epochs = [i if i % 10 == 0 else "" for i in range(1, len(cells[0]) + 1)]
+    levels = [level_name(*level) for level in watched["levels"]]
+    mesh = heat_map(axes, cells, epochs, levels, linewidth=0, rasterized=True)
+    axes.tick_params(labelsize=5)
     return mesh
 
 
@@ -97,72 +97,27 @@ def _first_runs(cells: list[dict]) -> list[dict]:
     return list(runs.values())
 
 
-def _preface(result: dict) -> str:
-    lines = [
-        "Free-running exact_match on held-out examples: at the target, and averaged over all "
-        "levels, so that what was forgotten counts; one a seed. A level is mastered when its "
-        "validation accuracy has been above 0.95 after an epoch (token_accuracy; exact_match where "
-        "work is written). A difference is called one (**bold**) only where it is larger than the "
-        "95% margin of error, which counts seeds and the choice of the test set, and than the "
-        "range of either teacher's seeds; else it stands in brackets. Of equal pairs about one in "
-        "twenty is called different by chance."
-    ]
-    if result["missing"]:
-        lines.append(f"{len(result['missing'])} cells are missing.")
-    return " ".join(lines)
-
-
-def measured(result: dict, task: str) -> dict[str, dict[tuple[str, str], Measured]]:
+def measured(result: dict, task: str) -> dict[str, Sets]:
     """What the cells of a task have measured: name of the measure -> sets of seeds."""
     rows = entries(result, "rows").query("place == @task")
-    target = rows.query("length == target_length and nesting == target_nesting")
     means = rows.groupby(["place", "strategy", "seed"], observed=True, as_index=False).agg(
         exact_match=("exact_match", "mean"), num_examples=("num_examples", "sum")
     )
     return {
-        "at the target": seed_sets(target, "exact_match"),
+        "at the target": seed_sets(at_targets(result).query("place == @task"), "exact_match"),
         "over all levels": seed_sets(means, "exact_match"),
     }
 
 
-def _table(result: dict, task: str) -> str:
-    sets = measured(result, task)
-    copied = entries(result, "rows").query(
-        "place == @task and length == target_length and nesting == target_nesting"
-    )["answer_in_program"]
-    order = sorted(sets["at the target"], key=lambda key: -sets["at the target"][key].rates.mean())
-    lines = []
-    for key in order:
-        line = [key[1]]
-        for found in sets.values():
-            line.append(" / ".join(format_rate(rate, 3) for rate in found[key].rates))
-            for reference in REFERENCES:
-                other = (key[0], reference)
-                line.append("" if key == other else format_difference(compare(found, key, other)))
-        lines.append(line)
-    header = ["teacher"]
-    for name in sets:
-        header += [name, *(f"- {reference}" for reference in REFERENCES)]
-    spreads = {name: seeds_spread(found.values()) for name, found in sets.items()}
-    said = [
-        f"{name}: largest range of seeds {format_rate(spread.largest, 3)}, standard deviation "
-        f"{format_rate(spread.deviation, 3)}"
-        for name, spread in spreads.items()
-        if spread
-    ]
-    said.append(f"copying from the text would reach {format_rate(copied.mean(), 3)} at the target")
-    return format_markdown(header, lines) + "\n\n" + "; ".join(said) + "."
-
-
-def _mastery(result: dict, task: str) -> str:
-    seen = entries(result, "mastered").query("place == @task")
-    seen["text"] = ["never" if pd.isna(n) else f"{n / 1000:,.0f}k" for n in seen["num_examples"]]
-    table = by_place(seen, "nesting", "length")["text"].agg(" / ".join)
-    table = table.droplevel("place").unstack(["nesting", "length"])
-    names = [_level(length, nesting) for nesting, length in table.columns]
-    rows = [[name, *texts] for name, texts in zip(table.index, table.to_numpy(), strict=True)]
-    return format_markdown(["teacher", *names], rows)
-
-
-def _level(length: int, nesting: int) -> str:
-    return f"({length},{nesting})" if nesting > 1 else str(length)
+def _table(result: dict, task: str, measures: dict[str, Sets]) -> str:
+    at_target = measures["at the target"]
+    order = sorted(at_target, key=lambda key: -at_target[key].rates.mean())
+    teachers = [teacher for _, teacher in order]
+    pairs = {t: {f"- {r}": ((task, t), (task, r)) for r in REFERENCES} for t in teachers}
+    columns = []
+    for name, sets in measures.items():
+        rates = {teacher: rates_text(sets[task, teacher].rates) for teacher in teachers}
+        columns += [pd.Series(rates, name=name), differences(sets, pairs)]
+    table = table_markdown(pd.concat(columns, axis=1).rename_axis("teacher"))
+    copied = at_targets(result).query("place == @task")["answer_in_program"].mean()
+    return f"{table}\n\nCopying from the text would reach {rates_text([copied])} at the target."
