@@ -153,11 +153,11 @@ def test_what_is_not_allowed_is_refused_alike(name):
         ({"target_nesting": 2}, "--task=addition: nesting 2 is out of range; allowed 1..1"),
         (
             {"task": "program", "target_length": 13},
-            "--task=program: target length 13 is out of range; allowed 1..12",
+            "--task=program: length 13 is out of range; allowed 1..12",
         ),
         (
             {"task": "program", "target_nesting": 11},
-            "--task=program: target nesting 11 is out of range; allowed 1..10",
+            "--task=program: nesting 11 is out of range; allowed 1..10",
         ),
         (
             {"first_batch_size": 9, "global_batch_size": 8},
