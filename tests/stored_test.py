@@ -104,7 +104,10 @@ def test_prepare_builds_and_reports_what_is_missing(tmp_path, monkeypatch):
         difficulties = [Difficulty(length) for length in (2, 3, *new, 2)]
         stored.prepare("addition", difficulties, "~/data", SIZE, report=lines.append)
         data_dir = tmp_path / "home/data"
-        assert lines[0] == f"data: {data_dir} ({len(new)} of {len(set(difficulties))} configs to build)"
+        assert (
+            lines[0]
+            == f"data: {data_dir} ({len(new)} of {len(set(difficulties))} configs to build)"
+        )
         for i, length in enumerate(new, 1):
             assert lines[i].startswith(f"{name(length)}: {3 * SIZE} examples in ")
             assert lines[i].endswith(f" s ({len(new) - i} left)")
