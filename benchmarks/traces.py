@@ -23,6 +23,7 @@ from keras_l2e.language import interpreter, traces
 from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.programs import Example
 from keras_l2e.language.traces import Step
+from keras_l2e.paper import comparisons
 from keras_l2e.paper.cells import Cell
 
 FLAGFILE = "programs_trace.cfg"
@@ -241,7 +242,7 @@ def measure(folder: Path) -> dict | None:
     history = tables.read_history(folder / "history.jsonl")
     points = [
         (line["num_examples"], seconds, line["target_validation"]["exact_match"])
-        for line, seconds in zip(history, variations.spent_seconds(folder, history), strict=True)
+        for line, seconds in zip(history, comparisons.spent_seconds(folder, history), strict=True)
     ]
     evaluation = tables.read_evaluation(folder / "evaluation.json")
     return {

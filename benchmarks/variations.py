@@ -5,10 +5,6 @@ skipped.
 """
 
 import argparse
-import contextlib
-import itertools
-import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,28 +74,6 @@ def collect(
     return found, [cell.name for cell in cells if cell.name not in done]
 
 
-def read_seconds(folder: Path) -> dict[int, float]:
-    """The seconds of the finished epochs of a run, as far as its timing.jsonl can be read.
-
-    A run killed just after a checkpoint lacks the line of that epoch, or has half of it.
-    """
-    epochs = {}
-    for line in (folder / "timing.jsonl").read_text().splitlines():
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            epochs[entry["epoch"]] = entry["seconds"]  # A killed epoch is timed again.
-    return epochs
-
-
-def spent_seconds(folder: Path, history: list[dict]) -> list[float]:
-    """Seconds from a run's start to the end of each epoch of its history."""
-    timed = read_seconds(folder)
-    # A stop may have cost an epoch its line.
-    usual = statistics.median(timed.values())
-    spent = itertools.accumulate(timed.get(line["epoch"], usual) for line in history)
-    return [round(seconds, 1) for seconds in spent]
-
-
 def measure_levels(folder: Path) -> dict | None:
     """What a finished run with --validate_all_levels has come to; None if it is not finished.
 
@@ -112,7 +86,7 @@ def measure_levels(folder: Path) -> dict | None:
     if not (folder / "evaluation.json").exists():
         return None
     history = tables.read_history(folder / "history.jsonl")
-    seconds = spent_seconds(folder, history)
+    seconds = comparisons.spent_seconds(folder, history)
     spent = {line["num_examples"]: time for line, time in zip(history, seconds, strict=True)}
     mastered = [
         {

@@ -50,6 +50,7 @@ def test_sums(small_run):
         "beyond_training",
         "by_carry_chain",
         "chance_token_accuracy",
+        "num_parameters",
         "input_form",
         "rows",
         "samples",

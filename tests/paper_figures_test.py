@@ -13,7 +13,7 @@ from matplotlib.container import BarContainer
 
 from keras_l2e.errors import WorkError
 from keras_l2e.language.tasks import Difficulty, grid
-from keras_l2e.paper import comparisons, figures, tables
+from keras_l2e.paper import comparisons, figures, models, tables
 from keras_l2e.paper.cells import FIGURES, cells
 from keras_l2e.tables import METRICS
 from keras_l2e.teaching.bandits import BANDITS
@@ -22,6 +22,10 @@ SLOW = pytest.mark.slow
 SKILL = {"baseline": 0.35, "naive": 0.55, "mix": 0.75, "combined": 0.9, "review": 0.95}
 SKILL |= {name: 0.6 + 0.02 * i for i, name in enumerate(BANDITS)}
 SKILL["frontier"] = SKILL["review"]
+
+
+# An epoch of each network.
+SECONDS = {"lstm": 10, "attention": 10, "transformer": 15, "universal_transformer": 18}
 
 
 def write_cell(folder, cell, skill):
@@ -43,7 +47,12 @@ def write_cell(folder, cell, skill):
             "num_examples": cell.num_examples * epoch // 2,
             "difficulty": target._asdict(),
             "advanced_to": None,
-            "target_validation": {"token_accuracy": skill / 2, "exact_match": skill / 3},
+            "epoch": epoch,
+            "target_validation": {
+                "token_accuracy": skill / 2,
+                "exact_match": epoch * skill / 4,
+                "free_token_accuracy": epoch * skill / 3,
+            },
         }
         if cell.flags.get("validate_all_levels"):
             line["levels"] = [
@@ -58,6 +67,7 @@ def write_cell(folder, cell, skill):
         history.append(json.dumps(line) + "\n")
     evaluation = {"input_form": cell.flags.get("input_form", "none")}
     evaluation |= {"chance_token_accuracy": 0.0909, "rows": rows, "samples": samples}
+    evaluation["num_parameters"] = 1_000_000
     kinds = {"program": ("by_operation", "operation", ["pair", "small_loop"])}
     kinds["addition"] = ("by_carry_chain", "carry_chain", list(range(target.length + 1)))
     if cell.flags["task"] in kinds:
@@ -71,6 +81,12 @@ def write_cell(folder, cell, skill):
     (folder / cell.name / "flags.cfg").write_text(cell.flagfile())
     (folder / cell.name / "evaluation.json").write_text(json.dumps(evaluation))
     (folder / cell.name / "history.jsonl").write_text("".join(history))
+    timing = [
+        {"epoch": epoch, "seconds": SECONDS[cell.flags.get("model", "lstm")]}
+        | {"most_memory_mib": 1000 * epoch}
+        for epoch in (1, 2)
+    ]
+    (folder / cell.name / "timing.jsonl").write_text("\n".join(map(json.dumps, timing)))
 
 
 def make_result(folder, figure, budget="cpu", keep=lambda cell: True):
@@ -230,6 +246,30 @@ def test_the_maps_of_a_teacher_are_what_it_did(results, drawn):
     assert shares.shape == learnt.shape == (9, 2)
     np.testing.assert_allclose(shares, 1 / 9, atol=1e-3)
     assert set(np.unique(learnt)) == {0.0, 0.98}
+
+
+def test_networks_stand_side_by_side(results):
+    """After as much as the most modest one of a task has used: not all of their two epochs."""
+    result = results["models"]
+    places = {"copy", "reverse", "double", "addition", "control", "program"}
+    places |= {f"{task}, work" for task in ("addition", "control", "program")}
+    ends = {c["model"]: c["curve"] for c in result["cells"] if c["name"].startswith("program_ans")}
+    # Batches of an epoch: 150, 60, 80 and 30.
+    reached = {"attention": 0, "universal_transformer": 1}
+    in_time = {"lstm": 1, "attention": 1, "transformer": 0, "universal_transformer": 0}
+    for equal, expected in (("num_examples", reached), ("seconds", in_time)):
+        found = models.at_equal(result, equal)
+        assert set(found["place"]) == places
+        program = found[found["place"] == "program"].set_index("model")
+        assert program["exact_match"].to_dict() == {
+            model: ends[model][epoch]["exact_match"] for model, epoch in expected.items()
+        }
+        assert set(program["limit"]) == {{"num_examples": 46_080, "seconds": 20}[equal]}
+    text = figures.models.markdown(result)
+    assert text.startswith("# models, budget cpu\n\nThe numbers published for this suite")
+    (costs,) = re.findall(r"^\| lstm \| 1,000,000 \|.*$", text, re.MULTILINE)
+    assert costs.endswith(" / 2,000 |")
+    assert "| universal_transformer | 1 / 1 | 1 / 1 | 1 / 1 | 0.89 / 0.63 |" in text
 
 
 # What else stands in tables, published_test holds against those that are published.

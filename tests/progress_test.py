@@ -48,6 +48,8 @@ def test_a_line_an_epoch(report, tmp_path):
         (2, 0.5, 16),
         (2, 2.0, 4),
     ]
+    # TensorFlow alone takes more than 100 MiB.
+    assert 100 < timing[0]["most_memory_mib"] <= timing[1]["most_memory_mib"] < 100_000
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", timing[0]["finished"])
 
 

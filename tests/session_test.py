@@ -15,6 +15,7 @@ from keras_l2e import devices, files
 from keras_l2e.errors import UsageError
 from keras_l2e.language.tasks import TASKS
 from keras_l2e.training import session
+from keras_l2e.training.validation import RATES
 
 
 def test_it_leaves_every_file(small_run):
@@ -66,7 +67,7 @@ def test_the_history_depends_on_no_clock_and_no_place(small_run):
             "advanced_to",
         ]
         for name in ("validation", "target_validation"):
-            assert list(line[name]) == ["token_accuracy", "exact_match", "num_examples"]
+            assert list(line[name]) == [*RATES, "num_examples"]
         assert 0 < line["validation"]["num_examples"] <= 50
         assert line["target_validation"]["num_examples"] == 50
     # A hundred 1-digit sums: their validation split is too small to judge by.

@@ -20,7 +20,9 @@ class Counting:
     def score(self, examples):
         self.asked.append(len(examples.program))
         return SimpleNamespace(
-            token_accuracy=lambda: len(examples.program) / 1000, exact_match=lambda: 0.25
+            token_accuracy=lambda: len(examples.program) / 1000,
+            exact_match=lambda: 0.25,
+            free_token_accuracy=lambda: 0.75,
         )
 
 
@@ -28,7 +30,8 @@ def test_a_level_is_scored_when_it_is_looked_at_and_once(make_config):
     scorer = Counting()
     judge = Validation(make_config(), scorer)
     assert scorer.asked == []
-    expected = {"token_accuracy": 0.05, "exact_match": 0.25, "num_examples": 50}
+    expected = {"token_accuracy": 0.05, "exact_match": 0.25, "free_token_accuracy": 0.75}
+    expected["num_examples"] = 50
     # 300 two-digit sums are held out, of which --validation_examples are read.
     assert judge.score(Difficulty(2), "validation") == expected
     assert judge.judged(Difficulty(2)) == {"judged_by": "validation", **expected}
@@ -68,7 +71,7 @@ class Telling(Counting):
         def exact_match(self):
             return sum(self) / len(self)
 
-        token_accuracy = exact_match
+        token_accuracy = free_token_accuracy = exact_match
 
 
 def test_kinds_are_judged_one_by_one_of_one_scoring(make_config):
@@ -96,7 +99,7 @@ def test_a_level_without_validation_examples_has_no_rates(make_config, monkeypat
         stored, "read", lambda task, level, split, *_: Example(*[[b"1"] * (split == "train")] * 3)
     )
     found = Validation(make_config(), Counting()).score(Difficulty(2), "validation")
-    assert found == {"token_accuracy": None, "exact_match": None, "num_examples": 0}
+    assert found == {**dict.fromkeys(validation.RATES), "num_examples": 0}
 
 
 def test_a_level_without_stored_examples_is_an_error_of_one_line(make_config, monkeypatch):

@@ -32,8 +32,9 @@ FIGURES = {
         "{optimizer}_{strategy}_seed_{seed}",
         {"task": "addition", "validate_all_levels": True},
     ),
-    # Ours: all teachers side by side.
+    # Ours: all teachers, and all networks, side by side.
     "teachers": ("{task}_{strategy}_seed_{seed}", {"validate_all_levels": True}),
+    "models": ("{task}_{target_form}_{model}_{strategy}_seed_{seed}", {}),
 }
 # The paper's; the other teachers are no part of its figures.
 STRATEGIES = ("baseline", "naive", "mix", "combined")
@@ -131,6 +132,23 @@ _PROGRAMS = {
     "advance_threshold": (0.9,),
 }
 _TEACHERS = {"strategy": tuple(TEACHERS)}
+# What the figure `models` compares: networks of about a million weights, on the suite of tasks that
+# Transformers were measured on (arXiv 1807.03819), shorter here.
+_NETWORKS = {
+    "lstm": {"hidden_dim": (320,)},
+    "attention": {"hidden_dim": (192,)},
+    "transformer": {"hidden_dim": (96,), "num_layers": (4,)},
+    "universal_transformer": {"hidden_dim": (192,), "num_layers": (4,)},
+}
+_MEMORY = {"task": ("copy", "reverse", "double"), "target_form": ("answer",)}
+_COMPUTING = {"target_form": ("answer", "reversed_trace")}
+_SUITE = [
+    {**_MEMORY, "target_length": (40,)},
+    {**_COMPUTING, "task": ("addition",), "target_length": (9,)},
+    {**_COMPUTING, "task": ("control", "program"), "target_length": (4,), "target_nesting": (2,)},
+]
+# For each network the batches of an epoch, about 40 s on one core with AVX-512; one row a task.
+_BATCHES = [(150, 60, 80, 40), (300, 100, 160, 60), (150, 60, 80, 30)]
 
 BUDGETS = {
     # One figure in a minute or a few: shows that everything works, and nothing else.
@@ -165,6 +183,11 @@ BUDGETS = {
                     "strategy": ("review", "space"),
                 },
             ],
+            "models": [
+                {**tasks, "target_length": (2,), "seed": (1,), "model": tuple(_NETWORKS)}
+                | {"strategy": ("mix",)}
+                for tasks in ({**_MEMORY, "task": ("copy",)}, {**_COMPUTING, "task": ("control",)})
+            ],
         },
     ),
     # Two cores with AVX-512, 8 hours for all four figures, two cells at once with a core each.
@@ -190,6 +213,7 @@ BUDGETS = {
             # All levels are looked at after every epoch: so few examples, and so many steps between
             # two looks, that it takes about a tenth of the time.
             "teachers": {"batches_per_epoch": 100, "num_epochs": 50},
+            "models": {"global_batch_size": 64, "num_epochs": 24, "test_examples": 1_000},
         },
         grids={
             "addition": [{"seed": _BOTH, "target_length": (5, 7, 9), **_ALL}],
@@ -212,6 +236,12 @@ BUDGETS = {
                     "seed": _BOTH,
                     **_TEACHERS,
                 },
+            ],
+            "models": [
+                {**tasks, "model": (model,), **flags, "batches_per_epoch": (num_batches,)}
+                | {"seed": (1,), "strategy": ("mix",)}
+                for tasks, counts in zip(_SUITE, _BATCHES, strict=True)
+                for (model, flags), num_batches in zip(_NETWORKS.items(), counts, strict=True)
             ],
         },
     ),
@@ -252,6 +282,15 @@ BUDGETS = {
                 {"seed": _BOTH, "target_length": (9,), **_ALL, "optimizer": ("adam", "muon")},
             ],
             "teachers": [{**_SUMS, "seed": _BOTH, **_TEACHERS}],
+            # Digits and programs of the lengths of arXiv 1807.03819, trained as ours are.
+            "models": [
+                {**tasks, "target_length": (length,), "model": (model,), **flags, "seed": _BOTH}
+                | {"strategy": ("mix",), "optimizer": ("muon",), "learning_rate": (4e-3,)}
+                | {"tie_encoder_decoder": (False,), "uniform_init": (0.0,)}
+                | {"average_decay": (0.99,)}
+                for tasks, length in zip(_SUITE, (55, 9, 5), strict=True)
+                for model, flags in _NETWORKS.items()
+            ],
         },
     ),
 }

@@ -16,7 +16,11 @@ so; here of two seeds and of one, each tested on 5,000 examples:
     False
 """
 
+import contextlib
+import itertools
+import json
 import math
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +45,7 @@ PLACES = {
     "memorization": "{input_form}",
     "optimizers": "{optimizer}",
     "teachers": "{task}",
+    "models": "{task}, {target_form}",
 }
 # Accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95
@@ -106,11 +111,11 @@ def collect(figure: str, budget: str, folder: Path) -> dict:
         "budget": budget,
         "num_training_examples": max(cell.num_examples for cell in wanted),
         "missing": [cell.name for cell in wanted if cell not in found],
-        "cells": [_read(cell, folder / cell.name) for cell in found],
+        "cells": [_read(figure, cell, folder / cell.name) for cell in found],
     }
 
 
-def _read(cell: Cell, folder: Path) -> dict:
+def _read(figure: str, cell: Cell, folder: Path) -> dict:
     """One cell's settings and what it measured."""
     try:
         evaluation = read_evaluation(folder / "evaluation.json")
@@ -132,6 +137,7 @@ def _read(cell: Cell, folder: Path) -> dict:
             "chance_token_accuracy": evaluation["chance_token_accuracy"],
             "mastered": mastered(history, Config(**cell.flags).mastered_by),
             **({"watched": shares} if (shares := watched(history)) else {}),
+            **(_network(cell, folder, evaluation, history) if figure == "models" else {}),
             "rows": evaluation["rows"],
             "kinds": _kinds(evaluation),
             "samples": evaluation["samples"],
@@ -145,6 +151,47 @@ def _kinds(evaluation: dict) -> list[dict]:
     kind, _, found = breakdown(evaluation) or ("", "", [])
     names = ("num_examples", "token_accuracy", "exact_match")
     return [{"kind": str(entry[kind]), **{name: entry[name] for name in names}} for entry in found]
+
+
+def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) -> dict:
+    """Which network a cell has trained, what that took, and how far it was after each epoch."""
+    timed = read_timing(folder)
+    rates = ("exact_match", "free_token_accuracy")
+    return {
+        **{name: cell.flags[name] for name in ("model", "target_form")},
+        "num_parameters": evaluation["num_parameters"],
+        "most_memory_mib": max(line["most_memory_mib"] for line in timed.values()),
+        "curve": [
+            {
+                "num_examples": line["num_examples"],
+                "seconds": seconds,
+                **{name: line["target_validation"][name] for name in rates},
+            }
+            for line, seconds in zip(history, spent_seconds(folder, history), strict=True)
+        ],
+    }
+
+
+def read_timing(folder: Path) -> dict[int, dict]:
+    """The lines of a run's timing.jsonl by their epoch, as far as they can be read.
+
+    A run killed just after a checkpoint lacks the line of that epoch, or has half of it.
+    """
+    epochs = {}
+    for line in (folder / "timing.jsonl").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            epochs[entry["epoch"]] = entry  # A killed epoch is timed again.
+    return epochs
+
+
+def spent_seconds(folder: Path, history: list[dict]) -> list[float]:
+    """Seconds from a run's start to the end of each epoch of its history."""
+    timed = {epoch: line["seconds"] for epoch, line in read_timing(folder).items()}
+    # A stop may have cost an epoch its line.
+    usual = statistics.median(timed.values())
+    spent = itertools.accumulate(timed.get(line["epoch"], usual) for line in history)
+    return [round(seconds, 1) for seconds in spent]
 
 
 def mastered(history: list[dict], metric: str = "token_accuracy") -> list[dict]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, MultipleLocator
 
 from keras_l2e.files import write_json, write_text
-from keras_l2e.paper import teachers
+from keras_l2e.paper import models, teachers
 from keras_l2e.paper.cells import OPTIMIZERS
 from keras_l2e.paper.comparisons import PLACES, at_targets, by_place, compare, entries, seed_sets
 from keras_l2e.paper.tables import figure_csv, figure_markdown
@@ -262,5 +262,6 @@ DRAWINGS = {
     "memorization": _memorization,
     "optimizers": _optimizers,
     "teachers": lambda result, rows: teachers.draw(result),
+    "models": lambda result, rows: models.draw(result),
 }
-TABLES = {"teachers": teachers.markdown}
+TABLES = {"teachers": teachers.markdown, "models": models.markdown}

@@ -46,6 +46,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
         "input_form": config.input_form,
         "seed": config.seed,
         "chance_token_accuracy": task.chance(),
+        "num_parameters": network.count_params(),
         "rows": [],
         "beyond_training": [],
         "samples": [],

@@ -1,5 +1,7 @@
 """What a run shows of its epochs: a line on the terminal, timing.jsonl, TensorBoard."""
 
+import resource
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +35,7 @@ class Progress:
                 "epoch": line["epoch"],
                 "seconds": round(seconds, 3),
                 "programs_per_second": round(rate),
+                "most_memory_mib": _most_memory(),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
@@ -65,6 +68,12 @@ class Progress:
                 if value is not None:
                     tf.summary.write(key, value, metadata=metadata)
         self.summary_writer.flush()
+
+
+def _most_memory() -> int:
+    """The most memory that this process has had so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _percent(value: float | None) -> str:

@@ -17,6 +17,8 @@ JUDGEABLE_EXAMPLES = 200
 # knows all it may know of so small a class, and what is held out is what training rarely draws (of
 # the distinct programs of length 1, nine in ten are conditionals).
 JUDGEABLE_REPEATS = 0.5
+# What is said of a network at a level.
+RATES = ("token_accuracy", "exact_match", "free_token_accuracy")
 
 
 class Validation:
@@ -70,7 +72,7 @@ class Validation:
         key = level, split
         examples = Example(*(column[: self.limit] for column in self.examples[key]))
         chosen = self._of_kind(key, examples.program, kind)
-        found = {"token_accuracy": None, "exact_match": None}
+        found = dict.fromkeys(RATES)
         if chosen:
             if key not in self._scores:
                 self._scores[key] = self.scorer.score(examples)
