@@ -11,7 +11,7 @@ from keras_l2e.teaching.teachers import TEACHERS
 
 
 def kind(cell):
-    return cell.flags["task"], cell.flags.get("model")
+    return tuple(cell.flags.get(name) for name in ("task", "target_form", "model"))
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -19,8 +19,7 @@ def kind(cell):
 def test_every_cell_is_a_run_that_training_takes(figure, budget):
     wanted = cells(figure, budget)
     assert len({cell.name for cell in wanted}) == len(wanted)
-    # Of each task all cells see equally many examples; networks differ in speed, and are stopped
-    # where they are compared.
+    # Of each task all cells see equally many examples, but for networks, which differ in speed.
     assert len({(*kind(cell), cell.num_examples) for cell in wanted}) == len({*map(kind, wanted)})
     for cell in wanted:
         assert "." not in cell.name
