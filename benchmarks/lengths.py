@@ -1,0 +1,129 @@
+"""How far each network of the figure `models` gets beyond the lengths that it was trained on.
+
+    python benchmarks/lengths.py --workdir=W/models --output=FOLDER
+
+W is what `reproduce --figure=models` has left. Held-out examples are drawn at lengths up to twice
+the trained one, at the trained nesting. Leaves lengths.json, lengths.md and lengths.png.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+import measuring
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_l2e import api, devices, plots, tables
+from keras_l2e.files import write_text
+from keras_l2e.language.tasks import Difficulty
+from keras_l2e.paper.models import COLOURS
+
+MOST_LENGTHS = 20
+
+
+def lengths(target: int) -> list[int]:
+    """Those that are tried, the trained one among them.
+
+    >>> lengths(4)
+    [1, 2, 3, 4, 5, 6, 7, 8]
+    >>> lengths(40)
+    [4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76, 80]
+    """
+    step = -(-2 * target // MOST_LENGTHS)
+    return list(range(step, 2 * target + 1, step))
+
+
+def measure(folder: Path) -> dict:
+    """Of one run, its network's rates at all lengths."""
+    network = api.TrainedNetwork(folder)
+    devices.start(1)
+    from keras_l2e.training import evaluation
+
+    config = network.config
+    tried = [Difficulty(length, config.target_nesting) for length in lengths(config.target_length)]
+    scorer = evaluation.make_scorer(config, network.model, tried)
+    found = [evaluation.score_drawn(config, difficulty, scorer) for difficulty in tried]
+    rates = ("length", "num_examples", "exact_match", "free_token_accuracy")
+    return {
+        "name": folder.name,
+        **{name: getattr(config, name) for name in ("task", "target_form", "model", "strategy")},
+        "target_length": config.target_length,
+        "rows": [{name: row[name] for name in rates} for row in found],
+    }
+
+
+def by_task(runs: list[dict]) -> dict[str, list[dict]]:
+    """The runs of each task, those that write their work apart."""
+    found: dict[str, list[dict]] = {}
+    for run in runs:
+        work = ", work" if run["target_form"] != "answer" else ""
+        found.setdefault(run["task"] + work, []).append(run)
+    return found
+
+
+def format_tables(runs: list[dict]) -> str:
+    """A table a task, exact_match by length, a line for each run."""
+    parts = []
+    for task, chosen in by_task(runs).items():
+        rows = [
+            [run["model"], run["strategy"]]
+            + [tables.format_rate(row["exact_match"], 3) for row in run["rows"]]
+            for run in chosen
+        ]
+        header = ["model", "strategy", *(str(row["length"]) for row in chosen[0]["rows"])]
+        trained = f"## {task}, trained up to {chosen[0]['target_length']}"
+        parts += [trained, tables.format_markdown(header, rows)]
+    return "\n\n".join(parts)
+
+
+@matplotlib.rc_context(plots.STYLE)
+def draw(runs: list[dict]) -> Figure:
+    """A panel a task, a line for each network; grey is beyond training."""
+    found = by_task(runs)
+    num_rows = -(-len(found) // 3)
+    figure = plots.new_figure(height=0.6 + 1.6 * num_rows)
+    panels = figure.subplots(num_rows, 3, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(found) :]:
+        axes.set_visible(False)
+    for axes, (task, chosen) in zip(panels, found.items(), strict=False):
+        for run in chosen:
+            points = [(row["length"], row["exact_match"]) for row in run["rows"]]
+            style = {"marker": "o", "markersize": 2.5, "linewidth": 1}
+            style["linestyle"] = "-" if run["strategy"] == chosen[0]["strategy"] else ":"
+            label = run["model"] if style["linestyle"] == "-" else None
+            axes.plot(*zip(*points, strict=True), color=COLOURS[run["model"]], label=label, **style)
+        last = chosen[0]["rows"][-1]["length"]
+        axes.axvspan(chosen[0]["target_length"] + 0.5, last + 0.5, color="0.93", zorder=0)
+        plots.share_axis(axes, of_lines=True)
+        axes.set(title=task, xlim=(0.5, last + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    figure.supxlabel("length (digits); grey: beyond training", fontsize=7.5)
+    figure.supylabel("exact_match (free-running)", fontsize=7.5)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(COLOURS))
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the figure's cells")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--draw_only", action="store_true", help="draw lengths.json again")
+    arguments = parser.parse_args()
+    path = arguments.output / "lengths.json"
+    if not arguments.draw_only:
+        runs = []
+        for network in sorted(arguments.workdir.glob("*/model.keras")):
+            runs.append(measure(network.parent))
+            print(f"{network.parent.name}: {runs[-1]['rows'][-1]['exact_match']:.3f}", flush=True)
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        measuring.write(path, {"runs": runs})
+    runs = json.loads(path.read_text())["runs"]
+    write_text(arguments.output / "lengths.md", format_tables(runs) + "\n")
+    plots.save_figure(draw(runs), arguments.output / "lengths.png")
+
+
+if __name__ == "__main__":
+    main()
