@@ -16,7 +16,9 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="needs the checkout's results")
 def test_runs_of_release_0_1_0_are_read():
-    paths = sorted(RESULTS.rglob("flags.cfg"))
+    # Of later releases; some have target forms that only their benchmark knows.
+    later = {*(RESULTS / "traces").rglob("flags.cfg")}
+    paths = sorted({*RESULTS.rglob("flags.cfg")} - later)
     assert len(paths) > 100
     removed = set()
     for path in paths:
