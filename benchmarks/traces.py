@@ -5,7 +5,8 @@
 The recipe of a flagfile on programs of up to three digits and two operations, each run with one
 thing changed, on one core. The learning rate does not fall, so that one run tells both how many
 held-out programs of the target it gets right after as many examples as the others and after as
-long a time. Leaves traces.json, traces.md and traces.png.
+long a time; a change takes the time that its quicker run took, for others ran beside other work.
+Leaves traces.json, traces.md and traces.png.
 """
 
 import functools
@@ -54,7 +55,6 @@ LEVERS = {
             "without_complements",
             "without_comparisons",
             "without_counters",
-            "without_multiples",
             "without_leading_digits",
             "without_names",
             "with_operands",
@@ -100,7 +100,6 @@ def register() -> None:
         "without_complements": _without_complements,
         "without_comparisons": functools.partial(_without, traces.COMPARISON),
         "without_counters": functools.partial(_without, traces.COUNTER),
-        "without_multiples": functools.partial(_without, traces.MULTIPLE),
         "without_leading_digits": _without_leading_digits,
         "without_names": _without_names,
         "with_operands": _with_operands,
@@ -231,29 +230,36 @@ def measure(folder: Path) -> dict | None:
     """What a finished run has come to; None if it is not finished.
 
     Returns:
-        after_examples, after_seconds: exact_match at the target in validation after at most
-            EXAMPLES and SECONDS; None if no epoch was over then.
         num_examples, total_seconds: of all epochs.
-        curve: num_examples and exact_match after each of them.
+        curve: num_examples, seconds and exact_match at the target in validation, after each.
         target, by_operation: of evaluation.json, at the target.
     """
     if not (folder / "evaluation.json").exists():
         return None
     history = tables.read_history(folder / "history.jsonl")
-    points = [
+    curve = [
         (line["num_examples"], seconds, line["target_validation"]["exact_match"])
         for line, seconds in zip(history, comparisons.spent_seconds(folder, history), strict=True)
     ]
     evaluation = tables.read_evaluation(folder / "evaluation.json")
     return {
-        "after_examples": _last(rate for n, _, rate in points if n <= EXAMPLES),
-        "after_seconds": _last(rate for _, time, rate in points if time <= SECONDS),
-        "num_examples": points[-1][0],
-        "total_seconds": points[-1][1],
-        "curve": [(n, rate) for n, _, rate in points],
+        "num_examples": curve[-1][0],
+        "total_seconds": curve[-1][1],
+        "curve": curve,
         "target": evaluation["rows"][-1],
         "by_operation": tables.hardest(evaluation["by_operation"])[1],
     }
+
+
+def after_examples(run: dict) -> float | None:
+    """exact_match after at most EXAMPLES; None if no epoch was over then."""
+    return _last(rate for n, _, rate in run["curve"] if n <= EXAMPLES)
+
+
+def after_seconds(run: dict, runs: list[dict]) -> float | None:
+    """exact_match after at most SECONDS, as long as it took the quickest of runs like it."""
+    share = min(other["total_seconds"] for other in runs) / run["total_seconds"]
+    return _last(rate for _, seconds, rate in run["curve"] if share * seconds <= SECONDS)
 
 
 def _last(rates):
@@ -271,8 +277,8 @@ def format_table(results: dict) -> str:
         lines.append(
             [
                 name,
-                _join(run["after_examples"] for run in runs),
-                _join(run["after_seconds"] for run in runs),
+                _join(map(after_examples, runs)),
+                _join(after_seconds(run, runs) for run in runs),
                 ", ".join(f"{run['num_examples']:,}" for run in runs),
                 ", ".join(f"{run['total_seconds'] / 60:.1f}" for run in runs),
                 _join(kind["smallmul"]["exact_match"] for kind in kinds),
@@ -299,7 +305,8 @@ def draw(results: dict) -> Figure:
                 curves = [results[key]["curve"] for key in results if key[0] == name]
                 for i, curve in enumerate(curves):
                     label = None if i else recipe if name == NOTHING else name
-                    axes.plot(*zip(*curve, strict=True), color=colour, lw=1, label=label)
+                    examples, _, rates = zip(*curve, strict=True)
+                    axes.plot(examples, rates, color=colour, lw=1, label=label)
             axes.set(xlabel="training examples", xlim=(0, EXAMPLES))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=6)
