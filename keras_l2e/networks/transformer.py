@@ -70,8 +70,11 @@ def universal_transformer(
     """One block applied again and again, told its place and step (arXiv 1807.03819).
 
     Args:
-        vocabulary_size, hidden_dim, num_heads, positions: see `transformer`.
+        vocabulary_size: int, number of token ids, 0 being padding.
+        hidden_dim: int, width of every place.
         num_layers: int, how often the block is applied; at most, if places may halt.
+        num_heads: int, heads of each attention; divides hidden_dim.
+        positions: see `transformer`.
         halting: bool, whether each place decides when it is done (adaptive computation time, arXiv
             1603.08983). It then stays as it is; what comes out of it is the mean of its steps,
             weighed by the probabilities of halting there.
