@@ -30,20 +30,26 @@ def difficulties(target: Difficulty) -> list[Difficulty]:
 
 
 def measure(model: str) -> dict:
-    """Rows as in evaluation.json, with the seconds that each took."""
+    """What a network comes to at each of the difficulties."""
     network = api.TrainedNetwork(api.find(model))
+    target = network.config.target
+    rows = score(network, difficulties(target))
+    return {"model": Path(model).name, "target": target._asdict(), "rows": rows}
+
+
+def score(network: api.TrainedNetwork, tried: list[Difficulty]) -> list[dict]:
+    """Rows as in evaluation.json, with the seconds that each took."""
     devices.start(1)
     from keras_l2e.training import evaluation
 
     config, rows = network.config, []
-    tried = difficulties(config.target)
     scorer = evaluation.make_scorer(config, network.model, tried)
     for difficulty in tried:
         start = time.perf_counter()
         row = evaluation.score_drawn(config, difficulty, scorer)
         rows.append({**row, "seconds": round(time.perf_counter() - start, 1)})
         print(f"{difficulty.label}: exact_match {row['exact_match']:.3f}", flush=True)
-    return {"model": Path(model).name, "target": config.target._asdict(), "rows": rows}
+    return rows
 
 
 def format_table(result: dict) -> str:

@@ -10,15 +10,16 @@ import argparse
 import json
 from pathlib import Path
 
+import beyond
 import matplotlib
 import measuring
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_l2e import api, devices, plots, tables
+from keras_l2e import api, plots, tables
 from keras_l2e.files import write_text
 from keras_l2e.language.tasks import Difficulty
-from keras_l2e.paper.models import COLOURS
+from keras_l2e.paper.models import COLOURS, place
 
 MOST_LENGTHS = 20
 
@@ -38,19 +39,14 @@ def lengths(target: int) -> list[int]:
 def measure(folder: Path) -> dict:
     """Of one run, its network's rates at all lengths."""
     network = api.TrainedNetwork(folder)
-    devices.start(1)
-    from keras_l2e.training import evaluation
-
     config = network.config
     tried = [Difficulty(length, config.target_nesting) for length in lengths(config.target_length)]
-    scorer = evaluation.make_scorer(config, network.model, tried)
-    found = [evaluation.score_drawn(config, difficulty, scorer) for difficulty in tried]
     rates = ("length", "num_examples", "exact_match", "free_token_accuracy")
     return {
         "name": folder.name,
         **{name: getattr(config, name) for name in ("task", "target_form", "model", "strategy")},
         "target_length": config.target_length,
-        "rows": [{name: row[name] for name in rates} for row in found],
+        "rows": [{name: row[name] for name in rates} for row in beyond.score(network, tried)],
     }
 
 
@@ -58,8 +54,7 @@ def by_task(runs: list[dict]) -> dict[str, list[dict]]:
     """The runs of each task, those that write their work apart."""
     found: dict[str, list[dict]] = {}
     for run in runs:
-        work = ", work" if run["target_form"] != "answer" else ""
-        found.setdefault(run["task"] + work, []).append(run)
+        found.setdefault(place(run), []).append(run)
     return found
 
 
@@ -116,8 +111,8 @@ def main() -> None:
     if not arguments.draw_only:
         runs = []
         for network in sorted(arguments.workdir.glob("*/model.keras")):
+            print(network.parent.name, flush=True)
             runs.append(measure(network.parent))
-            print(f"{network.parent.name}: {runs[-1]['rows'][-1]['exact_match']:.3f}", flush=True)
         arguments.output.mkdir(parents=True, exist_ok=True)
         measuring.write(path, {"runs": runs})
     runs = json.loads(path.read_text())["runs"]

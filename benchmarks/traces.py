@@ -237,9 +237,10 @@ def measure(folder: Path) -> dict | None:
     if not (folder / "evaluation.json").exists():
         return None
     history = tables.read_history(folder / "history.jsonl")
+    spent = comparisons.spent_seconds(comparisons.read_timing(folder), history)
     curve = [
         (line["num_examples"], seconds, line["target_validation"]["exact_match"])
-        for line, seconds in zip(history, comparisons.spent_seconds(folder, history), strict=True)
+        for line, seconds in zip(history, spent, strict=True)
     ]
     evaluation = tables.read_evaluation(folder / "evaluation.json")
     return {

@@ -86,7 +86,7 @@ def measure_levels(folder: Path) -> dict | None:
     if not (folder / "evaluation.json").exists():
         return None
     history = tables.read_history(folder / "history.jsonl")
-    seconds = comparisons.spent_seconds(folder, history)
+    seconds = comparisons.spent_seconds(comparisons.read_timing(folder), history)
     spent = {line["num_examples"]: time for line, time in zip(history, seconds, strict=True)}
     mastered = [
         {

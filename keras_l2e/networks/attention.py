@@ -48,9 +48,7 @@ def attention(
     attend, split = Attention(name="attend"), SplitHeads(num_heads, name="heads")
 
     ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
-    state = keras.tree.map_structure(
-        lambda x: keras.Input(x.shape[1:], dtype=x.dtype), encoder.output
-    )
+    state = state_inputs(encoder)
     outputs = dict(state)
     sequences = {"return_sequences": True, "return_state": True}
     first = LSTM(hidden_dim, **sequences, name="decoder_lstm")
@@ -59,10 +57,7 @@ def attention(
     found = [attend([query, *state["read"]])]
     if own_past:
         query, *keys_and_values = own
-        outputs["past"] = [
-            keras.ops.concatenate(pair, axis=2)
-            for pair in zip(state["past"], keys_and_values, strict=True)
-        ]
+        outputs["past"] = append(state["past"], keys_and_values)
         found.append(attend([query, *outputs["past"]]))
     u = h + keras.layers.Dense(hidden_dim, use_bias=False, name="mix")(
         keras.ops.concatenate(found, axis=-1)
@@ -82,6 +77,18 @@ def check_width(hidden_dim: int, num_heads: int) -> None:
         raise UsageError(
             f"--hidden_dim={hidden_dim}; allowed are multiples of 2 and of --num_heads={num_heads}"
         )
+
+
+def state_inputs(encoder: keras.Model):
+    """A decoder's inputs for the state that an encoder gives, a nest of the same shape."""
+    return keras.tree.map_structure(
+        lambda x: keras.Input(x.shape[1:], dtype=x.dtype), encoder.output
+    )
+
+
+def append(past: list, new: list) -> list:
+    """Keys and values, [n, heads, t, width], with those of the next places behind them."""
+    return [keras.ops.concatenate(pair, axis=2) for pair in zip(past, new, strict=True)]
 
 
 def _reader(

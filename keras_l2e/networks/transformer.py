@@ -15,7 +15,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2e.networks.attention import Attention, NoPast, SplitHeads, check_width
+from keras_l2e.networks.attention import (
+    Attention,
+    NoPast,
+    SplitHeads,
+    append,
+    check_width,
+    state_inputs,
+)
 
 # Of the layers between two attentions, relative to the width (arXiv 1706.03762).
 EXPANSION = 4
@@ -123,9 +130,7 @@ def _network(
     encoder = keras.Model(ids, state, name="encoder")
 
     ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
-    state = keras.tree.map_structure(
-        lambda x: keras.Input(x.shape[1:], dtype=x.dtype), encoder.output
-    )
+    state = state_inputs(encoder)
     x = embedding(ids) * scale
     places = Positions(positions, name="decoder_positions")([x, state["past"][0][0]])
     outputs = {**state, "past": []}
@@ -199,7 +204,7 @@ class _WritingBlock:
 
     def __call__(self, x, read, past, pasts: list):
         query, *new = self.parts(self.ask_past(self.norms[0](x)), 3)
-        seen = [keras.ops.concatenate(pair, axis=2) for pair in zip(past, new, strict=True)]
+        seen = append(past, new)
         pasts.append(seen)
         x = x + self.mix_past(self.attend([query, *seen]))
         (query,) = self.parts(self.ask_text(self.norms[1](x)), 1)

@@ -167,7 +167,7 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
                 "seconds": seconds,
                 **{name: line["target_validation"][name] for name in rates},
             }
-            for line, seconds in zip(history, spent_seconds(folder, history), strict=True)
+            for line, seconds in zip(history, spent_seconds(timed, history), strict=True)
         ],
     }
 
@@ -185,12 +185,17 @@ def read_timing(folder: Path) -> dict[int, dict]:
     return epochs
 
 
-def spent_seconds(folder: Path, history: list[dict]) -> list[float]:
-    """Seconds from a run's start to the end of each epoch of its history."""
-    timed = {epoch: line["seconds"] for epoch, line in read_timing(folder).items()}
+def spent_seconds(timed: dict[int, dict], history: list[dict]) -> list[float]:
+    """Seconds from a run's start to the end of each epoch of its history.
+
+    Args:
+        timed: of `read_timing`.
+        history: the lines of history.jsonl.
+    """
+    seconds = {epoch: line["seconds"] for epoch, line in timed.items()}
     # A stop may have cost an epoch its line.
-    usual = statistics.median(timed.values())
-    spent = itertools.accumulate(timed.get(line["epoch"], usual) for line in history)
+    usual = statistics.median(seconds.values())
+    spent = itertools.accumulate(seconds.get(line["epoch"], usual) for line in history)
     return [round(seconds, 1) for seconds in spent]
 
 

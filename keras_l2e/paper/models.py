@@ -9,9 +9,9 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from keras_l2e.paper.tables import table_markdown
+from keras_l2e.paper.tables import rates_text, table_markdown
 from keras_l2e.plots import BLUE, GREEN, ORANGE, new_figure, share_axis
-from keras_l2e.tables import format_rate, format_short_rate
+from keras_l2e.tables import format_short_rate
 
 WHAT_WAS_RUN = (
     "The numbers published for this suite (arXiv 1807.03819) are of other generators, with answers "
@@ -52,8 +52,7 @@ def markdown(result: dict) -> str:
     for equal, name in EQUAL.items():
         found = at_equal(result, equal)
         found["text"] = [
-            f"{_rate(row.free_token_accuracy)} / {_rate(row.exact_match)}"
-            for row in found.itertuples()
+            rates_text([row.free_token_accuracy, row.exact_match]) for row in found.itertuples()
         ]
         parts += [f"## After {name}", _wide(found, "text"), _limits(found, equal)]
     return "\n\n".join(
@@ -101,21 +100,16 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
         A row for each cell: place, the columns of KEY, RATES, num_examples, seconds, and `limit`,
         what each cell of the place might use.
     """
-    rows = []
-    places = [_place(cell) for cell in result["cells"]]
-    for place in dict.fromkeys(places):
-        cells = [
-            cell for cell, where in zip(result["cells"], places, strict=True) if where == place
-        ]
-        limit = min(cell["curve"][-1][equal] for cell in cells)
-        for cell in cells:
-            last = [point for point in cell["curve"] if point[equal] <= limit][-1:]
-            for point in last:  # None, if its first epoch took longer.
-                rows.append({"place": place, "limit": limit, **{k: cell[k] for k in KEY}, **point})
-    return pd.DataFrame(rows)
+    found = pd.json_normalize(result["cells"], "curve", ["name", *KEY])
+    found["place"] = found["name"].map({cell["name"]: place(cell) for cell in result["cells"]})
+    used = found.groupby("name")[equal].transform("max")
+    found["limit"] = used.groupby(found["place"]).transform("min")
+    # None of a cell whose first epoch took more.
+    return found[found[equal] <= found["limit"]].groupby("name").tail(1)
 
 
-def _place(cell: dict) -> str:
+def place(cell: dict) -> str:
+    """A task, those who write their work apart: what networks are compared on."""
     return cell["task"] + (", work" if cell["target_form"] != "answer" else "")
 
 
@@ -136,7 +130,7 @@ def _costs(result: dict) -> str:
     """Of each network its size, and on each task its speed and the most memory it had."""
     rows = [
         {
-            "place": _place(cell),
+            "place": place(cell),
             **{name: cell[name] for name in KEY},
             "cost": f"{last['num_examples'] / last['seconds']:,.0f} / {cell['most_memory_mib']:,}",
             "parameters": f"{cell['num_parameters']:,}",
@@ -150,7 +144,3 @@ def _costs(result: dict) -> str:
     costs = found.pivot(index="model", columns="place", values="cost")[places]
     table = table_markdown(pd.concat([sizes, costs.loc[sizes.index]], axis=1))
     return f"Parameters; examples a second, validation included / MiB of memory at most.\n\n{table}"
-
-
-def _rate(value: float) -> str:
-    return format_rate(value, 3)
