@@ -1,7 +1,7 @@
 """What all entry points share: flags from a dataclass, one-line errors, exit codes.
 
 An entry point ends with `command_line.run(main, Arguments)`, where Arguments is a dataclass of
-`settings`. Exit codes: 0 done, 1 for what is found only while working, 2 for a wrong command,
+settings. Exit codes: 0 done, 1 for what is found only while working, 2 for a wrong command,
 130 / 143 after Ctrl-C / SIGTERM. A flag given on the command line wins over the same one in a
 flagfile, wherever it stands.
 """
@@ -17,17 +17,14 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from absl import flags
 
 from keras_l2e import devices, settings
 from keras_l2e.errors import UsageError, WorkError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Arguments = TypeVar("Arguments", bound="DataclassInstance")
+Arguments = TypeVar("Arguments", bound=settings.Settings)
 
 FLAGFILES = Path(__file__).parent / "flagfiles"
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
@@ -38,7 +35,7 @@ def run(main: Callable[[Arguments], object], arguments: type[Arguments]) -> None
 
     Args:
         main: the entry point's work.
-        arguments: its settings, a dataclass; if it has a field `arguments`, this takes the list of
+        arguments: its settings; if it has a field `arguments`, this takes the list of
             what is no flag, which else is refused.
     """
     signal.signal(signal.SIGTERM, _stop)
@@ -92,7 +89,7 @@ def parse(arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
     known, flag_values = settings.of(arguments), flags.FlagValues()
     flag_values.set_gnu_getopt(True)
     for name, setting in known.items():
-        # A text, of which `settings.check` makes the value.
+        # A text, of which `arguments` makes the value.
         flag = flags.Flag(flags.ArgumentParser(), None, name, None, setting.help)
         flag.boolean = isinstance(setting.parser, flags.BooleanParser)
         flags.DEFINE_flag(flag, flag_values)
@@ -108,9 +105,7 @@ def parse(arguments: type[Arguments], argv: Sequence[str]) -> Arguments:
         values["arguments"] = rest
     elif rest:
         raise UsageError(f"unexpected argument {rest[0]!r}; flags start with --")
-    found = arguments(**values)
-    settings.check(found)
-    return found
+    return arguments(**values)
 
 
 def _without_flags(rest: Sequence[str], known: Iterable[str]) -> list[str]:
@@ -153,7 +148,7 @@ def find_flagfile(path: str) -> Path:
     raise UsageError(f"no flagfile {path!r}; installed are {installed}")
 
 
-def format_help(arguments: "type[DataclassInstance]", description: str | None = None) -> str:
+def format_help(arguments: type[settings.Settings], description: str | None = None) -> str:
     """What an entry point does, and its flags."""
     texts = {"flagfile": "File of flags, one a line, as if given here; those given here win."}
     for name, setting in settings.of(arguments).items():

@@ -15,7 +15,7 @@ from keras_l2e.language import forms
 from keras_l2e.language.forms import INPUT_FORMS, TARGET_FORMS, Interface, shows_work
 from keras_l2e.language.tasks import EXAMPLES_PER_DIFFICULTY, TASKS, Difficulty, grid
 from keras_l2e.networks import MODELS, OPTIMIZERS
-from keras_l2e.settings import boolean, check, choice, integer, number, path, taken_by
+from keras_l2e.settings import Settings, boolean, choice, integer, number, path, taken_by
 from keras_l2e.teaching.teacher import Teacher
 from keras_l2e.teaching.teachers import TEACHERS
 
@@ -33,7 +33,7 @@ def _ranges(bound: str) -> str:
 
 
 @dataclass(frozen=True)
-class Curriculum:
+class Curriculum(Settings):
     """Which teacher, and what it is told."""
 
     strategy: str = choice(
@@ -246,7 +246,7 @@ class Config(Curriculum):
     )
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         _check_together(self)
 
     @property

@@ -14,14 +14,14 @@ from pathlib import Path
 from keras_l2e import command_line, devices, files, pretrained, tables
 from keras_l2e import config as configs
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.settings import path, text
+from keras_l2e.settings import Settings, path, text
 
 # Published figures are repeated only within so many standard errors.
 MAX_SIGMA = 4
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Settings):
     """See `settings`."""
 
     workdir: str = path("", "Folder of the training run.")

@@ -20,7 +20,7 @@ from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, traces
 from keras_l2e.language.interpreter import ProgramError
 from keras_l2e.language.tasks import TASKS, Task
-from keras_l2e.settings import boolean, path
+from keras_l2e.settings import Settings, boolean, path
 
 # What can be no program, but the name of a file: it has an ending, or the name of a folder.
 FILE_NAME = re.compile(r".*\.[A-Za-z]\w*|[^()]*[A-Za-z_~][^()]*/[^()]*|/[^()]+")
@@ -29,7 +29,7 @@ MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Settings):
     """See `settings`."""
 
     model: str = path(

@@ -17,11 +17,11 @@ from pathlib import Path
 from keras_l2e import command_line, devices, hub, page, pretrained
 from keras_l2e import config as configs
 from keras_l2e.errors import UsageError
-from keras_l2e.settings import choice, path, text
+from keras_l2e.settings import Settings, choice, path, text
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Settings):
     """See `settings`."""
 
     workdir: str = path("", "Folder of the training run.")

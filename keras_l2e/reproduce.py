@@ -14,8 +14,8 @@ from keras_l2e.paper import runner
 from keras_l2e.paper.cells import BUDGETS, FIGURES, cells
 
 
-@dataclass
-class Arguments:
+@dataclass(frozen=True)
+class Arguments(settings.Settings):
     """What the command is told."""
 
     figure: str = settings.choice("", FIGURES, "The figure to reproduce.", required=True)

@@ -1,12 +1,12 @@
 """Settings: a default, a help text and the allowed values, said once, as fields of a dataclass.
 
     @dataclass(frozen=True)
-    class Arguments:
+    class Arguments(Settings):
         length: int = integer(4, "Digits of the numbers.")
         task: str = choice("program", TASKS, "Whose examples are shown.")
 
-`command_line.run` makes flags of such a dataclass. `check` turns what an instance was given, texts
-of flags or values from Python, into the settings' values, by the parsers that absl has for flags.
+`command_line.run` makes flags of such a dataclass. What an instance is given, texts of flags or
+values from Python, becomes the settings' values by the parsers that absl has for flags.
 """
 
 import dataclasses
@@ -14,14 +14,11 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from absl import flags
 
 from keras_l2e.errors import UsageError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 
@@ -129,8 +126,29 @@ class _Path(flags.ArgumentParser[str]):
         return path
 
 
-def of(arguments: "DataclassInstance | type[DataclassInstance]") -> dict[str, Setting]:
-    """The settings of a dataclass or of its instance, by name, in order."""
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base of the dataclasses whose fields are settings.
+
+    Raises:
+        UsageError: names the first value that is not allowed, and what is.
+    """
+
+    def __post_init__(self) -> None:
+        for name, setting in of(type(self)).items():
+            given = getattr(self, name)
+            if setting.required and not given:
+                raise UsageError(f"--{name} is required")
+            try:
+                value = setting.parser.parse(given)
+            except (TypeError, ValueError, OverflowError):
+                needed = setting.parser.syntactic_help
+                raise UsageError(f"--{name}={given}: {needed} is needed") from None
+            object.__setattr__(self, name, value)
+
+
+def of(arguments: type[Settings]) -> dict[str, Setting]:
+    """The settings of a dataclass, by name, in order."""
     fields = dataclasses.fields(arguments)
     return {field.name: field.metadata["setting"] for field in fields if field.metadata}
 
@@ -139,21 +157,3 @@ def taken_by(function: Callable[..., object], arguments: object) -> dict[str, An
     """Of an instance's attributes those that a function has parameters for, by name."""
     parameters = inspect.signature(function).parameters
     return {name: getattr(arguments, name) for name in parameters if hasattr(arguments, name)}
-
-
-def check(arguments: "DataclassInstance") -> None:
-    """Turns what an instance was given into its settings' values.
-
-    Raises:
-        UsageError: names the first value that is not allowed, and what is.
-    """
-    for name, setting in of(arguments).items():
-        given = getattr(arguments, name)
-        if setting.required and not given:
-            raise UsageError(f"--{name} is required")
-        try:
-            value = setting.parser.parse(given)
-        except (TypeError, ValueError, OverflowError):
-            needed = setting.parser.syntactic_help
-            raise UsageError(f"--{name}={given}: {needed} is needed") from None
-        object.__setattr__(arguments, name, value)

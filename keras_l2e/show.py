@@ -12,11 +12,11 @@ from keras_l2e import command_line
 from keras_l2e.errors import UsageError
 from keras_l2e.language import forms, vocabulary
 from keras_l2e.language.tasks import TASKS, Difficulty
-from keras_l2e.settings import choice, integer
+from keras_l2e.settings import Settings, choice, integer
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Settings):
     """See `settings`."""
 
     task: str = choice("program", TASKS, "Whose examples are shown.")

@@ -274,7 +274,7 @@ def test_a_folder_that_cannot_be_made_is_found_while_working(command, two_replic
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(settings.Settings):
     """Of the commands below."""
 
     count: int = settings.integer(1, "How many.")
