@@ -83,7 +83,7 @@ def write_cell(folder, cell, skill):
     (folder / cell.name / "history.jsonl").write_text("".join(history))
     timing = [
         {"epoch": epoch, "seconds": SECONDS[cell.flags.get("model", "lstm")]}
-        | {"most_memory_mib": 1000 * epoch}
+        | {"most_memory_mib": 1000 * epoch, "validation_seconds": epoch}
         for epoch in (1, 2)
     ]
     (folder / cell.name / "timing.jsonl").write_text("\n".join(map(json.dumps, timing)))
@@ -218,10 +218,14 @@ def test_teachers_stand_side_by_side(results):
                 for name in ("at the target", "over all levels")
                 for what in (name, "- review", "- random")
             ),
+            "looking",
         ]
         assert {row[0] for row in rows} == set(SKILL)
         targets = [np.mean([float(x) for x in row[1].split(" / ")]) for row in rows]
         assert targets == sorted(targets, reverse=True)
+        # 1 + 2 of twice as many seconds as an epoch takes.
+        share = f"{3 / (2 * SECONDS['lstm' if task == 'addition' else 'attention']):.3f}"
+        assert {row[-1] for row in rows} == {f"{share} / {share}"}
         by_name = {row[0]: row for row in rows}
         # A teacher is not compared with itself; what is far apart is bold.
         assert by_name["review"][2] == "" and by_name["random"][3] == ""

@@ -31,7 +31,7 @@ def report(tmp_path, monkeypatch, capsys):
 
     def report(seconds):
         clock.now += seconds
-        reporter.report({**LINE, "num_examples": next(examples)})
+        reporter.report({**LINE, "num_examples": next(examples)}, 0.25 * seconds)
         return capsys.readouterr().out
 
     return report
@@ -44,9 +44,10 @@ def test_a_line_an_epoch(report, tmp_path):
     )
     report(2)
     timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
-    assert [(t["epoch"], t["seconds"], t["programs_per_second"]) for t in timing] == [
-        (2, 0.5, 16),
-        (2, 2.0, 4),
+    names = ("epoch", "seconds", "validation_seconds", "programs_per_second")
+    assert [tuple(t[name] for name in names) for t in timing] == [
+        (2, 0.5, 0.125, 16),
+        (2, 2.0, 0.5, 4),
     ]
     # TensorFlow alone takes more than 100 MiB.
     assert 100 < timing[0]["most_memory_mib"] <= timing[1]["most_memory_mib"] < 100_000

@@ -82,6 +82,7 @@ def test_the_history_depends_on_no_clock_and_no_place(small_run):
         json.loads(line) for line in (small_run.folder / "timing.jsonl").read_text().splitlines()
     ]
     assert [line["epoch"] for line in timing] == [1, 2, 3, 4, 5]
+    assert all(0 < line["validation_seconds"] < line["seconds"] for line in timing)
 
 
 @pytest.mark.slow

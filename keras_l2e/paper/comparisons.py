@@ -136,7 +136,7 @@ def _read(figure: str, cell: Cell, folder: Path) -> dict:
             "target_validation": last["target_validation"],
             "chance_token_accuracy": evaluation["chance_token_accuracy"],
             "mastered": mastered(history, Config(**cell.flags).mastered_by),
-            **({"watched": shares} if (shares := watched(history)) else {}),
+            **(_watched(folder, history) if figure == "teachers" else {}),
             **(_network(cell, folder, evaluation, history) if figure == "models" else {}),
             "rows": evaluation["rows"],
             "kinds": _kinds(evaluation),
@@ -169,6 +169,24 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
             }
             for line, seconds in zip(history, spent_seconds(timed, history), strict=True)
         ],
+    }
+
+
+def _watched(folder: Path, history: list[dict]) -> dict:
+    """What a cell taught in every epoch and what came of it, and what looking at that took."""
+    epochs = [line["levels"] for line in history]
+    by_level = {
+        name: [[round(level[name] or 0.0, 3) for level in epoch] for epoch in epochs]
+        for name in ("share", "exact_match")
+    }
+    levels = [[level["length"], level["nesting"]] for level in epochs[0]]
+    timed = read_timing(folder).values()
+    looking, all_seconds = (
+        sum(line[name] for line in timed) for name in ("validation_seconds", "seconds")
+    )
+    return {
+        "watched": {"levels": levels, **by_level},
+        "validation_share": round(looking / all_seconds, 3),
     }
 
 
@@ -221,22 +239,6 @@ def mastered(history: list[dict], metric: str = "token_accuracy") -> list[dict]:
         {"length": length, "nesting": nesting, "num_examples": seen}
         for (length, nesting), seen in found.items()
     ]
-
-
-def watched(history: list[dict]) -> dict:
-    """What a run that looked at all levels taught in every epoch, and what came of it.
-
-    Returns:
-        "levels": length and nesting of each; "share", "exact_match": a list for each epoch, level
-        by level, to three digits. Empty for other runs.
-    """
-    epochs = [line["levels"] for line in history if "share" in line.get("levels", [{}])[0]]
-    if not epochs:
-        return {}
-    found = {"levels": [[level["length"], level["nesting"]] for level in epochs[0]]}
-    for name in ("share", "exact_match"):
-        found[name] = [[round(level[name] or 0.0, 3) for level in epoch] for epoch in epochs]
-    return found
 
 
 def entries(result: dict, name: str) -> pd.DataFrame:

@@ -22,7 +22,8 @@ WHAT_WAS_RUN = (
     "Free-running exact_match on held-out examples: at the target, and averaged over all levels, "
     "so that what was forgotten counts; one a seed. A level is mastered when its validation "
     "accuracy has been above 0.95 after an epoch (token_accuracy; exact_match where work is "
-    "written)."
+    "written). `looking` is the share of a run's time that went into the validation of all levels "
+    "after every epoch."
 )
 # What every teacher is compared with: ours, and the control.
 REFERENCES = ("review", "random")
@@ -118,6 +119,8 @@ def _table(result: dict, task: str, measures: dict[str, Sets]) -> str:
     for name, sets in measures.items():
         rates = {teacher: rates_text(sets[task, teacher].rates) for teacher in teachers}
         columns += [pd.Series(rates, name=name), differences(sets, pairs)]
+    looking = pd.DataFrame(_by_task(result)[task]).groupby("strategy")["validation_share"]
+    columns.append(looking.agg(rates_text).loc[teachers].rename("looking"))
     table = table_markdown(pd.concat(columns, axis=1).rename_axis("teacher"))
     copied = at_targets(result).query("place == @task")["answer_in_program"].mean()
     return f"{table}\n\nCopying from the text would reach {rates_text([copied])} at the target."

@@ -22,8 +22,13 @@ class Progress:
         self.summary_writer = None  # Opened by the chief of several workers alone.
         self.started = time.monotonic()
 
-    def report(self, line: dict) -> None:
-        """Shows an epoch that has just finished; `line` is that of history.jsonl."""
+    def report(self, line: dict, validation_seconds: float) -> None:
+        """Shows an epoch that has just finished.
+
+        Args:
+            line: that of history.jsonl.
+            validation_seconds: how much of its time went into looking at what was learnt.
+        """
         now = time.monotonic()
         seconds, self.started = now - self.started, now
         rate = (line["num_examples"] - self.num_examples) / seconds
@@ -34,6 +39,7 @@ class Progress:
             {
                 "epoch": line["epoch"],
                 "seconds": round(seconds, 3),
+                "validation_seconds": round(validation_seconds, 3),
                 "programs_per_second": round(rate),
                 "most_memory_mib": _most_memory(),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -144,7 +144,7 @@ class Run:
             if workers.is_chief():
                 self.save()
                 files.write_json_lines(self.workdir / "history.jsonl", self.history)
-                progress.report(line)
+                progress.report(line, self.validation.seconds)
 
     def train_epoch(self) -> dict:
         """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl."""

@@ -1,5 +1,6 @@
 """How far each arm is learnt: scores on stored examples, as the teacher asks for them."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 from keras_l2e.config import Config
@@ -25,6 +26,9 @@ class Validation:
     """The scores of a network at the levels of a run; a mapping from an arm's index to its Score.
 
     A level is scored when it is looked at, once in each epoch.
+
+    Attributes:
+        seconds: how long the looks of this epoch took.
     """
 
     def __init__(self, config: Config, scorer: Scorer, of_kinds: bool = False):
@@ -48,6 +52,7 @@ class Validation:
         }
         # Counted once: repeats are sought among all stored examples of a level.
         self.judging_splits = {level: self._judging_split(level) for level in self.levels}
+        self.seconds = 0.0
         self._scores: dict[tuple, Scores] = {}
         self._numbers: dict[tuple, dict[str, list[int]]] = {}
 
@@ -66,6 +71,7 @@ class Validation:
     def forget(self) -> None:
         """To be called when the network has changed."""
         self._scores.clear()
+        self.seconds = 0.0
 
     def score(self, level: Difficulty, split: str, kind: str = "") -> dict:
         """Accuracies on stored examples of a level, or of a kind of them, as history.jsonl has."""
@@ -75,7 +81,9 @@ class Validation:
         found = dict.fromkeys(RATES)
         if chosen:
             if key not in self._scores:
+                started = time.monotonic()
                 self._scores[key] = self.scorer.score(examples)
+                self.seconds += time.monotonic() - started
             scores = self._scores[key].subset(chosen) if kind else self._scores[key]
             found = {name: getattr(scores, name)() for name in found}
         return {**found, "num_examples": len(chosen)}
