@@ -65,8 +65,9 @@ def load(place: str | Path) -> "TrainedNetwork":
     405803
 
     Args:
-        place: the folder of a finished run or of an exported SavedModel, or the name of a network
-            that comes with the package.
+        place: the folder of a finished run or of an exported SavedModel, a place on a hub
+            (hf://user/name, kaggle://user/model/keras/variation), or the name of a network that
+            comes with the package.
 
     Returns:
         An `api.TrainedNetwork`.

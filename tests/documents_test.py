@@ -22,6 +22,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("docs/*.md")),
     ROOT / "benchmarks" / "README.md",
     ROOT / "results" / "README.md",
+    *sorted(ROOT.glob("results/*/README.md")),
     *sorted(ROOT.glob("datasets/*/README.md")),
     *sorted(ROOT.glob("keras_l2e/pretrained/*/README.md")),
 ]
