@@ -119,7 +119,7 @@ def test_padding_changes_no_logits_no_loss_and_no_gradient(model):
         inputs, labels, weights = examples(*padding)
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
-            value = loss(labels, logits, weights)
+            value = loss(labels, logits, weights) + sum(model.losses)
         gradients = tape.gradient(value, [v.value for v in model.trainable_variables])
         return logits, value, [tf.convert_to_tensor(gradient) for gradient in gradients]
 

@@ -1,4 +1,5 @@
 import math
+import re
 
 import keras
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from keras_l2e.config import Config
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import models, optimizers
+from keras_l2e.networks import MODELS, models, optimizers
 
 ONE = tf.distribute.MirroredStrategy(["CPU:0"])
 NUM_TOKENS = 11
@@ -160,14 +161,17 @@ def test_muon_moves_as_keras_muon_does(two_replicas):
     assert distance(stock, ours) < 1e-3 * distance(before, ours)
 
 
-def test_muon_is_for_the_kernels_of_the_lstm():
-    network = models.build("lstm", vocabulary.SIZE, Config(hidden_dim=8, embedding_dim=5))
+@pytest.mark.parametrize("name", MODELS)
+def test_muon_is_for_all_matrices_but_embeddings_and_logits(name):
+    config = Config(model=name, hidden_dim=8, embedding_dim=5, num_heads=2, positions="learned")
+    network = models.build(name, vocabulary.SIZE, config)
     optimizer = optimizers.make("muon", RATE)
     optimizer.build(network.trainable_variables)
     pairs = list(zip(network.trainable_variables, optimizer.adam_velocities, strict=True))
-    by_muon = [variable.path for variable, velocity in pairs if velocity is None]
-    assert len(by_muon) == 4 and all("kernel" in path and "lstm" in path for path in by_muon)
-    assert len(pairs) == 9
+    by_muon = {variable.path for variable, velocity in pairs if velocity is None}
+    others = re.compile("bias|logits|embedding|positions|norm")
+    assert by_muon == {v.path for v, _ in pairs if not others.search(v.path)}
+    assert all(len(v.shape) == 2 for v, _ in pairs if v.path in by_muon) and len(by_muon) >= 4
 
 
 def test_weights_without_gradient_stand_still():

@@ -98,6 +98,19 @@ def test_only_places_that_count_cost():
     assert [float(loss) for loss in layer.losses] == pytest.approx([0.1 * (1.5 + 4) / 2])
 
 
+def test_a_row_pays_alone_what_it_pays_beside_a_longer_one():
+    network = small_network(model="universal_transformer", halting=True, num_layers=4)
+
+    def cost(read, *written):
+        think(network, read, np.array(written), training=True)
+        return sum(map(float, network.losses))
+
+    alone = [cost(READ[:1], [41, 3, 4, 5]), cost(READ[:1], [41, 8])]
+    together = cost(READ[[0, 0]], [41, 3, 4, 5], [41, 8, vocabulary.EOS, vocabulary.PAD])
+    assert together == pytest.approx(np.mean(alone), rel=1e-5)
+    assert abs(alone[0] - alone[1]) > 1e-4 * together
+
+
 def test_two_replicas_pay_what_one_pays(two_replicas):
     """The ponder cost under `fit`, beside a loss whose weights sum to 1 over the whole batch."""
     inputs = {

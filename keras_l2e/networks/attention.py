@@ -53,7 +53,7 @@ def attention(
     sequences = {"return_sequences": True, "return_state": True}
     first = LSTM(hidden_dim, **sequences, name="decoder_lstm")
     h, *outputs["lstm"] = first(ids, initial_state=state["lstm"], embeddings=embedding(ids))
-    query, *own = map(split, _project("ask", hidden_dim, 4 if own_past else 1)(h))
+    query, *own = map(split, project("ask", hidden_dim, 4 if own_past else 1)(h))
     found = [attend([query, *state["read"]])]
     if own_past:
         query, *keys_and_values = own
@@ -108,7 +108,7 @@ def _reader(
     read = keras.ops.concatenate([onward, reverse([back, mask])], axis=-1)
     joined = [keras.ops.concatenate(pair, axis=-1) for pair in ((h, back_h), (c, back_c))]
     split = SplitHeads(num_heads, name="heads")
-    state = {"lstm": joined, "read": [*map(split, _project("tell", hidden_dim, 2)(read)), mask]}
+    state = {"lstm": joined, "read": [*map(split, project("tell", hidden_dim, 2)(read)), mask]}
     if own_past:
         nothing = NoPast(num_heads, hidden_dim // num_heads, name="no_past")(ids)
         state["past"] = [nothing, nothing]
@@ -118,7 +118,7 @@ def _reader(
     return keras.Model(ids, state, name="encoder")
 
 
-def _project(name: str, width: int, count: int):
+def project(name: str, width: int, count: int):
     """A function that gives so many projections of a tensor, which one product makes."""
     projection = keras.layers.Dense(count * width, use_bias=False, name=name)
     return lambda x: keras.ops.split(projection(x), count, axis=-1)

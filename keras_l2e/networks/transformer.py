@@ -3,9 +3,8 @@
     encoder, decoder = transformer(vocabulary_size=43, hidden_dim=128, num_layers=4, num_heads=4)
 
 Blocks are pre-norm: what one adds is computed from the normalized sum of what was added before it
-(arXiv 2002.04745). The writer's attention keeps keys and values of all that was written, so that
-the next character costs one place; the reader's is `keras.layers.MultiHeadAttention`, which would
-compute them anew.
+(arXiv 2002.04745). The writer keeps keys and values of all that was written, so that the next
+character costs one place.
 """
 
 import math
@@ -15,12 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2e.language import vocabulary
 from keras_l2e.networks.attention import (
     Attention,
     NoPast,
     SplitHeads,
     append,
     check_width,
+    project,
     state_inputs,
 )
 
@@ -28,7 +29,7 @@ from keras_l2e.networks.attention import (
 EXPANSION = 4
 # Places with a learned vector of their own.
 NUM_POSITIONS = 512
-# A place halts when so much of its probability is spent (arXiv 1603.08983).
+# A place halts when its probabilities of halting add up to so much (arXiv 1603.08983).
 THRESHOLD = 0.99
 
 Block = Callable[[keras.KerasTensor], keras.KerasTensor]
@@ -138,7 +139,9 @@ def _network(
         _bind(block, [*state["read"][i % len(read)], state["mask"]], past, outputs["past"])
         for i, (block, past) in enumerate(zip(writing, state["past"], strict=True))
     ]
-    x = ways["decoder"](x, places, steps, keras.ops.not_equal(ids, 0))
+    # Behind EOS, too, nothing is written: shorter rows of a batch have it among the ids.
+    counted = keras.ops.logical_and(ids != vocabulary.PAD, ids != vocabulary.EOS)
+    x = ways["decoder"](x, places, steps, counted)
     logits = keras.layers.Dense(vocabulary_size, name="logits")(_norm("decoder_norm")(x))
     return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
 
@@ -168,15 +171,13 @@ class _ReadingBlock:
 
     def __init__(self, name: str, width: int, num_heads: int):
         self.norm = _norm(f"{name}_norm_of_text")
-        self.attend = keras.layers.MultiHeadAttention(
-            num_heads, width // num_heads, use_bias=False, name=f"{name}_attention"
-        )
+        self.split, self.attend = SplitHeads(num_heads), Attention()
+        self.ask, self.mix = project(f"{name}_ask", width, 3), _mix(f"{name}_mix", width)
         self.feedforward = _FeedForward(name, width)
 
     def __call__(self, x, mask):
-        normal = self.norm(x)
-        x = x + self.attend(normal, normal, attention_mask=keras.ops.expand_dims(mask, 1))
-        return self.feedforward(x)
+        parts = map(self.split, self.ask(self.norm(x)))
+        return self.feedforward(x + self.mix(self.attend([*parts, mask])))
 
 
 class _WritingBlock:
@@ -185,31 +186,29 @@ class _WritingBlock:
     def __init__(self, name: str, width: int, num_heads: int):
         self.norms = [_norm(f"{name}_norm_of_{what}") for what in ("past", "text")]
         self.split, self.attend = SplitHeads(num_heads), Attention()
-
-        def dense(what: str, count: int = 1):
-            return keras.layers.Dense(count * width, use_bias=False, name=f"{name}_{what}")
-
-        self.ask_past, self.mix_past = dense("ask_past", 3), dense("mix_past")
-        self.ask_text, self.mix_text = dense("ask_text"), dense("mix_text")
-        self.tell_text = dense("tell_text", 2)
+        self.ask_past = project(f"{name}_ask_past", width, 3)
+        self.ask_text = project(f"{name}_ask_text", width, 1)
+        self.tell_text = project(f"{name}_tell_text", width, 2)
+        self.mix_past, self.mix_text = (
+            _mix(f"{name}_mix_{what}", width) for what in ("past", "text")
+        )
         self.feedforward = _FeedForward(name, width)
 
     def tell(self, memory) -> list:
         """Keys and values of what was read."""
-        return self.parts(self.tell_text(memory), 2)
-
-    def parts(self, x, count: int) -> list:
-        """Several tensors that one product made, their width dealt out among the heads."""
-        return [self.split(part) for part in keras.ops.split(x, count, axis=-1)]
+        return [self.split(part) for part in self.tell_text(memory)]
 
     def __call__(self, x, read, past, pasts: list):
-        query, *new = self.parts(self.ask_past(self.norms[0](x)), 3)
+        query, *new = map(self.split, self.ask_past(self.norms[0](x)))
         seen = append(past, new)
         pasts.append(seen)
         x = x + self.mix_past(self.attend([query, *seen]))
-        (query,) = self.parts(self.ask_text(self.norms[1](x)), 1)
-        x = x + self.mix_text(self.attend([query, *read]))
-        return self.feedforward(x)
+        (query,) = map(self.split, self.ask_text(self.norms[1](x)))
+        return self.feedforward(x + self.mix_text(self.attend([query, *read])))
+
+
+def _mix(name: str, width: int) -> keras.layers.Layer:
+    return keras.layers.Dense(width, use_bias=False, name=name)
 
 
 def _one_after_the_other(x, places, blocks: Sequence[Block], mask):
@@ -239,20 +238,20 @@ class _UntilHalted:
         self.ponder = Ponder(cost, name=f"{name}_ponder")
 
     def __call__(self, x, places, blocks: Sequence[Block], mask):
-        spent = keras.ops.zeros_like(x[..., :1])
-        running, pondered, result = spent + 1.0, spent, keras.ops.zeros_like(x)
+        halted = keras.ops.zeros_like(x[..., :1])  # The probabilities of halting so far, summed.
+        still_running, ponder_times, mean = halted + 1.0, halted, keras.ops.zeros_like(x)
         for step, block in enumerate(blocks):
-            probability, rest = self.halt(x), 1.0 - spent
-            halts = keras.ops.cast(spent + probability >= THRESHOLD, x.dtype) * running
+            probability, remainder = self.halt(x), 1.0 - halted
+            halts = keras.ops.cast(halted + probability >= THRESHOLD, x.dtype) * still_running
             if step == len(blocks) - 1:
-                halts = running
-            share = halts * rest + (running - halts) * probability
-            pondered = pondered + running + halts * rest
+                halts = still_running
+            weight = halts * remainder + (still_running - halts) * probability
+            ponder_times = ponder_times + still_running + halts * remainder
             after = block(x + places + _step_signal(step, x.shape[-1]))
-            x = running * after + (1.0 - running) * x
-            result = result + share * x
-            spent, running = spent + share, running - halts
-        return self.ponder([result, pondered, mask])
+            x = still_running * after + (1.0 - still_running) * x
+            mean = mean + weight * x
+            halted, still_running = halted + weight, still_running - halts
+        return self.ponder([mean, ponder_times, mask])
 
 
 def _rates(width: int) -> np.ndarray:

@@ -193,11 +193,11 @@ BUDGETS = {
             ],
         },
     ),
-    # Two cores with AVX-512, 6.5 hours for the paper's four figures, two cells at once with a core each.
-    # Whole cells timed there, start to exported network (results/paper/timing): programs 570 s at
-    # most, memorization 469 s, optimizers 278 s; all of addition took 1.1 h. Were all as slow,
-    # (40 * 570 + 20 * 469 + 24 * 278) / 2 s + 1.1 h = 6.5 h. With AVX2 alone an epoch takes 2.6 to
-    # 3.3 times as long.
+    # Two cores with AVX-512, 6.5 hours for the paper's four figures, two cells at once with a core
+    # each. Whole cells timed there, start to exported network (results/paper/timing): programs
+    # 570 s at most, memorization 469 s, optimizers 278 s; all of addition took 1.1 h. Were all as
+    # slow, (40 * 570 + 20 * 469 + 24 * 278) / 2 s + 1.1 h = 6.5 h. With AVX2 alone an epoch takes
+    # 2.6 to 3.3 times as long.
     "cpu": Budget(
         flags={
             **_FRESH,
