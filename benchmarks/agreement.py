@@ -12,12 +12,12 @@ import ast
 import concurrent.futures
 import functools
 import operator
-import os
 import random
 import time
 
 import measuring
 
+from keras_l2e import devices
 from keras_l2e.language import interpreter, programs, traces
 from keras_l2e.language.tasks import TASKS, Difficulty
 
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=20_000, help="programs a difficulty")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with concurrent.futures.ProcessPoolExecutor(devices.num_cores()) as pool:
         checked = pool.map(functools.partial(check, count=arguments.programs), reversed(CELLS))
         for number, _ in enumerate(checked, start=1):
             print(f"{number}/{len(CELLS)} difficulties agree", end="\r", flush=True)

@@ -39,7 +39,6 @@ def measure(model: str) -> dict:
 
 def score(network: api.TrainedNetwork, tried: list[Difficulty]) -> list[dict]:
     """Rows as in evaluation.json, with the seconds that each took."""
-    devices.start(1)
     from keras_l2e.training import evaluation
 
     config, rows = network.config, []
@@ -74,6 +73,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a run's folder, or a network's name")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
+    devices.load_tensorflow(devices.default_onednn())
+    devices.start(1)
     result = measure(arguments.model)
     arguments.output.mkdir(parents=True, exist_ok=True)
     measuring.write(arguments.output / "beyond.json", result)

@@ -60,7 +60,7 @@ def read_stored(data_dir: str):
 
     return pipeline.Stored(
         {
-            level: read("program", level, "train", data_dir, NUM_STORED)
+            level: read("program", level, "train", data_dir, NUM_STORED)[:2]  # Program, target.
             for level in tasks.grid(tasks.Difficulty(*TARGET))
         }
     )

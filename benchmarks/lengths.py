@@ -16,12 +16,14 @@ import measuring
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_l2e import api, plots, tables
+from keras_l2e import api, devices, plots, tables
 from keras_l2e.files import write_text
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.paper.models import COLOURS, place
 
 MOST_LENGTHS = 20
+# What tells runs apart.
+ABOUT = ("task", "target_form", "model", "strategy", "seed")
 
 
 def lengths(target: int) -> list[int]:
@@ -31,9 +33,11 @@ def lengths(target: int) -> list[int]:
     [1, 2, 3, 4, 5, 6, 7, 8]
     >>> lengths(40)
     [4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76, 80]
+    >>> lengths(11)
+    [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21]
     """
     step = -(-2 * target // MOST_LENGTHS)
-    return list(range(step, 2 * target + 1, step))
+    return sorted({*range(target, 0, -step), *range(target, 2 * target + 1, step)})
 
 
 def measure(folder: Path) -> dict:
@@ -44,7 +48,7 @@ def measure(folder: Path) -> dict:
     rates = ("length", "num_examples", "exact_match", "free_token_accuracy")
     return {
         "name": folder.name,
-        **{name: getattr(config, name) for name in ("task", "target_form", "model", "strategy")},
+        **{name: getattr(config, name) for name in ABOUT},
         "target_length": config.target_length,
         "rows": [{name: row[name] for name in rates} for row in beyond.score(network, tried)],
     }
@@ -63,11 +67,11 @@ def format_tables(runs: list[dict]) -> str:
     parts = []
     for task, chosen in by_task(runs).items():
         rows = [
-            [run["model"], run["strategy"]]
+            [run["model"], run["strategy"], str(run["seed"])]
             + [tables.format_rate(row["exact_match"], 3) for row in run["rows"]]
             for run in chosen
         ]
-        header = ["model", "strategy", *(str(row["length"]) for row in chosen[0]["rows"])]
+        header = ["model", "strategy", "seed", *(str(row["length"]) for row in chosen[0]["rows"])]
         trained = f"## {task}, trained up to {chosen[0]['target_length']}"
         parts += [trained, tables.format_markdown(header, rows)]
     return "\n\n".join(parts)
@@ -87,7 +91,8 @@ def draw(runs: list[dict]) -> Figure:
             points = [(row["length"], row["exact_match"]) for row in run["rows"]]
             style = {"marker": "o", "markersize": 2.5, "linewidth": 1}
             style["linestyle"] = "-" if run["strategy"] == chosen[0]["strategy"] else ":"
-            label = run["model"] if style["linestyle"] == "-" else None
+            known = axes.get_legend_handles_labels()[1]
+            label = None if run["model"] in known else run["model"]
             axes.plot(*zip(*points, strict=True), color=COLOURS[run["model"]], label=label, **style)
         last = chosen[0]["rows"][-1]["length"]
         axes.axvspan(chosen[0]["target_length"] + 0.5, last + 0.5, color="0.93", zorder=0)
@@ -109,6 +114,8 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.output / "lengths.json"
     if not arguments.draw_only:
+        devices.load_tensorflow(devices.default_onednn())
+        devices.start(1)
         runs = []
         for network in sorted(arguments.workdir.glob("*/model.keras")):
             print(network.parent.name, flush=True)

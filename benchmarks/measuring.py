@@ -4,10 +4,11 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import statistics
 import sys
 from pathlib import Path
+
+from keras_l2e import devices
 
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "torch")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
@@ -28,7 +29,7 @@ def environment() -> dict:
         "versions": versions,
         "cpu": model.strip() or platform.processor(),
         "cpu_features": [feature for feature in CPU_FEATURES if feature in flags],
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": devices.num_cores(),
     }
 
 
@@ -43,11 +44,9 @@ def summary(values: list[float]) -> dict:
 
 
 def memory_mib() -> float:
-    """Memory that this process holds now; where there is no /proc, the most it has held."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    """Memory that this process holds now."""
+    num_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return num_pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def write(path: str | Path | None, result: dict) -> None:

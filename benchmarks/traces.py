@@ -86,7 +86,7 @@ COLOURS = (
     plots.ORANGE,
     plots.GREEN,
     plots.BLACK,
-    "#CC79A7",
+    plots.PURPLE,
     "#56B4E9",
     "#D55E00",
     "0.6",
@@ -94,7 +94,11 @@ COLOURS = (
 
 
 def register() -> None:
-    """Adds target forms of its own: `register_trace` with something left out or put in."""
+    """Adds target forms of its own: `register_trace` with something left out or put in.
+
+    Of loops as products the work is not the trace of the program, so that the first wrong steps in
+    evaluation.json (`failures`) mean nothing there.
+    """
     form = TARGET_FORMS["register_trace"]
     for name, write in {
         "without_complements": _without_complements,
@@ -109,7 +113,7 @@ def register() -> None:
             write=lambda example, write=write: write(example) + example.target,
             # Operands are two to a value; a loop of one round has more values as a product.
             longest=lambda longest: 4 * form.longest(longest),
-            work=_work,
+            work=_from_signed if name == "without_complements" else _work,
         )
 
 
@@ -120,6 +124,15 @@ def _steps(example: Example) -> list[Step]:
 def _work(written: str) -> str:
     """The trace, without the operands that stand before its values."""
     return traces.from_registers(re.sub(r"\([^)]*\)", "", written))
+
+
+def _from_signed(written: str) -> str:
+    """The trace, of values that are written backwards with their sign behind them.
+
+    >>> _from_signed("0321<5;2-;-2")
+    '5;-2'
+    """
+    return traces.forward(re.sub("[0-9]*-?[*:<=>]|[a-z]", "", written))
 
 
 def _without(kind: str, example: Example) -> str:

@@ -13,7 +13,6 @@ in `fit`; what a call of `fit` costs beside its steps is shown apart. Networks o
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import measuring
 import numpy as np
 
+from keras_l2e import devices
 from keras_l2e.config import Config
 from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.tasks import TASKS, Difficulty
@@ -89,7 +89,6 @@ def draw_batch(network: Network) -> dict[str, list[list[int]]]:
 
 def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
     """A function that makes a number of steps in `fit`."""
-    from keras_l2e import devices
 
     devices.load_tensorflow(devices.default_onednn() if ours else "")
     strategy = devices.start(devices.default_num_replicas(), 1) if ours else None
@@ -320,7 +319,7 @@ def serve(side: str, name: str) -> None:
     network = NETWORKS[name]
     batch = {key: np.array(ids, np.int32) for key, ids in json.loads(input()).items()}
     if side.startswith("torch"):
-        cores = len(os.sched_getaffinity(0))
+        cores = devices.num_cores()
         run = torch_side(network, batch, 1 if side == "torch_1" else cores)
     else:
         run = keras_side(network, batch, side == "ours")

@@ -74,7 +74,7 @@ def load(place: str | Path) -> "TrainedNetwork":
 
     Raises:
         errors.UsageError: there is no such network.
-        errors.WorkError: its files are not whole.
+        errors.WorkError: its files are not whole, or it cannot be downloaded.
     """
     from keras_l2e import api
 

@@ -1,6 +1,7 @@
 """Trained networks in Python: what `keras_l2e.load`, `execute` and `train` do and give."""
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -164,7 +165,7 @@ def find(place: str | Path) -> Path:
     """
     if str(place).startswith(hub.SCHEMES):
         return hub.download(str(place))
-    path = Path(place).expanduser()
+    path = Path(os.path.expanduser(place))  # Of an unknown user it is left as it is.
     if (path / configs.NAME).is_file():
         configs.network_in(path)
         return path

@@ -87,7 +87,7 @@ class Curriculum(Settings):
     exploration: float = number(
         0.1,
         "Share of examples spread over all difficulties, where a strategy follows what is learnt "
-        "(exp3s: --exp3s_exploration).",
+        "(exp3s: --exp3s_exploration; none with --policy=boltzmann).",
         upper=1.0,
     )
     exp3s_exploration: float = number(0.05, "That share in the strategy exp3s.", upper=1.0)

@@ -9,6 +9,7 @@ read: the library, tags, the license, the figures at the target.
 
 import functools
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -24,8 +25,6 @@ _DOWNLOADS = {
 }
 SCHEMES = tuple(_DOWNLOADS)
 CARD = "README.md"
-# Of an evaluation; hubs know them by these names.
-METRICS = ("exact_match", "token_accuracy")
 
 
 def download(place: str) -> Path:
@@ -69,9 +68,9 @@ def front_matter(name: str, config: Config, evaluation: dict) -> str:
         "datasets:",
         "- learning_to_execute",
         "metrics:",
-        *(f"- {metric}" for metric in METRICS),
+        *(f"- {metric}" for metric in tables.METRICS),
         "model-index:",
-        f"- name: {name}",
+        f"- name: {json.dumps(name)}",
         "  results:",
         "  - task:",
         "      type: text-generation",
@@ -81,10 +80,10 @@ def front_matter(name: str, config: Config, evaluation: dict) -> str:
         f"      split: {evaluation['split']}",
         "    metrics:",
     ]
-    for metric in METRICS:
+    for metric, metric_name in tables.METRICS.items():
         lines += [
             f"    - type: {metric}",
-            f"      name: {tables.METRICS[metric]}",
+            f"      name: {metric_name}",
             f"      value: {row[metric]!r}",
         ]
     return "\n".join([*lines, "---", ""])
@@ -119,6 +118,9 @@ def write(run: Path, output: Path, network) -> None:
         run: folder of a finished run; its model card is taken, if it has one.
         output: the folder to write, which is not there yet.
         network: that of the run.
+
+    Raises:
+        UsageError: the run has no evaluation.
     """
     if not (run / "evaluation.json").is_file():
         raise UsageError(f"no evaluation in {run}: evaluation.json is missing")

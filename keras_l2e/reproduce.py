@@ -27,7 +27,7 @@ class Arguments(settings.Settings):
     )
     workdir: str = settings.path("", "Folder of the figure and of its cells.", required=True)
     data_dir: str = settings.path(
-        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared."
+        "~/keras_l2e_data", "Folder of prepared data; what is missing is prepared.", required=True
     )
     cells_at_once: int = settings.integer(
         0,
@@ -53,11 +53,10 @@ def reproduce(arguments: Arguments) -> None:
     except ModuleNotFoundError as error:
         raise WorkError(f"{error.name} is missing; install keras_l2e[paper]") from None
     workdir = command_line.check_folder("workdir", arguments.workdir)
-    command_line.check_folder("data_dir", arguments.data_dir)
     figure, budget = arguments.figure, arguments.budget
     if not arguments.draw_only:
         wanted = cells(figure, budget)
-        at_most = "at most " if wanted[0].flags.get("min_learning_rate") else ""
+        at_most = "at most " if any(cell.may_end_early for cell in wanted) else ""
         counts = dict.fromkeys(f"{cell.num_examples:,}" for cell in wanted)
         said = f"{len(wanted)} cells, {at_most}{' or '.join(counts)} training examples each"
         print(f"{figure}: {said}", flush=True)

@@ -221,7 +221,15 @@ def test_one_thing_changed_of_what_is_written(traces, name, written):
 
 
 @pytest.mark.parametrize(
-    "name", ["without_comparisons", "without_counters", "without_names", "with_operands"]
+    "name",
+    [
+        "without_complements",
+        "without_comparisons",
+        "without_counters",
+        "without_leading_digits",
+        "without_names",
+        "with_operands",
+    ],
 )
 def test_the_work_is_found_in_what_is_written(traces, name):
     form, rng = traces.TARGET_FORMS[name], random.Random(0)

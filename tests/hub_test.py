@@ -42,11 +42,11 @@ def test_a_card_tells_a_hub_the_figures_at_the_target(folder, small_run):
     card = huggingface_hub.ModelCard.load(folder / "README.md")
     assert (card.data.library_name, card.data.license) == ("keras", "apache-2.0")
     assert "learning-to-execute" in card.data.tags
-    assert card.data.metrics == list(hub.METRICS)
+    assert card.data.metrics == list(tables.METRICS)
     row = small_run.evaluation["rows"][-1]
     found = [(x.dataset_name, x.metric_type, x.metric_value) for x in card.data.eval_results]
     level = "addition, length 2, nesting 1"
-    assert found == [(level, metric, row[metric]) for metric in hub.METRICS]
+    assert found == [(level, metric, row[metric]) for metric in tables.METRICS]
     assert tables.format_markdown_table(small_run.evaluation) in card.text
 
 

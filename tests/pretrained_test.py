@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 import random
 
 import pytest
@@ -44,9 +45,12 @@ def networks(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_names(networks):
+def test_names(networks, monkeypatch, tmp_path_factory):
     assert pretrained.names() == sorted(NETWORKS)
     assert pretrained.find("addition_9") == networks / "addition_9"
+    assert pretrained.find_run("addition_9") == networks / "addition_9"
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    pathlib.Path("addition_9").mkdir()  # Another folder of this name is none of a run.
     assert pretrained.find_run("addition_9") == networks / "addition_9"
     with pytest.raises(UsageError, match=r"no network 'no_network'; .* addition_32, addition_9"):
         pretrained.find("no_network")

@@ -159,6 +159,14 @@ def test_a_network_to_start_from_must_be_of_the_same_shape(small_run, tmp_path):
         assert [path.name for path in (tmp_path / "new").iterdir()] == [files.LOCK]
 
 
+@pytest.mark.parametrize("workdir", ["run ", "a\nb", "~nobody_here/run", ""])
+def test_a_folder_that_flags_cfg_could_not_hold_is_refused(small_run, tmp_path, workdir):
+    folder = f"{tmp_path}/{workdir}" if workdir.startswith(("r", "a")) else workdir
+    with pytest.raises(UsageError, match=r"(?s)--workdir.* (is needed|is required)$"):
+        session.train(small_run.config, folder)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_goes_on_without_the_network_that_it_started_from(small_run, tmp_path):
     config = dataclasses.replace(small_run.config, initial_model=str(tmp_path / "gone"))
     folder = tmp_path / "run"

@@ -3,6 +3,7 @@
 import importlib
 import math
 
+import numpy as np
 import pytest
 
 from keras_l2e import command_line, settings
@@ -127,6 +128,12 @@ def test_what_is_allowed_is_read_and_written_alike(name, tmp_path):
         assert parse(*flags_of(values)) == run
         configs.write(tmp_path, run.config)
         assert configs.read(tmp_path) == run.config
+
+
+def test_numbers_of_numpy_are_numbers():
+    of_numpy = Config(target_length=np.int64(3), learning_rate=np.float32(0.5))
+    assert of_numpy == Config(target_length=3, learning_rate=0.5)
+    assert type(of_numpy.target_length) is int and type(of_numpy.learning_rate) is float
 
 
 @each_setting

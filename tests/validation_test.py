@@ -1,9 +1,6 @@
 from types import SimpleNamespace
 
-import pytest
-
 from keras_l2e.data import stored
-from keras_l2e.errors import WorkError
 from keras_l2e.language.programs import OPERATIONS, Example
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.teaching.teacher import Score
@@ -100,12 +97,3 @@ def test_a_level_without_validation_examples_has_no_rates(make_config, monkeypat
     )
     found = Validation(make_config(), Counting()).score(Difficulty(2), "validation")
     assert found == {**dict.fromkeys(validation.RATES), "num_examples": 0}
-
-
-def test_a_level_without_stored_examples_is_an_error_of_one_line(make_config, monkeypatch):
-    monkeypatch.setattr(stored, "read", lambda *_: Example([], [], []))
-    with pytest.raises(WorkError) as error:
-        Validation(make_config(), Counting())
-    assert str(error.value) == (
-        "no stored example of length 1; more --examples_per_difficulty are needed"
-    )

@@ -56,6 +56,7 @@ def test_a_worker_knows_its_number(monkeypatch):
         tf_config(2, [1, 2]),
         tf_config(-1, [1, 2]),
         tf_config(0, [1, 2]).replace('"type": "worker"', '"type": "ps"'),
+        tf_config(0, [1, 2]).replace('"type": "worker"', '"kind": "worker"'),
         tf_config(0, [1, 2]).replace('"worker": [', '"ps": ["127.0.0.1:9"], "worker": ['),
     ],
 )

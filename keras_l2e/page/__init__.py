@@ -1,7 +1,7 @@
 """Trained networks as one HTML file, which executes programs wherever it is opened.
 
-    part = page.describe("addition_9", folder, models.load(folder / "model.keras"))
-    page.write([part], Path("addition_9.html"))
+    config, network = configs.read(folder), models.load(folder / "model.keras")
+    page.write([page.describe("addition_9", folder, config, network)], Path("addition_9.html"))
 
 The file holds the networks' weights and what computes with them: text.mjs, syntax.mjs,
 interpreter.mjs, tasks.mjs and network.mjs say in JavaScript what `language` and `networks` say in

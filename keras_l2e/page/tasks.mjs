@@ -27,7 +27,7 @@ export const TASKS = {
   double: memory((text) => text + text),
 };
 
-/** A task that reads digits and writes the same ones. */
+/** A task that reads digits and writes digits that a function makes of them. */
 function memory(answer) {
   return { answer, difficultyOf: (text) => (/^[0-9]+$/.test(text) ? [text.length, 1] : null) };
 }

@@ -84,6 +84,12 @@ class Cell(NamedTuple):
         epochs, batches, examples = (self.flags[name] for name in names)
         return epochs * batches * examples
 
+    @property
+    def may_end_early(self) -> bool:
+        """Whether its schedule ends the run where the learning rate has fallen low enough."""
+        plateau = self.flags.get("learning_rate_schedule") == "plateau"
+        return plateau and self.flags["min_learning_rate"] > 0
+
     def flagfile(self) -> str:
         """The text of the cell's flagfile."""
         return "".join(f"--{name}={value}\n" for name, value in self.flags.items())

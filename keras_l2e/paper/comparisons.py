@@ -45,7 +45,6 @@ PLACES = {
     "memorization": "{input_form}",
     "optimizers": "{optimizer}",
     "teachers": "{task}",
-    "models": "{task}, {target_form}",
 }
 # Accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95

@@ -20,8 +20,10 @@ from keras_l2e.files import write_json, write_text
 from keras_l2e.paper import models, teachers
 from keras_l2e.paper.cells import OPTIMIZERS
 from keras_l2e.paper.comparisons import PLACES, at_targets, by_place, compare, entries, seed_sets
-from keras_l2e.paper.tables import figure_csv, figure_markdown
+from keras_l2e.paper.tables import figure_csv, figure_markdown, num_examples
 from keras_l2e.plots import (
+    GREEN,
+    PURPLE,
     STYLE,
     colour_bar,
     heat_map,
@@ -36,9 +38,9 @@ from keras_l2e.tables import METRICS, format_rate, format_short_rate
 # that strategies can be told apart without colour.
 MARKS = {
     "baseline": ("0.45", "s"),
-    "naive": ("#CC79A7", "^"),
+    "naive": (PURPLE, "^"),
     "mix": ("#56B4E9", "D"),
-    "combined": ("#009E73", "o"),
+    "combined": (GREEN, "o"),
 }
 # Of the distance between two groups of bars; narrower bars have no room for their values.
 GROUP_WIDTH = 0.9
@@ -60,13 +62,12 @@ def write(result: dict, folder: Path) -> list[Path]:
 def draw(result: dict) -> Figure:
     """The figure, as far as its cells are there."""
     with matplotlib.rc_context(STYLE):
-        return DRAWINGS[result["figure"]](result, at_targets(result))
+        return DRAWINGS[result["figure"]](result)
 
 
 def _titled(result: dict, what: str, height: float) -> Figure:
     """An empty figure with the title that all have."""
-    at_most = "at most " if result["budget"] == "paper" else ""
-    text = f"{what}: {at_most}{result['num_training_examples']:,} training examples a cell"
+    text = f"{what}: {num_examples(result)} training examples a cell"
     if result["missing"]:
         text += f" ({len(result['missing'])} cells missing)"
     figure = new_figure(height=height)
@@ -74,7 +75,8 @@ def _titled(result: dict, what: str, height: float) -> Figure:
     return figure
 
 
-def _addition(result: dict, rows: pd.DataFrame) -> Figure:
+def _addition(result: dict) -> Figure:
+    rows = at_targets(result)
     figure = _titled(result, "Addition", height=4.6)
     panels = figure.subplots(2, sharex=True)
     for axes, metric in zip(panels, METRICS, strict=True):
@@ -129,7 +131,8 @@ def _legend(figure: Figure, num_columns: int) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)
 
 
-def _programs(result: dict, rows: pd.DataFrame) -> Figure:
+def _programs(result: dict) -> Figure:
+    rows = at_targets(result)
     kinds = [("baseline", None), ("combined", None)]
     kinds += [(strategy, "baseline") for strategy in ("naive", "mix", "combined")]
     num_nestings = rows["target_nesting"].nunique()
@@ -184,7 +187,8 @@ def _map(axes, rows: pd.DataFrame, metric: str, strategy: str, reference: str | 
     return heat_map(axes, cells, lengths, nestings, size, **style)
 
 
-def _memorization(result: dict, rows: pd.DataFrame) -> Figure:
+def _memorization(result: dict) -> Figure:
+    rows = at_targets(result)
     forms, target = rows["place"].cat.categories, rows["target_length"].max()
     title = f"Memorization, target {target} digits"
     figure = _titled(result, title, height=1.3 + 1.5 * len(forms))
@@ -226,7 +230,8 @@ def _lines(axes, found: pd.DataFrame, column: str, hollow: Container[int] = ()) 
         axes.plot(lengths[some], means[some], linestyle="", mfc="white", **shape)
 
 
-def _optimizers(result: dict, rows: pd.DataFrame) -> Figure:
+def _optimizers(result: dict) -> Figure:
+    rows = at_targets(result)
     target, total = rows["target_length"].max(), result["num_training_examples"]
     figure = _titled(result, f"Optimizers, addition of {target} digits", height=5.6)
     layout = figure.add_gridspec(2, 6)
@@ -261,7 +266,7 @@ DRAWINGS = {
     "programs": _programs,
     "memorization": _memorization,
     "optimizers": _optimizers,
-    "teachers": lambda result, rows: teachers.draw(result),
-    "models": lambda result, rows: models.draw(result),
+    "teachers": teachers.draw,
+    "models": models.draw,
 }
 TABLES = {"teachers": teachers.markdown, "models": models.markdown}

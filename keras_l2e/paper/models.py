@@ -4,8 +4,6 @@ result = comparisons.collect("models", "cpu", Path("W/models"))
 markdown(result), draw(result)
 """
 
-import math
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -55,8 +53,11 @@ def markdown(result: dict) -> str:
             rates_text([row.free_token_accuracy, row.exact_match]) for row in found.itertuples()
         ]
         parts += [f"## After {name}", _wide(found, "text"), _limits(found, equal)]
-    return "\n\n".join(
-        [*parts, "## What it took", _costs(result), "## Published", table_markdown(PUBLISHED)]
+    return (
+        "\n\n".join(
+            [*parts, "## What it took", _costs(result), "## Published", table_markdown(PUBLISHED)]
+        )
+        + "\n"
     )
 
 
@@ -75,7 +76,7 @@ def draw(result: dict) -> Figure:
             style = {"width": 0.92 * width, "color": colour}
             axes.bar(middles, rates["free_token_accuracy"], alpha=0.35, **style)
             bars = axes.bar(middles, rates["exact_match"], label=model, **style)
-            texts = ["" if math.isnan(x) else format_short_rate(x, 2) for x in rates["exact_match"]]
+            texts = [format_short_rate(rate, 2) for rate in rates["exact_match"]]
             axes.bar_label(bars, texts, fontsize=5, padding=1)
         share_axis(axes)
         axes.set(title=f"after {name}", ylabel="share right, validation")
@@ -97,14 +98,14 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
         equal: what is used, `num_examples` or `seconds`.
 
     Returns:
-        A row for each cell: place, the columns of KEY, RATES, num_examples, seconds, and `limit`,
+        A row for each cell, if its first epoch took no more than that: place, the columns of KEY,
+        RATES, num_examples, seconds, and `limit`,
         what each cell of the place might use.
     """
     found = pd.json_normalize(result["cells"], "curve", ["name", *KEY])
     found["place"] = found["name"].map({cell["name"]: place(cell) for cell in result["cells"]})
     used = found.groupby("name")[equal].transform("max")
     found["limit"] = used.groupby(found["place"]).transform("min")
-    # None of a cell whose first epoch took more.
     return found[found[equal] <= found["limit"]].groupby("name").tail(1)
 
 

@@ -35,6 +35,8 @@ PLACE_PAIRS = {
     ),
     "optimizers": (("muon", "sgd"), ("muon", "adam"), ("adam", "sgd")),
 }
+# What tells the cells of our own figures apart, beside SETTINGS.
+OTHER_SETTINGS = {"teachers": ("task",), "models": ("task", "model", "target_form")}
 SAMPLES_SHOWN = 3
 CALLED_DIFFERENT = (
     "A difference is called one (**bold**) only where it is larger than the 95% margin of error, "
@@ -47,14 +49,15 @@ CALLED_DIFFERENT = (
 def figure_csv(result: dict) -> str:
     """One line for each cell and difficulty tested, with all that tells it from the others."""
     cells = result["cells"]
-    about = ["name", *SETTINGS, "num_training_examples", "chance_token_accuracy"]
+    settings = [*OTHER_SETTINGS.get(result["figure"], ()), *SETTINGS]
+    about = ["name", *settings, "num_training_examples", "chance_token_accuracy"]
     tested = pd.json_normalize(cells, "rows", about)
     tested = tested.rename(columns={"name": "cell", "num_examples": "num_test_examples"})
     after = pd.json_normalize(cells, "mastered", "name").reindex(
         columns=["name", "length", "nesting", "num_examples"]  # There may be none.
     )
     after = after.set_axis(["cell", "length", "nesting", "mastered_after_examples"], axis=1)
-    columns = ["cell", *SETTINGS, "length", "nesting", "num_training_examples", "num_test_examples"]
+    columns = ["cell", *settings, "length", "nesting", "num_training_examples", "num_test_examples"]
     columns += [rate for rate in RATES if rate in tested]
     columns += ["chance_token_accuracy", "mastered_after_examples"]
     rows = tested.merge(after, "left", ["cell", "length", "nesting"])[columns]
@@ -89,10 +92,9 @@ def figure_markdown(result: dict) -> str:
 
 
 def _what_was_run(result: dict) -> str:
-    at_most = "at most " if result["budget"] == "paper" else ""
     said = (
-        f"Every cell was trained on {at_most}{result['num_training_examples']:,} examples and "
-        "tested on held-out ones at its target. Where there are two seeds, both are given."
+        f"Every cell was trained on {num_examples(result)} examples and tested on held-out ones at "
+        "its target. Where there are two seeds, both are given."
     )
     stopped = [
         "{name} (at length {reached[length]}, nesting {reached[nesting]})".format_map(cell)
@@ -102,6 +104,13 @@ def _what_was_run(result: dict) -> str:
     if stopped:
         said += f" Ended before they came to their target: {'; '.join(stopped)}."
     return said
+
+
+def num_examples(result: dict) -> str:
+    """How many training examples the cells of a figure had."""
+    most = result["num_training_examples"]
+    ended = any(cell["num_training_examples"] < most for cell in result["cells"])
+    return f"{'at most ' if ended else ''}{most:,}"
 
 
 def preface(result: dict, said: str, measures: dict[str, Sets]) -> str:

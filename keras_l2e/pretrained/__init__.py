@@ -38,13 +38,13 @@ def find(name: str) -> Path:
 
 
 def find_run(place: str) -> Path:
-    """The folder of a finished run: one that exists, or else that of the network of this name.
+    """The folder of a finished run, or of the network of this name where none lies there.
 
     Raises:
         UsageError: it is neither.
     """
     folder = Path(place).expanduser()
-    if not folder.exists():
+    if not folder.exists() or (place in names() and not (folder / configs.NAME).is_file()):
         folder = find(place)
     configs.read_finished(folder)
     return folder

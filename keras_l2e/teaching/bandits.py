@@ -68,7 +68,7 @@ def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
         def weights(progress: list[float], rng: random.Random) -> list[float]:
             values = [abs(value) if absolute_progress else value for value in progress]
             if policy == "boltzmann":
-                return _softmax([value / temperature for value in values])
+                return _softmax(values, temperature)
             return _explore(_one_of_best(values, rng), exploration)
 
         def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
@@ -244,8 +244,8 @@ def _in_proportion(values: list[float]) -> list[float]:
     return [value / total if total else 1 / len(values) for value in values]
 
 
-def _softmax(logits: list[float]) -> list[float]:
-    powers = [math.exp(logit - max(logits)) for logit in logits]
+def _softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
+    powers = [math.exp((logit - max(logits)) / temperature) for logit in logits]
     return [power / sum(powers) for power in powers]
 
 

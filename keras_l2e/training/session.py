@@ -17,7 +17,8 @@ RESULTS = ("evaluation.json", "model.keras")
 
 def train(config: Config, workdir: str | Path) -> Path:
     """Runs a training, or what is left of it, and gives its folder; see `keras_l2e.train`."""
-    workdir = command_line.check_folder("workdir", str(workdir))
+    named = configs.Run(**vars(config) | {"workdir": workdir})  # As flags.cfg is to hold it.
+    workdir = command_line.check_folder("workdir", named.workdir)
     config = settle(config, workdir)
     if is_finished(config, workdir):
         print(f"{workdir} holds a finished run; nothing to do")

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from keras_l2e.config import Config
 from keras_l2e.data import stored
-from keras_l2e.errors import WorkError
 from keras_l2e.language.forms import write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty
@@ -59,10 +58,6 @@ class Validation:
     def _judging_split(self, level: Difficulty) -> str:
         """The split whose accuracy decides about going on: validation where it can, else train."""
         programs = self.examples[level, "train"].program
-        if not len(programs):
-            raise WorkError(
-                f"no stored example of {level.label}; more --examples_per_difficulty are needed"
-            )
         repeats = 1 - len(set(programs)) / len(programs)
         num_validation = len(self.examples[level, "validation"].program)
         judgeable = num_validation >= JUDGEABLE_EXAMPLES and repeats <= JUDGEABLE_REPEATS

@@ -30,9 +30,10 @@ def read_config() -> tuple[int, int]:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
         index, num_workers = int(task["index"]), len(cluster["worker"])
+        allowed = task["type"] == "worker" and set(cluster) == {"worker"}
     except (ValueError, KeyError, TypeError):
-        index, num_workers = -1, 0
-    if not (0 <= index < num_workers and task["type"] == "worker" and set(cluster) == {"worker"}):
+        allowed, index, num_workers = False, 0, 0
+    if not (allowed and 0 <= index < num_workers):
         raise UsageError(f"TF_CONFIG={text}; allowed is a cluster of workers and one as the task")
     return index, num_workers
 
