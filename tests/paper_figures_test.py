@@ -258,7 +258,7 @@ def test_networks_stand_side_by_side(results):
     places = {"copy", "reverse", "double", "addition", "control", "program"}
     places |= {f"{task}, work" for task in ("addition", "control", "program")}
     ends = {c["model"]: c["curve"] for c in result["cells"] if c["name"].startswith("program_ans")}
-    # Batches of an epoch: 500, 550, 300 and 160.
+    # Batches of an epoch: 500, 530, 240 and 120.
     reached = {"transformer": 0, "universal_transformer": 1}
     in_time = {"lstm": 1, "attention": 1, "transformer": 0, "universal_transformer": 0}
     for equal, expected in (("num_examples", reached), ("seconds", in_time)):
@@ -268,7 +268,7 @@ def test_networks_stand_side_by_side(results):
         assert program["exact_match"].to_dict() == {
             model: ends[model][epoch]["exact_match"] for model, epoch in expected.items()
         }
-        assert set(program["limit"]) == {{"num_examples": 245_760, "seconds": 20}[equal]}
+        assert set(program["limit"]) == {{"num_examples": 230_400, "seconds": 20}[equal]}
     text = figures.models.markdown(result)
     assert text.startswith("# models, budget cpu\n\nThe numbers published for this suite")
     (costs,) = re.findall(r"^\| lstm \| 1,000,000 \|.*$", text, re.MULTILINE)
