@@ -207,7 +207,7 @@ def test_what_a_seed_never_mastered_is_missing(drawn):
 def test_teachers_stand_side_by_side(results):
     result = results["teachers"]
     text = figures.teachers.markdown(result)
-    for task, total in (("addition", "640,000"), ("program", "320,000")):
+    for task, total in (("addition", "640,000"), ("program", "384,000")):
         part = text.partition(f"## {task}, {total} training examples")[2].partition("\n## ")[0]
         lines = [re.split(r" ?\| ?", line)[1:-1] for line in part.splitlines() if "|" in line]
         header, _, *rows = lines[: 2 + len(SKILL)]

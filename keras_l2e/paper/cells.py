@@ -220,7 +220,7 @@ BUDGETS = {
         figure_flags={
             "optimizers": {"min_learning_rate": 0.0},
             # All levels are looked at after every epoch: so few examples, and so many steps between
-            # two looks, that it takes about a tenth of the time.
+            # two looks, that it takes a tenth (sums) to a seventh (programs) of the time.
             "teachers": {"batches_per_epoch": 100, "num_epochs": 50},
             "models": {"global_batch_size": 64, "num_epochs": 30, "test_examples": 1_000},
         },
@@ -240,7 +240,9 @@ BUDGETS = {
                 {
                     **_PROGRAMS,
                     "global_batch_size": (64,),
-                    "validation_examples": (125,),
+                    "batches_per_epoch": (150,),
+                    "num_epochs": (40,),
+                    "validation_examples": (80,),
                     "test_examples": (2_000,),
                     "seed": _BOTH,
                     **_TEACHERS,
