@@ -80,8 +80,10 @@ class Command:
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def kill_when(self, due: Callable[["Command"], bool]) -> bool:
-        """Kills it once `due` says so; gives whether it was still there."""
+    def kill_when(self, due: Callable[["Command"], bool] | None) -> bool:
+        """Kills it once `due` says so, if there is one; gives whether it was still there."""
+        if due is None:
+            self.process.wait()
         while self.process.poll() is None and not due(self):
             time.sleep(0.0002)
         killed = self.process.poll() is None
@@ -207,7 +209,7 @@ def main() -> None:
         alone = Command(arguments.command, home / "alone")
         alone.start()
         stack.callback(lambda: alone.process.kill())
-        alone.kill_when(lambda command: False)
+        alone.kill_when(None)
         whole = alone.seconds()
         expected = results(home / "alone/run")
         print(f"left alone: {whole:.1f} s, {len(expected)} results")
@@ -220,7 +222,7 @@ def main() -> None:
             killed = True
             while killed:
                 kind = next(kinds) if len(kills) < arguments.kills else None
-                due = KINDS[kind](rng, whole) if kind else lambda command: False
+                due = KINDS[kind](rng, whole) if kind else None
                 command.start()
                 stack.callback(command.process.kill)
                 killed = command.kill_when(due)

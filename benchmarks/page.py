@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import measuring
+import numpy as np
 
 from keras_l2e import config as configs
 from keras_l2e import devices, page, pretrained
@@ -44,9 +45,11 @@ def measure(name: str, count: int, html: Path) -> dict:
     folder = pretrained.find(name)
     config, network = configs.read(folder), models.load(folder / "model.keras")
     page.write([page.describe(name, folder, config, network)], html)
-    programs = held_out(config, count)
+    # Of similar lengths, for a batch is written until its longest text ends.
+    programs = sorted(held_out(config, count), key=len)
     module = saved_model.Module(network, config.interface)
-    served = module.serve(tf.constant(programs))
+    parts = [module.serve(tf.constant(programs[i : i + 50])) for i in range(0, count, 50)]
+    served = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     request = {"function": "answer", "arguments": [[0, p] for p in programs], "page": str(html)}
     command = ["node", NODE, page.FOLDER]
     process = subprocess.run(
@@ -54,10 +57,10 @@ def measure(name: str, count: int, html: Path) -> dict:
     )
     found = [one["value"] for one in json.loads(process.stdout)]
     # Where work is written, the page's text holds it, too.
-    outputs = [text.decode() for text in served.get("work", served["output"]).numpy()]
+    outputs = [text.decode() for text in served.get("work", served["output"])]
     written = ["".join(one["written"]).removesuffix("EOS") for one in found]
     milliseconds = [one["milliseconds"] for one in found]
-    pairs = zip(found, served["probability"].numpy().tolist(), strict=True)
+    pairs = zip(found, served["probability"].tolist(), strict=True)
     return {
         "num_programs": count,
         "num_equal": sum(a == b for a, b in zip(written, outputs, strict=True)),

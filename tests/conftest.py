@@ -27,11 +27,6 @@ from keras_l2e.language import programs, vocabulary
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS
 
-# As the commands do that tests start: bits depend on it.
-devices.load_tensorflow(devices.default_onednn())
-# For the whole session: TensorFlow takes no other devices and threads once it has started.
-TWO_REPLICAS = devices.start(num_replicas=2, threads_per_replica=1)
-
 # By the clock an example takes as long as whatever else the machine does.
 hypothesis.settings.register_profile("keras_l2e", deadline=None)
 hypothesis.settings.load_profile("keras_l2e")
@@ -39,6 +34,15 @@ hypothesis.settings.load_profile("keras_l2e")
 # A command that is started takes seconds. One that hangs is killed after so many, lest its test
 # waits for ever.
 WATCHDOG_SECONDS = 600
+
+
+def pytest_configure(config):
+    """Loads TensorFlow where tests run; the process that deals them out needs none."""
+    if config.getoption("dist", "no") == "no":
+        # As the commands do that tests start: bits depend on it.
+        devices.load_tensorflow(devices.default_onednn())
+        # For the whole session: TensorFlow takes no other devices and threads once it has started.
+        devices.start(num_replicas=2, threads_per_replica=1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -108,7 +112,7 @@ def snapshot(folder) -> dict:
 @pytest.fixture(scope="session")
 def two_replicas():
     """A strategy of two replicas as `devices.start` makes it."""
-    return TWO_REPLICAS
+    return devices.start(num_replicas=2)
 
 
 @pytest.fixture(scope="session")

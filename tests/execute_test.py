@@ -80,11 +80,6 @@ def test_standard_input_may_be_anything(standard_input, monkeypatch):
         execute.read_program(["print(1)", "print(2)"])
 
 
-@pytest.fixture(scope="module")
-def addition_9():
-    return keras_l2e.load("addition_9")
-
-
 def test_the_network_that_answers_is_named_and_its_rate(command, addition_9, monkeypatch):
     monkeypatch.setattr("keras_l2e.api.TrainedNetwork", lambda folder: addition_9)
     found = command("execute", "print(12+34)\r\n")

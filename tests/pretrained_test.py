@@ -171,7 +171,7 @@ def test_a_network_is_as_good_as_published(name):
     columns = ([text.encode() for text in column] for column in zip(*examples, strict=True))
     max_steps = config.interface.longest_written + 1
     network = models.load(folder / "model.keras")
-    scorer = Scorer(network, config.input_form, config.target_form, max_steps)
+    scorer = Scorer(network, config.input_form, config.target_form, max_steps, batch_size=64)
     scores = scorer.score(Example(*columns))
     for metric in ("token_accuracy", "exact_match"):
         rate = published[metric]

@@ -86,22 +86,22 @@ def test_the_history_depends_on_no_clock_and_no_place(small_run):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_an_error_of_one_line(small_run, tmp_path, run_command):
+def test_a_full_disk_is_an_error_of_one_line(small_run, tmp_path, command, monkeypatch):
     """No file may be longer than a limit: a checkpoint is, or else the SavedModel."""
     full = tmp_path / "full"
     full.mkdir()
     shutil.copyfile(small_run.folder / "flags.cfg", full / "flags.cfg")
-    command = ("train", f"--flagfile={full / 'flags.cfg'}", "--workdir=full")
+    monkeypatch.chdir(tmp_path)
 
     def fail(limit, name, said):
-        size = (limit, limit)
-        process = run_command(
-            *command,
-            cwd=tmp_path,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, size),
-        )
-        assert process.returncode == 1
-        assert re.fullmatch(f"error: {said}\n", process.stderr)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            found = command("train", f"--flagfile={full / 'flags.cfg'}", "--workdir=full")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert found.returncode == 1
+        assert re.fullmatch(f"error: {said}\n", found.stderr)
         assert not (full / name).exists()
         assert not list(full.rglob(".*tmp*"))
 

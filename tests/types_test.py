@@ -1,6 +1,7 @@
 """The types of what users call and add to: right by themselves, and of use in their programs."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,17 +98,19 @@ def test_a_program_of_a_user_s(mypy, tmp_path, program):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+MISTAKES = [
+    'keras_l2e.Config(tsk="addition")',
+    'keras_l2e.Config(target_length="3")',
+    'keras_l2e.execute("print(1+2)").outptu',
+    "keras_l2e.load(9)",
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "line",
-    [
-        'keras_l2e.Config(tsk="addition")',
-        'keras_l2e.Config(target_length="3")',
-        'keras_l2e.execute("print(1+2)").outptu',
-        "keras_l2e.load(9)",
-    ],
-)
-def test_a_mistake_of_a_user_s_is_found(mypy, tmp_path, line):
-    (tmp_path / "program.py").write_text(f"import keras_l2e\n\n{line}\n")
+def test_mistakes_of_a_user_s_are_found(mypy, tmp_path):
+    lines = ["import keras_l2e", *MISTAKES]
+    (tmp_path / "program.py").write_text("\n".join([*lines, ""]))
     found = mypy(tmp_path / "program.py")
-    assert found.returncode == 1 and "program.py:3: error: " in found.stdout
+    assert found.returncode == 1
+    wrong = {int(number) for number in re.findall(r"program\.py:(\d+): error: ", found.stdout)}
+    assert wrong == set(range(2, 2 + len(MISTAKES)))

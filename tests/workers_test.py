@@ -161,7 +161,7 @@ def test_a_worker_that_waits_for_another_is_ended_by_ctrl_c(tmp_path, start_work
     (worker,) = start_workers([0])
     assert worker.stdout.readline() == "worker 0 of 2: waiting for the others\n"
     with pytest.raises(subprocess.TimeoutExpired):
-        worker.wait(3)  # In TensorFlow's own code.
+        worker.wait(1)  # In TensorFlow's own code.
     worker.send_signal(signal.SIGINT)
     assert worker.wait(60) == -signal.SIGINT  # Which a shell gives as 130.
     assert worker.stderr.read() == ""
