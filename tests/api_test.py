@@ -43,6 +43,16 @@ def test_a_text_and_a_list(addition_9):
     assert addition_9.execute("print(\udcff)") == Answer("", 0, "", None, None)
 
 
+def test_many_programs_keep_their_places(addition_9):
+    programs = [f"print({n}+{n})" for n in (*range(10, 310), 123456789, 11)]
+    answers = addition_9.execute(programs)
+    assert sum(answer.right for answer in answers) > 0.9 * len(programs)
+    assert [answer.true_output for answer in answers] == [
+        str(2 * int(program[6:].partition("+")[0])) for program in programs
+    ]
+    assert answers[-1] == answers[1]._replace(probability=answers[-1].probability)
+
+
 def test_steps(addition_9):
     steps = addition_9.steps("print(12+34)")
     assert [step.character for step in steps] == ["4", "6", "EOS"]
