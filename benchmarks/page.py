@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 import measuring
-import numpy as np
 
 from keras_l2e import config as configs
 from keras_l2e import devices, page, pretrained
@@ -38,18 +37,13 @@ def held_out(config, count: int) -> list[str]:
 
 def measure(name: str, count: int, html: Path) -> dict:
     """What there is to know of the page of one network."""
-    import tensorflow as tf
-
     from keras_l2e.networks import models, saved_model
 
     folder = pretrained.find(name)
     config, network = configs.read(folder), models.load(folder / "model.keras")
     page.write([page.describe(name, folder, config, network)], html)
-    # Of similar lengths, for a batch is written until its longest text ends.
-    programs = sorted(held_out(config, count), key=len)
-    module = saved_model.Module(network, config.interface)
-    parts = [module.serve(tf.constant(programs[i : i + 50])) for i in range(0, count, 50)]
-    served = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    programs = held_out(config, count)
+    served = saved_model.serve_many(saved_model.Module(network, config.interface), programs)
     request = {"function": "answer", "arguments": [[0, p] for p in programs], "page": str(html)}
     command = ["node", NODE, page.FOLDER]
     process = subprocess.run(

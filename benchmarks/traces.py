@@ -39,43 +39,6 @@ SHORTER = {
 EXAMPLES, SECONDS = 256_000, 900
 # Quicker networks get more epochs, to fill the time.
 LSTM = {"model": "lstm", "hidden_dim": 256, "num_epochs": 20}
-LEVERS = {
-    "lstm, answer": {**LSTM, "target_form": "answer", "num_epochs": 30},
-    "lstm, trace": {**LSTM, "target_form": "trace"},
-    "lstm, reversed_trace": {**LSTM, "target_form": "reversed_trace"},
-    "lstm, register_trace": LSTM,
-    "attention, answer": {"target_form": "answer", "num_epochs": 30},
-    "attention, trace": {"target_form": "trace"},
-    "attention, reversed_trace": {"target_form": "reversed_trace"},
-    "without its own past": {"own_past": False, "num_epochs": 12},
-    "without the second LSTM": {"second_lstm": False, "num_epochs": 15},
-    **{
-        name.replace("_", " "): {"target_form": name}
-        for name in (
-            "without_complements",
-            "without_comparisons",
-            "without_counters",
-            "without_leading_digits",
-            "without_names",
-            "with_operands",
-            "loops_as_products",
-        )
-    },
-    "batches of 128": {"global_batch_size": 128, "batches_per_epoch": 200},
-    "batches of 32": {"global_batch_size": 32, "batches_per_epoch": 800},
-    "128 cells": {"hidden_dim": 128, "num_epochs": 15},
-    "256 cells": {"hidden_dim": 256},
-    "learning rate 0.002": {"learning_rate": 0.002},
-    "learning rate 0.008": {"learning_rate": 0.008},
-    **{
-        f"strategy {name}": {"strategy": name, "advance_threshold": 0.9, "patience": 5}
-        for name in ("baseline", "naive", "combined", "review", "frontier")
-    },
-    # Its levels are left at once, so that most examples come from the target, and a fifth from all.
-    "strategy combined, threshold 0": {"strategy": "combined", "advance_threshold": 0.0},
-}
-SEEDS = (1, 2)
-NOTHING = "nothing"
 # What trains a run: the usual command, once the target forms of `register` are there.
 COMMAND = (
     sys.executable,
@@ -96,21 +59,13 @@ COLOURS = (
 
 
 def register() -> None:
-    """Adds target forms of its own: `register_trace` with something left out or put in.
+    """Adds FORMS to the target forms.
 
     Of loops as products the work is not the trace of the program, so that the first wrong steps in
     evaluation.json (`failures`) mean nothing there.
     """
     form = TARGET_FORMS["register_trace"]
-    for name, write in {
-        "without_complements": _without_complements,
-        "without_comparisons": functools.partial(_without, traces.COMPARISON),
-        "without_counters": functools.partial(_without, traces.COUNTER),
-        "without_leading_digits": _without_leading_digits,
-        "without_names": _without_names,
-        "with_operands": _with_operands,
-        "loops_as_products": lambda example: traces.register_trace(products(example)),
-    }.items():
+    for name, write in FORMS.items():
         TARGET_FORMS[name] = form._replace(
             write=lambda example, write=write: write(example) + example.target,
             # Operands are two to a value; a loop of one round has more values as a product.
@@ -134,7 +89,7 @@ def _from_signed(written: str) -> str:
     >>> _from_signed("0321<5;2-;-2")
     '5;-2'
     """
-    return traces.forward(re.sub("[0-9]*-?[*:<=>]|[a-z]", "", written))
+    return traces.forward(traces.values_alone(written))
 
 
 def _without(kind: str, example: Example) -> str:
@@ -225,6 +180,44 @@ def _loops_apart(steps: list[Step]) -> list[list[Step]]:
         groups[-1].append(step)
         last = step
     return groups
+
+
+# `register_trace` with something left out or put in.
+FORMS = {
+    "without_complements": _without_complements,
+    "without_comparisons": functools.partial(_without, traces.COMPARISON),
+    "without_counters": functools.partial(_without, traces.COUNTER),
+    "without_leading_digits": _without_leading_digits,
+    "without_names": _without_names,
+    "with_operands": _with_operands,
+    "loops_as_products": lambda example: traces.register_trace(products(example)),
+}
+LEVERS = {
+    "lstm, answer": {**LSTM, "target_form": "answer", "num_epochs": 30},
+    "lstm, trace": {**LSTM, "target_form": "trace"},
+    "lstm, reversed_trace": {**LSTM, "target_form": "reversed_trace"},
+    "lstm, register_trace": LSTM,
+    "attention, answer": {"target_form": "answer", "num_epochs": 30},
+    "attention, trace": {"target_form": "trace"},
+    "attention, reversed_trace": {"target_form": "reversed_trace"},
+    "without its own past": {"own_past": False, "num_epochs": 12},
+    "without the second LSTM": {"second_lstm": False, "num_epochs": 15},
+    **{name.replace("_", " "): {"target_form": name} for name in FORMS},
+    "batches of 128": {"global_batch_size": 128, "batches_per_epoch": 200},
+    "batches of 32": {"global_batch_size": 32, "batches_per_epoch": 800},
+    "128 cells": {"hidden_dim": 128, "num_epochs": 15},
+    "256 cells": {"hidden_dim": 256},
+    "learning rate 0.002": {"learning_rate": 0.002},
+    "learning rate 0.008": {"learning_rate": 0.008},
+    **{
+        f"strategy {name}": {"strategy": name, "advance_threshold": 0.9, "patience": 5}
+        for name in ("baseline", "naive", "combined", "review", "frontier")
+    },
+    # Its levels are left at once, so that most examples come from the target, and a fifth from all.
+    "strategy combined, threshold 0": {"strategy": "combined", "advance_threshold": 0.0},
+}
+SEEDS = (1, 2)
+NOTHING = "nothing"
 
 
 def cells() -> dict[tuple[str, int], Cell]:

@@ -1,13 +1,10 @@
 """Trained networks in Python: what `keras_l2e.load`, `execute` and `train` do and give."""
 
 import functools
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
-
-import numpy as np
 
 from keras_l2e import config as configs
 from keras_l2e import devices, hub, pretrained, tables
@@ -19,10 +16,6 @@ from keras_l2e.language.tasks import TASKS
 
 if TYPE_CHECKING:
     import keras
-
-# Programs that are executed together, those of similar lengths: all of a batch are written until
-# its longest text ends, and a network that looks at its own past keeps that of all of them.
-BATCH_SIZE = 128
 
 
 class Answer(NamedTuple):
@@ -110,20 +103,12 @@ class TrainedNetwork:
         """Answers a program, or several at once, which is quicker."""
         if isinstance(program, str):
             return self.execute([program])[0]
-        import tensorflow as tf
+        from keras_l2e.networks import saved_model
 
         program = list(map(forms.clean, program))
         # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
         texts = [text.encode(errors="replace") for text in program]
-        order = np.argsort([len(text) for text in texts], kind="stable")
-        parts = [
-            self._functions.serve(tf.constant([texts[i] for i in chosen], tf.string))
-            for chosen in np.array_split(order, max(1, math.ceil(len(texts) / BATCH_SIZE)))
-        ]
-        found = {
-            name: np.concatenate([part[name] for part in parts])[np.argsort(order)]
-            for name in parts[0]
-        }
+        found = saved_model.serve_many(self._functions, texts)
         outputs = [output.decode() for output in found["output"]]
         works = [""] * len(outputs)
         if "work" in found and (work := self.form.work):

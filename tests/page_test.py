@@ -217,11 +217,8 @@ def test_it_answers_as_the_saved_model_does(ask_page, tmp_path, name, count):
     folder = pretrained.find(name)
     config, network = configs.read(folder), models.load(folder / "model.keras")
     page.write([page.describe(name, folder, config, network)], tmp_path / "page.html")
-    # Of similar lengths, for a batch is written until its longest text ends.
-    texts = sorted(draw_programs(config.task, config.levels, count), key=len)
-    module = saved_model.Module(network, config.interface)
-    parts = [module.serve(tf.constant(texts[i : i + 50])) for i in range(0, count, 50)]
-    served = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    texts = draw_programs(config.task, config.levels, count)
+    served = saved_model.serve_many(saved_model.Module(network, config.interface), texts)
     found = [
         one["value"] for one in ask_page("answer", [[0, t] for t in texts], tmp_path / "page.html")
     ]

@@ -147,8 +147,16 @@ def from_registers(written: str) -> str:
     >>> from_registers("53304<58992;85678-;-12342")
     '29985;-12342'
     """
-    values = re.sub("[0-9]*-?[*:<=>]|[a-z]", "", written).split(SEPARATOR)[:-1]
-    return SEPARATOR.join(map(_signed, values))
+    return SEPARATOR.join(map(_signed, values_alone(written).split(SEPARATOR)[:-1]))
+
+
+def values_alone(written: str) -> str:
+    """A text of `register_trace` without multiples, comparisons, counters and names.
+
+    >>> values_alone("2:32<51;e21-;")
+    '51;21-;'
+    """
+    return re.sub("[0-9]*-?[*:<=>]|[a-z]", "", written)
 
 
 def _signed(written: str) -> str:

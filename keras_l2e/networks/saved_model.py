@@ -15,9 +15,11 @@ make no difference.
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_l2e.errors import WorkError
@@ -25,7 +27,7 @@ from keras_l2e.files import write_folder
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS, Interface
 from keras_l2e.networks import text
-from keras_l2e.networks.decoding import greedy_decode
+from keras_l2e.networks.decoding import greedy_decode, similar_lengths
 from keras_l2e.networks.lstm import computing
 
 # Beside the SavedModel: its `Interface`.
@@ -34,9 +36,26 @@ DESCRIPTION = "assets.extra/keras_l2e.json"
 # bit in a graph, which may give other answers.
 SUMS = "assets.extra/SHA256SUMS"
 NUM_CANDIDATES = 5
+# Programs that `serve_many` answers together: a network that looks at its own past keeps that of
+# all of them.
+BATCH_SIZE = 128
 # What a description of release 0.1.0 lacks; its networks' steps are limited in their graphs.
 _DEFAULTS = {"target_form": "answer", "longest_written": 0}
 PROGRAMS = [tf.TensorSpec([None], tf.string, name="program")]
+
+
+def serve_many(functions: Any, programs: Sequence[str | bytes]) -> dict[str, np.ndarray]:
+    """What `serve` gives for programs, however many, in batches of similar lengths.
+
+    Args:
+        functions: a `Module`, or a SavedModel that was loaded.
+        programs: texts.
+    """
+    batches, places = similar_lengths(programs, BATCH_SIZE)
+    parts = [
+        functions.serve(tf.constant([programs[i] for i in batch], tf.string)) for batch in batches
+    ]
+    return {name: np.concatenate([part[name] for part in parts])[places] for name in parts[0]}
 
 
 class Module(tf.Module):

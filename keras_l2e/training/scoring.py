@@ -20,7 +20,7 @@ from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS, shows_work, write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.networks import text
-from keras_l2e.networks.decoding import greedy_decode
+from keras_l2e.networks.decoding import greedy_decode, similar_lengths
 
 
 class Scores(NamedTuple):
@@ -123,18 +123,17 @@ class Scorer:
         """
         written = write_all(examples, self.target_form)
         longer = written if shows_work(self.target_form) else examples.program
-        order = np.argsort([len(text) for text in longer], kind="stable")
+        batches, places = similar_lengths(longer, self.batch_size)
 
-        def score_batch(start: int):
-            chosen = order[start : start + self.batch_size]
+        def score_batch(chosen: np.ndarray):
             batch = ([texts[i] for i in chosen] for texts in (examples.program, written))
             return self._score(*(tf.constant(texts, tf.string) for texts in batch))
 
         # One operation has one thread (`devices.start`), but batches do not wait for each other.
         with ThreadPoolExecutor(devices.num_cores()) as threads:
-            parts = list(threads.map(score_batch, range(0, len(order), self.batch_size)))
+            parts = list(threads.map(score_batch, batches))
         num_right, num_tokens, outputs, ended = (
-            np.concatenate([part.numpy() for part in column])[np.argsort(order)]
+            np.concatenate([part.numpy() for part in column])[places]
             for column in zip(*parts, strict=True)
         )
         form, texts = TARGET_FORMS[self.target_form], [text.decode() for text in outputs]
