@@ -1,6 +1,9 @@
 """The trace against the generator and against Python itself, and its forms."""
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from interpreter_test import EXPRESSIONS
 
 from keras_l2e.language import interpreter, traces
 from keras_l2e.language.tasks import TASKS
@@ -40,10 +43,26 @@ def test_generator_interpreter_and_python_agree_everywhere(agreement):
         ("print((-12*11))", "-12;-120;-132"),
         ("print((12*-11))", "-12;-120;-132"),
         ("print((300*20))", "6000"),
+        # A counter is no value, and what is assigned is not computed.
+        ("for x in range(2):a=1\nprint(a)", "1"),
+        ("a=(2+3)\nfor x in range(1):b=4\nprint(a)", "5"),
+        ("a=(2+3)\nfor x in range(2):b=4\nprint(b)", "5;4"),
     ],
 )
 def test_programs_by_hand(program, trace, agreement):
     assert interpreter.trace(program) == trace == agreement.recorded_by_python(program)[0]
+
+
+@settings(max_examples=200)
+@given(st.lists(EXPRESSIONS, min_size=4, max_size=4))
+def test_programs_that_are_never_drawn(agreement, expressions):
+    first, second, third, fourth = expressions
+    program = f"a=3\nb=-4;x=5\na-={first}\nfor x in range(3):b={second};a={third}\nprint({fourth})"
+    try:
+        trace = interpreter.trace(program)
+    except interpreter.ProgramError:  # interpreter_test says of which.
+        assume(False)
+    assert trace == agreement.recorded_by_python(program)[0]
 
 
 def test_backwards():

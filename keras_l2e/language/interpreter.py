@@ -111,7 +111,8 @@ def steps(program: str, registers: bool = False) -> list[Step]:
     work: list[Step] = []
     state = _State({}, work)
     printed = _run(program, state)
-    if not work or work[-1].value != printed:
+    values = (step.value for step in reversed(work) if step.kind not in traces.NO_VALUES)
+    if next(values, None) != printed:
         state.compute(printed, "printed")
     return [step for step in work if registers or step.kind not in traces.NO_VALUES]
 

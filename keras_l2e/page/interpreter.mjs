@@ -34,10 +34,11 @@ export function run(program) {
 export function steps(program, registers = false) {
   const state = new State(true);
   const printed = execute(program, state);
-  if (state.work.at(-1)?.value !== printed) state.keep(printed, "printed");
-  return state.work.filter(
-    ({ kind }) => registers || !NO_VALUES.includes(kind),
-  );
+  const isValue = ({ kind }) => !NO_VALUES.includes(kind);
+  if (state.work.findLast(isValue)?.value !== printed) {
+    state.keep(printed, "printed");
+  }
+  return registers ? state.work : state.work.filter(isValue);
 }
 
 /** What a program has done so far: its variables, the round of a loop it is in, its steps. */
