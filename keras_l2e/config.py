@@ -71,7 +71,7 @@ class Curriculum(Settings):
         upper=1.0,
     )
     progress_window: int = integer(
-        10, "Epochs over which progress is estimated (naive_slope, window, sampling)."
+        10, "Epochs over which progress is estimated (naive_slope, window, sampling).", lower=2
     )
     absolute_progress: bool = boolean(
         True,

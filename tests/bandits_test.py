@@ -3,6 +3,7 @@
 import inspect
 import json
 
+import numpy as np
 import pytest
 
 from keras_l2e.language.tasks import Difficulty, grid
@@ -10,7 +11,7 @@ from keras_l2e.teaching.bandits import BANDITS
 from keras_l2e.teaching.teacher import Score
 
 THREE = grid(Difficulty(3))
-SETTINGS = {"seed": 1, "mastered_by": "exact_match", "batches_per_epoch": 400}
+SETTINGS = {"seed": 1, "batches_per_epoch": 400}
 TSCL = ("online", "naive_slope", "window", "sampling")
 FOLLOWING = (*TSCL, "exp3s", "learnability", "space")
 
@@ -21,8 +22,9 @@ def make(name, **changes):
     return BANDITS[name](**{key: settings[key] for key in taken if key in settings})
 
 
-def teach(teacher, curves, levels=THREE):
+def teach(teacher, curves):
     """The weights of every epoch, of a pupil whose accuracies are given epoch by epoch."""
+    levels = grid(Difficulty(len(curves)))
     state, weights = teacher.start(levels), []
     for accuracies in zip(*curves, strict=True):
         state = teacher.update(state, {i: Score(x, x) for i, x in enumerate(accuracies)})
@@ -53,6 +55,12 @@ def test_what_is_being_learnt_is_taught(name):
     assert min(map(min, weights)) >= exploration / 3 - 1e-9
 
 
+@pytest.mark.parametrize("name", FOLLOWING)
+def test_one_level_of_nine_that_is_learnt_is_found(name):
+    weights = teach(make(name), [STANDING] * 4 + [RISING] + [STANDING] * 4)
+    assert mean(weights, 4, first=-10) > 0.8
+
+
 @pytest.mark.parametrize("name", BANDITS)
 def test_before_anything_is_known_all_levels_are_taught_alike(name):
     teacher = make(name)
@@ -72,6 +80,25 @@ def test_exp3s_leaves_what_is_forgotten():
     """It follows gains: a loss is the worst reward there is."""
     weights = teach(make("exp3s"), [[1 - i / 80 for i in range(40)], KNOWN, STANDING])
     assert weights[-1][0] < 0.1
+
+
+@pytest.mark.parametrize("name", ["learnability", "space"])
+def test_what_was_known_and_is_not_any_more_is_taught(name):
+    weights = teach(make(name), [[1 - i / 80 for i in range(40)], KNOWN, STANDING])
+    assert mean(weights, 0, first=-10) > 0.8
+
+
+def test_exp3s_by_its_formulas():
+    """Rewards between the quantiles of all so far, steps of 400 draws, shares of 1 / t."""
+    curves = np.array([[0.0, 0.5, 0.7, 0.75], [0.2, 0.4, 0.2, 0.3], [0.1, 0.1, 0.3, 0.3]])
+    found = teach(make("exp3s", exp3s_step=0.01, exp3s_exploration=0.3), curves.tolist())
+    powers, rewards = np.ones(3), []
+    for epoch, gains in enumerate(np.diff(curves).T, start=2):
+        rewards += gains.tolist()
+        low, high = np.percentile(rewards, [20, 80])
+        powers = powers * np.exp(0.01 * 400 * np.clip(2 * (gains - low) / (high - low) - 1, -1, 1))
+        powers = (1 - 1 / epoch) * powers + 1 / epoch * (powers.sum() - powers) / 2
+        np.testing.assert_allclose(found[epoch - 1], 0.7 * powers / powers.sum() + 0.1)
 
 
 def test_learnability_is_highest_at_a_half():

@@ -21,6 +21,7 @@ from keras_l2e.language.tasks import Difficulty
 from keras_l2e.networks import models, optimizers, text
 from keras_l2e.teaching.bandits import BANDITS
 from keras_l2e.teaching.teacher import Score
+from keras_l2e.teaching.teachers import TEACHERS
 from keras_l2e.training import run as runs
 from keras_l2e.training import schedules, workers
 from keras_l2e.training.scoring import Scorer
@@ -141,21 +142,54 @@ def test_a_run_that_is_stopped_ends_as_one_left_alone(
     assert_same(run.averaged.get_weights(), averages(run))
 
 
-@pytest.mark.parametrize("strategy", BANDITS)
-def test_a_teacher_that_follows_learning_goes_on_as_it_was(rewind, stop_in_the_middle, strategy):
+@pytest.mark.parametrize("strategy", TEACHERS)
+def test_with_any_teacher_a_run_goes_on_as_it_was(rewind, stop_in_the_middle, strategy):
     run = rewind()
-    changes = {"strategy": strategy, "train_source": "generated", "progress_window": 1}
+    changes = {"strategy": strategy, "train_source": "generated", "progress_window": 2}
     change(run, num_epochs=3, **changes)
     run.train()
     expected, history, state = trained(run), run.history, run.state
-    # Shares are no longer those of the start.
-    assert run.teacher.weights(state) != [0.5, 0.5]
+    if strategy in BANDITS:  # Shares are no longer those of the start.
+        assert run.teacher.weights(state) != [0.5, 0.5]
     change(rewind(), num_epochs=3, **changes)
     stop_in_the_middle(run, epoch=3)
     run.restore()
     run.train()
     assert_same(trained(run), expected)
     assert (run.history, run.state) == (history, state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "transformer", "target_form": "reversed_trace", "positions": "learned"},
+        {"model": "universal_transformer", "halting": True},
+        # Its arms are the operations of each level.
+        {"model": "attention", "task": "program", "strategy": "space"}
+        | {"target_form": "reversed_trace", "target_length": 1, "target_nesting": 2},
+    ],
+    ids=lambda changes: changes["model"],
+)
+def test_with_any_network_a_run_goes_on_and_two_replicas_learn_what_one_learns(
+    make_run, stop_in_the_middle, changes
+):
+    changes |= {"num_heads": 2, "num_layers": 2, "train_source": "generated", "input_form": "none"}
+    # At the usual rate the last bits of a sum, which differ between one and two, grow quickly.
+    changes |= {"num_epochs": 2, "num_replicas": 1, "learning_rate": 3e-4}
+    run, stopped = make_run(**changes), make_run(**changes)
+    run.train()
+    stop_in_the_middle(stopped, epoch=2)
+    assert differ(trained(stopped), trained(run))
+    stopped.restore()
+    stopped.train()
+    assert_same(trained(stopped), trained(run))
+    assert (stopped.history, stopped.state) == (run.history, run.state)
+    two = make_run(**changes | {"num_replicas": 2})
+    two.train()
+    for one, other in zip(run.history, two.history, strict=True):
+        for name in ("loss", "token_accuracy"):
+            assert other[name] == pytest.approx(one[name], rel=1e-3)
 
 
 def test_a_run_that_is_told_to_stop_ends_as_one_left_alone(

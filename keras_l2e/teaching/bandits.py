@@ -2,7 +2,7 @@
 
 After every epoch all levels are looked at, and a teacher shares out the next one:
 
-    >>> teacher = online(seed=1, mastered_by="exact_match")
+    >>> teacher = online(seed=1)
     >>> state = teacher.start([Difficulty(1), Difficulty(2)])
     >>> teacher.weights(state)
     [0.5, 0.5]
@@ -11,7 +11,8 @@ After every epoch all levels are looked at, and a teacher shares out the next on
     [0.95, 0.05]
 
 TSCL is Teacher-Student Curriculum Learning (arXiv 1707.00183); its teachers are those of the code
-that was released for addition. Random choices come from the run's seed and the number of the epoch.
+that was released for addition, and their score is the share of whole answers that are right, as
+there. Random choices come from the run's seed and the number of the epoch.
 """
 
 import itertools
@@ -57,7 +58,6 @@ def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
 
     def teacher(
         seed: int,
-        mastered_by: str,
         progress_rate: float = 0.1,
         progress_window: int = 10,
         policy: str = "greedy",
@@ -72,7 +72,7 @@ def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
             return _explore(_one_of_best(values, rng), exploration)
 
         def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
-            new = [getattr(score, mastered_by) or 0.0 for score in found]
+            new = [score.exact_match or 0.0 for score in found]
             kept = memory.get("scores") or [[] for _ in new]
             scores = [[*old, x][-progress_window - 1 :] for old, x in zip(kept, new, strict=True)]
             before = memory.get("progress") or [0.0] * len(new)
@@ -250,13 +250,16 @@ def _softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
 
 
 def _rescale(gains: list[float], rewards: list[float]) -> list[float]:
-    """Gains on a scale from -1 to 1, the quantiles of all rewards; what lies outside is clipped."""
+    """Gains on a scale from -1 to 1, the quantiles of all rewards; what lies outside is clipped.
+
+    Where most rewards are equal, both quantiles may be; all else lies outside then.
+    """
     if len(rewards) < 2:
         return [0.0] * len(gains)
     percentiles = statistics.quantiles(rewards, n=100, method="inclusive")
     low, high = percentiles[LOW - 1], percentiles[HIGH - 1]
     if low == high:
-        return [0.0] * len(gains)
+        return [float((gain > low) - (gain < low)) for gain in gains]
     return [max(-1.0, min(1.0, 2 * (gain - low) / (high - low) - 1)) for gain in gains]
 
 
