@@ -3,7 +3,8 @@
     python benchmarks/lengths.py --workdir=W/models --output=FOLDER
 
 W is what `reproduce --figure=models` has left. Held-out examples are drawn at lengths up to twice
-the trained one, at the trained nesting. Leaves lengths.json, lengths.md and lengths.png.
+the trained one, at the trained nesting. Leaves lengths.json, lengths.md and lengths.png; networks
+that are in lengths.json already are not tried again.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from pathlib import Path
 import beyond
 import matplotlib
 import measuring
+import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from keras_l2e import api, devices, plots, tables
@@ -22,6 +25,7 @@ from keras_l2e.language.tasks import Difficulty
 from keras_l2e.paper.models import COLOURS, place
 
 MOST_LENGTHS = 20
+LINES = ("-", ":", "--")
 # What tells runs apart.
 ABOUT = ("task", "target_form", "model", "strategy", "seed")
 
@@ -79,30 +83,34 @@ def format_tables(runs: list[dict]) -> str:
 
 @matplotlib.rc_context(plots.STYLE)
 def draw(runs: list[dict]) -> Figure:
-    """A panel a task, a line for each network; grey is beyond training."""
+    """A panel a task, a line for each network and strategy (mean of the seeds); grey is beyond."""
     found = by_task(runs)
+    strategies = dict(zip(dict.fromkeys(run["strategy"] for run in runs), LINES, strict=False))
     num_rows = -(-len(found) // 3)
     figure = plots.new_figure(height=0.6 + 1.6 * num_rows)
     panels = figure.subplots(num_rows, 3, sharey=True, squeeze=False).ravel()
     for axes in panels[len(found) :]:
         axes.set_visible(False)
     for axes, (task, chosen) in zip(panels, found.items(), strict=False):
-        for run in chosen:
-            points = [(row["length"], row["exact_match"]) for row in run["rows"]]
-            style = {"marker": "o", "markersize": 2.5, "linewidth": 1}
-            style["linestyle"] = "-" if run["strategy"] == chosen[0]["strategy"] else ":"
-            known = axes.get_legend_handles_labels()[1]
-            label = None if run["model"] in known else run["model"]
-            axes.plot(*zip(*points, strict=True), color=COLOURS[run["model"]], label=label, **style)
+        rows = pd.json_normalize(chosen, "rows", ["model", "strategy"])
+        rates = rows.groupby(["model", "strategy", "length"], sort=False)["exact_match"].mean()
+        for model, strategy in dict.fromkeys((run["model"], run["strategy"]) for run in chosen):
+            style = {"color": COLOURS[model], "linestyle": strategies[strategy]}
+            axes.plot(rates[model, strategy], marker="o", markersize=2.5, linewidth=1, **style)
         last = chosen[0]["rows"][-1]["length"]
         axes.axvspan(chosen[0]["target_length"] + 0.5, last + 0.5, color="0.93", zorder=0)
         plots.share_axis(axes, of_lines=True)
         axes.set(title=task, xlim=(0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    figure.supxlabel("length (digits); grey: beyond training", fontsize=7.5)
     figure.supylabel("exact_match (free-running)", fontsize=7.5)
-    handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=len(COLOURS))
+    handles = [Line2D([], [], color=colour, label=model) for model, colour in COLOURS.items()]
+    if len(strategies) > 1:
+        handles += (
+            Line2D([], [], color="0.1", linestyle=line, label=strategy)
+            for strategy, line in strategies.items()
+        )
+    title = "exact_match by length (digits); grey: beyond training"
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title=title)
     return figure
 
 
@@ -110,19 +118,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True, help="folder of the figure's cells")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--draw_only", action="store_true", help="draw lengths.json again")
     arguments = parser.parse_args()
     path = arguments.output / "lengths.json"
-    if not arguments.draw_only:
-        devices.load_tensorflow(devices.default_onednn())
-        devices.start(1)
-        runs = []
-        for network in sorted(arguments.workdir.glob("*/model.keras")):
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    devices.load_tensorflow(devices.default_onednn())
+    devices.start(1)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for network in sorted(arguments.workdir.glob("*/model.keras")):
+        if all(run["name"] != network.parent.name for run in runs):
             print(network.parent.name, flush=True)
             runs.append(measure(network.parent))
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        measuring.write(path, {"runs": runs})
-    runs = json.loads(path.read_text())["runs"]
+            measuring.write(path, {"runs": runs})
     write_text(arguments.output / "lengths.md", format_tables(runs) + "\n")
     plots.save_figure(draw(runs), arguments.output / "lengths.png")
 

@@ -1,5 +1,6 @@
 """The model `attention`: its state and its memory, beside what models_test asks of all."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +15,28 @@ def test_what_the_state_holds(own_past, second_lstm):
     network = small_network(model="attention", own_past=own_past, second_lstm=second_lstm)
     names = {"lstm", "read", *["past"] * own_past, *["second_lstm"] * second_lstm}
     assert set(network.get_layer("decoder").input[1]) == names
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_that_of_keras(causal):
+    """`MultiHeadAttention` with the same weights, which it keeps with an axis of heads."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=[2, 7, 12]), tf.float32)
+    mask = tf.sequence_mask([7, 4])
+    kernels = [rng.normal(size=[12, 12]).astype("float32") for _ in range(4)]
+    theirs = keras.layers.MultiHeadAttention(num_heads=3, key_dim=4, use_bias=False)
+    theirs.build(x.shape, x.shape)
+    theirs.set_weights(
+        [
+            kernel.reshape(weight.shape)
+            for kernel, weight in zip(kernels, theirs.weights, strict=True)
+        ]
+    )
+    masks = {"use_causal_mask": True} if causal else {"attention_mask": mask[:, None, :]}
+    ask, look, value, mix = kernels
+    parts = [attention.SplitHeads(3)(x @ kernel) for kernel in (ask, look, value)]
+    found = attention.Attention()(parts + [mask] * (not causal)) @ mix
+    np.testing.assert_allclose(found, theirs(x, x, **masks), atol=1e-4)
 
 
 @pytest.mark.parametrize("num_queries", [1, 3, 4, 7])

@@ -1,5 +1,6 @@
 """The Transformers: places, steps and halting, beside what models_test asks of all."""
 
+import itertools
 import math
 
 import keras
@@ -89,6 +90,42 @@ def test_a_place_that_halts_at_once_is_a_step_of_one():
     assert [float(loss) for loss in half.losses] == pytest.approx([0.5 * (2 + 0.4)] * 2)
     think(half)
     assert half.losses == []
+
+
+def test_each_place_halts_when_it_is_done():
+    """Against the loop of arXiv 1603.08983, one place at a time."""
+    num_steps, width = 6, 8
+    rng = np.random.default_rng(3)
+    x, places = rng.normal(size=[2, 5, width]), rng.normal(size=[1, 5, width])
+    mix = rng.normal(size=[width, width]) / 2
+    # Steps are told as places are.
+    signals = Positions("sinusoidal")([tf.zeros([1, num_steps, width])]).numpy()[0]
+
+    def ponder(x, place, kernel, bias):
+        """What comes out of a place, its number of steps, and what was left for the last one."""
+        mean, halted = 0.0, 0.0
+        for step in range(num_steps):
+            told = x + place + signals[step]
+            x = np.tanh(told @ mix)
+            probability = 1 / (1 + np.exp(-(told @ kernel + bias)))
+            if halted + probability >= 0.99 or step == num_steps - 1:
+                return mean + (1 - halted) * x, step + 1, 1 - halted
+            mean, halted = mean + probability * x, halted + probability
+
+    way = transformer._UntilHalted("way", 0.0)
+    way.ponder = lambda inputs: inputs
+    way.halt.build([None, None, width])
+    kernel, bias = rng.normal(size=width), -3.0
+    way.halt.set_weights([kernel[:, None], np.array([bias])])
+    blocks = [lambda told: tf.tanh(told @ tf.constant(mix, tf.float32))] * num_steps
+    found, times, _ = way(tf.constant(x, tf.float32), tf.constant(places, tf.float32), blocks, None)
+    numbers = set()
+    for i, j in itertools.product(range(2), range(5)):
+        mean, steps, rest = ponder(x[i, j], places[0, j], kernel, bias)
+        np.testing.assert_allclose(found[i, j], mean, atol=1e-5)
+        assert float(times[i, j, 0]) == pytest.approx(steps + rest, abs=1e-5)
+        numbers.add(steps)
+    assert len(numbers) > 2
 
 
 def test_only_places_that_count_cost():

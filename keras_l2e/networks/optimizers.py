@@ -78,7 +78,7 @@ class Adam(_WholeBatch, keras.optimizers.Adam):
 
 
 class Muon(_WholeBatch, keras.optimizers.Muon):
-    """Muon for all matrices but embeddings and output layer, Adam at the same rate for the rest.
+    """Muon for all matrices but embeddings and output layers, Adam at the same rate for the rest.
 
     Keras has every replica orthogonalize every kernel. Here the kernels are dealt out among the
     replicas, and each is orthogonalized by products of its smaller side only.
@@ -86,7 +86,7 @@ class Muon(_WholeBatch, keras.optimizers.Muon):
 
     def __init__(self, *args, **kwargs):
         settings = {
-            "exclude_layers": ["logits", "positions"],
+            "exclude_layers": ["logits", "positions", "halt"],
             "adam_beta_2": 0.99,
             "weight_decay": None,
             "adam_weight_decay": None,

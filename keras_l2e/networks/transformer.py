@@ -80,7 +80,8 @@ def universal_transformer(
     Args:
         vocabulary_size: int, number of token ids, 0 being padding.
         hidden_dim: int, width of every place.
-        num_layers: int, how often the block is applied; at most, if places may halt.
+        num_layers: int, how often the block is applied; if places may halt, what a place has come
+            to by then counts. All steps are computed whatever halts.
         num_heads: int, heads of each attention; divides hidden_dim.
         positions: see `transformer`.
         halting: bool, whether each place decides when it is done (adaptive computation time, arXiv
@@ -241,14 +242,15 @@ class _UntilHalted:
         halted = keras.ops.zeros_like(x[..., :1])  # The probabilities of halting so far, summed.
         still_running, ponder_times, mean = halted + 1.0, halted, keras.ops.zeros_like(x)
         for step, block in enumerate(blocks):
-            probability, remainder = self.halt(x), 1.0 - halted
+            told = x + places + _step_signal(step, x.shape[-1])
+            # From what the step is to be taken from, as in the code of arXiv 1807.03819.
+            probability, remainder = self.halt(told), 1.0 - halted
             halts = keras.ops.cast(halted + probability >= THRESHOLD, x.dtype) * still_running
             if step == len(blocks) - 1:
                 halts = still_running
             weight = halts * remainder + (still_running - halts) * probability
             ponder_times = ponder_times + still_running + halts * remainder
-            after = block(x + places + _step_signal(step, x.shape[-1]))
-            x = still_running * after + (1.0 - still_running) * x
+            x = still_running * block(told) + (1.0 - still_running) * x
             mean = mean + weight * x
             halted, still_running = halted + weight, still_running - halts
         return self.ponder([mean, ponder_times, mask])

@@ -153,9 +153,13 @@ def _kinds(evaluation: dict) -> list[dict]:
 
 
 def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) -> dict:
-    """Which network a cell has trained, what that took, and how far it was after each epoch."""
+    """Which network a cell has trained, what that took, and how far it was after each epoch.
+
+    The curve's seconds are those of training, without validation.
+    """
     timed = read_timing(folder)
     rates = ("exact_match", "free_token_accuracy")
+    training_seconds = spent_seconds(timed, history, validation=False)
     return {
         **{name: cell.flags[name] for name in ("model", "target_form")},
         "num_parameters": evaluation["num_parameters"],
@@ -166,7 +170,7 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
                 "seconds": seconds,
                 **{name: line["target_validation"][name] for name in rates},
             }
-            for line, seconds in zip(history, spent_seconds(timed, history), strict=True)
+            for line, seconds in zip(history, training_seconds, strict=True)
         ],
     }
 
@@ -202,14 +206,20 @@ def read_timing(folder: Path) -> dict[int, dict]:
     return epochs
 
 
-def spent_seconds(timed: dict[int, dict], history: list[dict]) -> list[float]:
+def spent_seconds(
+    timed: dict[int, dict], history: list[dict], validation: bool = True
+) -> list[float]:
     """Seconds from a run's start to the end of each epoch of its history.
 
     Args:
         timed: of `read_timing`.
         history: the lines of history.jsonl.
+        validation: whether those of validation count.
     """
-    seconds = {epoch: line["seconds"] for epoch, line in timed.items()}
+    seconds = {
+        epoch: line["seconds"] - (0 if validation else line["validation_seconds"])
+        for epoch, line in timed.items()
+    }
     # A stop may have cost an epoch its line.
     usual = statistics.median(seconds.values())
     spent = itertools.accumulate(seconds.get(line["epoch"], usual) for line in history)

@@ -4,6 +4,9 @@ result = comparisons.collect("models", "cpu", Path("W/models"))
 markdown(result), draw(result)
 """
 
+import itertools
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -13,10 +16,17 @@ from keras_l2e.tables import format_short_rate
 
 WHAT_WAS_RUN = (
     "The numbers published for this suite (arXiv 1807.03819) are of other generators, with answers "
-    "modulo a power of ten, on longer texts (memory up to 55 digits, programs of length 5), and "
-    "after training of unknown length: they say who wins where, not by how much. Ours are "
-    "free-running, on held-out examples at the target in validation: characters / whole answers. "
-    "`work` is written as a reversed_trace, and judged by its answer alone."
+    "modulo a power of ten, on longer texts (memory up to 55 digits, programs of length 5), tested "
+    "on all lengths mixed, and after training of unknown length: they say who wins where, not by "
+    "how much. `mix` draws one length for all numbers of a program here, in the code released "
+    "with arXiv 1410.4615 one for each number. Ours are free-running, on held-out examples: "
+    "characters / whole answers. `work` is written as a reversed_trace, and judged by its answer "
+    "alone."
+)
+# Of validation, in which both comparisons are made.
+NOISE = (
+    "At the target, on {count} validation examples: their choice alone moves a rate of a half by "
+    "{margin:.3f} either way (95%). Between two epochs the numbers lie on the line through both."
 )
 # Characters / whole answers (arXiv 1807.03819, tables of its "Learning to Execute").
 PUBLISHED = pd.DataFrame(
@@ -31,7 +41,7 @@ PUBLISHED = pd.DataFrame(
     index=pd.Index(["lstm", "transformer", "universal_transformer"], name="model"),
 )
 # What both columns of the comparison are equal in.
-EQUAL = {"num_examples": "equally many examples", "seconds": "equal time"}
+EQUAL = {"num_examples": "equally many examples", "seconds": "equal time of training"}
 COLOURS = {
     "lstm": "0.45",
     "attention": BLUE,
@@ -47,30 +57,32 @@ def markdown(result: dict) -> str:
     parts = [f"# models, budget {result['budget']}", WHAT_WAS_RUN]
     if result["missing"]:
         parts[-1] += f" {len(result['missing'])} cells are missing."
+    count = min(cell["target_validation"]["num_examples"] for cell in result["cells"])
     for equal, name in EQUAL.items():
         found = at_equal(result, equal)
-        found["text"] = [
-            rates_text([row.free_token_accuracy, row.exact_match]) for row in found.itertuples()
-        ]
-        parts += [f"## After {name}", _wide(found, "text"), _limits(found, equal)]
-    return (
-        "\n\n".join(
-            [*parts, "## What it took", _costs(result), "## Published", table_markdown(PUBLISHED)]
-        )
-        + "\n"
-    )
+        parts += [f"## After {name}", _wide(found), _limits(found, equal)]
+    parts.append(NOISE.format(count=count, margin=1.96 * 0.5 / count**0.5))
+    tested = _tested(result)
+    parts += ["## In the test at the end, at the target", _wide(tested[tested["at_target"]])]
+    parts += [_guessed(result, tested), "## In the test at the end, mean of all levels"]
+    means = tested.groupby(["place", *KEY], sort=False, as_index=False)[RATES].mean()
+    parts += [_wide(means), "## What it took", _costs(result)]
+    return "\n\n".join([*parts, "## Published", table_markdown(PUBLISHED)]) + "\n"
 
 
 def draw(result: dict) -> Figure:
     """A group of bars for each task, one a network: whole answers; characters behind them."""
-    figure = new_figure(height=4.6)
-    for axes, (equal, name) in zip(figure.subplots(2, sharex=True), EQUAL.items(), strict=True):
-        found = at_equal(result, equal)
-        first = found[found["strategy"] == found["strategy"].iloc[0]]
-        places = list(dict.fromkeys(first["place"]))
+    found = {equal: at_equal(result, equal) for equal in EQUAL}
+    strategies, places = (
+        list(dict.fromkeys(found["seconds"][name])) for name in ("strategy", "place")
+    )
+    figure = new_figure(height=0.8 + 1.9 * len(EQUAL) * len(strategies))
+    panels = figure.subplots(len(EQUAL) * len(strategies), sharex=True)
+    for axes, (equal, strategy) in zip(panels, itertools.product(EQUAL, strategies), strict=True):
+        chosen = found[equal][found[equal]["strategy"] == strategy]
         width = 0.9 / len(COLOURS)
         for i, (model, colour) in enumerate(COLOURS.items()):
-            rates = first[first["model"] == model].groupby("place")[RATES].mean()
+            rates = chosen[chosen["model"] == model].groupby("place")[RATES].mean()
             rates = rates.reindex(places)
             middles = [x + (i - (len(COLOURS) - 1) / 2) * width for x in range(len(places))]
             style = {"width": 0.92 * width, "color": colour}
@@ -79,7 +91,8 @@ def draw(result: dict) -> Figure:
             texts = [format_short_rate(rate, 2) for rate in rates["exact_match"]]
             axes.bar_label(bars, texts, fontsize=5, padding=1)
         share_axis(axes)
-        axes.set(title=f"after {name}", ylabel="share right, validation")
+        title = f"{strategy}, after {EQUAL[equal]}"
+        axes.set(title=title, ylabel="share right, validation")
         axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
     figure.legend(
         *axes.get_legend_handles_labels(),
@@ -98,15 +111,21 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
         equal: what is used, `num_examples` or `seconds`.
 
     Returns:
-        A row for each cell, if its first epoch took no more than that: place, the columns of KEY,
-        RATES, num_examples, seconds, and `limit`,
-        what each cell of the place might use.
+        A row for each cell: place, the columns of KEY, `limit`, what each cell of the place might
+        use, and RATES, interpolated between the epochs before and after; NaN before the first one.
     """
-    found = pd.json_normalize(result["cells"], "curve", ["name", *KEY])
-    found["place"] = found["name"].map({cell["name"]: place(cell) for cell in result["cells"]})
+    found = _rows(result, "curve")
     used = found.groupby("name")[equal].transform("max")
     found["limit"] = used.groupby(found["place"]).transform("min")
-    return found[found[equal] <= found["limit"]].groupby("name").tail(1)
+
+    def interpolate(curve: pd.DataFrame) -> pd.Series:
+        limit = curve["limit"].iloc[0]
+        return pd.Series(
+            {rate: np.interp(limit, curve[equal], curve[rate], left=np.nan) for rate in RATES}
+        )
+
+    cells = found.groupby(["name", "place", *KEY, "limit"], sort=False)
+    return cells[[equal, "limit", *RATES]].apply(interpolate).reset_index()
 
 
 def place(cell: dict) -> str:
@@ -114,11 +133,40 @@ def place(cell: dict) -> str:
     return cell["task"] + (", work" if cell["target_form"] != "answer" else "")
 
 
-def _wide(found: pd.DataFrame, column: str) -> str:
-    """A line for each network and strategy, a column for each task; seeds side by side."""
+def _rows(result: dict, name: str) -> pd.DataFrame:
+    """A row for each entry of one list of the cells, with the cell's place and name."""
+    found = pd.json_normalize(
+        result["cells"], name, ["name", *KEY, "target_length", "target_nesting"]
+    )
+    found["place"] = found["name"].map({cell["name"]: place(cell) for cell in result["cells"]})
+    return found
+
+
+def _tested(result: dict) -> pd.DataFrame:
+    """The rows of the tests at the end, and whether they are at the target."""
+    found = _rows(result, "rows")
+    targets = found[["target_length", "target_nesting"]].to_numpy()
+    found["at_target"] = (found[["length", "nesting"]].to_numpy() == targets).all(axis=1)
+    return found
+
+
+def _wide(found: pd.DataFrame) -> str:
+    """RATES: a line for each network and strategy, a column for each task; seeds side by side."""
+    found = found.assign(
+        text=[rates_text([row.free_token_accuracy, row.exact_match]) for row in found.itertuples()]
+    )
     places = list(dict.fromkeys(found["place"]))
-    texts = found.groupby(["model", "strategy", "place"], sort=False)[column].agg("; ".join)
+    known = found.dropna(subset=RATES)
+    texts = known.groupby(["model", "strategy", "place"], sort=False)["text"].agg("; ".join)
     return table_markdown(texts.unstack()[places].rename_axis(["model", "strategy"]))
+
+
+def _guessed(result: dict, tested: pd.DataFrame) -> str:
+    """What blind guessing and copying would reach at the targets."""
+    copied = tested[tested["at_target"]].groupby("place", sort=False)["answer_in_program"].mean()
+    chances = {place(cell): cell["chance_token_accuracy"] for cell in result["cells"]}
+    texts = [f"{place} {rates_text([chances[place], rate])}" for place, rate in copied.items()]
+    return f"Characters guessed blindly / answers copied from the text: {'; '.join(texts)}."
 
 
 def _limits(found: pd.DataFrame, equal: str) -> str:
@@ -139,9 +187,11 @@ def _costs(result: dict) -> str:
         for cell in result["cells"]
         for last in [cell["curve"][-1]]
     ]
-    found = pd.DataFrame(rows).drop_duplicates(["place", "model"])
-    sizes = found.drop_duplicates("model").set_index("model")["parameters"]
+    found = pd.DataFrame(rows).drop_duplicates(["place", "model", "strategy"])
     places = list(dict.fromkeys(found["place"]))
-    costs = found.pivot(index="model", columns="place", values="cost")[places]
-    table = table_markdown(pd.concat([sizes, costs.loc[sizes.index]], axis=1))
-    return f"Parameters; examples a second, validation included / MiB of memory at most.\n\n{table}"
+    lines = ["model", "strategy", "parameters"]
+    costs = found.set_index([*lines, "place"])["cost"].unstack(sort=False)[places]
+    return (
+        "Parameters; examples a second of training, on one core / MiB of memory that the process "
+        f"had at most, validation included.\n\n{table_markdown(costs)}"
+    )
