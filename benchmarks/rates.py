@@ -1,0 +1,68 @@
+"""Which learning rate each network of the figure `models` takes best, in its first epochs.
+
+    python benchmarks/rates.py --workdir=W
+
+On sums without work and programs with theirs, each network with the rate of the figure, half and
+twice as much, by what its validation comes to. Leaves rates.json and rates.md.
+"""
+
+from pathlib import Path
+
+import variations
+
+from keras_l2e import tables
+from keras_l2e.paper import cells as paper_cells
+from keras_l2e.paper.cells import Cell
+
+PLACES = ("addition_answer", "program_reversed_trace")
+TIMES = (0.5, 1, 2)
+EPOCHS = 5
+
+
+def cells() -> dict[tuple[str, float], Cell]:
+    """(cell of the figure, learning rate) -> its run."""
+    found = {}
+    for cell in paper_cells.cells("models", "cpu"):
+        first = cell.flags["seed"] == 1 and cell.flags["strategy"] == "mix"
+        if cell.name.startswith(PLACES) and first:
+            for times in TIMES:
+                rate = times * cell.flags["learning_rate"]
+                flags = cell.flags | {"learning_rate": rate, "num_epochs": EPOCHS}
+                name = f"{cell.name}_rate_{rate:g}".replace(".", "_")
+                found[cell.name, rate] = Cell(name, flags)
+    return found
+
+
+def measure(folder: Path) -> dict | None:
+    """The validation of a finished run after its last epoch; None if it is not finished."""
+    if not (folder / "evaluation.json").exists():
+        return None
+    last = tables.read_history(folder / "history.jsonl")[-1]
+    return {"num_examples": last["num_examples"], **last["target_validation"]}
+
+
+def format_table(found: dict) -> str:
+    """A line for each cell of the figure, a column for each rate."""
+    rates = sorted({rate for _, rate in found})
+    lines = []
+    for name in dict.fromkeys(name for name, _ in found):
+        runs = [found.get((name, rate)) for rate in rates]
+        lines.append([name, *(_text(run) if run else "" for run in runs)])
+    return tables.format_markdown(["cell", *(f"{rate:g}" for rate in rates)], lines)
+
+
+def _text(run: dict) -> str:
+    rates = (tables.format_rate(run[name], 3) for name in ("free_token_accuracy", "exact_match"))
+    return " / ".join(rates)
+
+
+def main() -> None:
+    arguments = variations.parse(__doc__)
+    found, missing = variations.collect(arguments, "rates", cells(), measure)
+    runs = [{"cell": name, "learning_rate": rate, **run} for (name, rate), run in found.items()]
+    table = format_table(found)
+    variations.write(arguments, "rates", {"missing": missing, "runs": runs}, table)
+
+
+if __name__ == "__main__":
+    main()
