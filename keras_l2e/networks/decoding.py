@@ -18,10 +18,11 @@ def similar_lengths(
     """Deals texts out in batches of similar lengths: all are written until the longest one ends.
 
     Returns:
-        batches: the numbers of the texts in each; one without any if there is no text.
+        batches: the numbers of the texts in each, the longest first, so that those who share them
+            out end at the same time; one without any if there is no text.
         places: what is found batch by batch stands for the text i at place places[i].
     """
-    order = np.argsort([len(text) for text in texts], kind="stable")
+    order = np.argsort([-len(text) for text in texts], kind="stable")
     starts = range(0, max(1, len(order)), batch_size)
     return [order[i : i + batch_size] for i in starts], np.argsort(order)
 

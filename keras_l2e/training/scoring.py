@@ -69,6 +69,11 @@ class Scores(NamedTuple):
         return Scores(*arrays, *([column[i] for i in chosen] for column in self[3:]))
 
 
+# Examples that go through a network at once. Work is spread so widely in length that with 256 rows,
+# all of which are written until the longest ends, it takes up to four times as long.
+ROWS, WORK_ROWS = 256, 32
+
+
 class Scorer:
     """Runs one network over examples; keeps the compiled function from call to call."""
 
@@ -78,7 +83,7 @@ class Scorer:
         input_form: str,
         target_form: str,
         max_steps: int | None = None,
-        batch_size: int = 256,
+        batch_size: int | None = None,
     ):
         """Makes the function.
 
@@ -87,9 +92,11 @@ class Scorer:
             input_form, target_form: of `language.forms`.
             max_steps: the most ids to write; by default as many as the longest true text of the
                 batch has, for a network that has not learnt to end writes for ever.
-            batch_size: examples that go through the network at once.
+            batch_size: examples that go through the network at once; by default ROWS, or WORK_ROWS
+                where work is written.
         """
-        self.target_form, self.batch_size = target_form, batch_size
+        self.target_form = target_form
+        self.batch_size = batch_size or (WORK_ROWS if shows_work(target_form) else ROWS)
         encoder, decoder = (network.get_layer(name) for name in ("encoder", "decoder"))
         texts = tf.TensorSpec([None], tf.string)
 
