@@ -257,7 +257,7 @@ BUDGETS = {
                     "global_batch_size": (64,),
                     "batches_per_epoch": (150,),
                     "num_epochs": (40,),
-                    "validation_examples": (80,),
+                    "validation_examples": (120,),
                     "test_examples": (2_000,),
                     "seed": _BOTH,
                     **_TEACHERS,
