@@ -6,6 +6,7 @@ import json
 import random
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from keras_l2e import config, settings
 from keras_l2e.config import Config
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty
+from keras_l2e.networks import MODELS
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PACKAGE = Path(keras_l2e.__file__).parent
@@ -110,6 +112,39 @@ def test_each_cell_can_be_trained_and_changes_something(benchmark, name):
     # Of levers, batches that grow see fewer examples, as the module says.
     even = [cell for cell in cells if not cell.flags.get("first_batch_size")]
     assert len({cell.num_examples for cell in even}) == 1 and len(cells) - len(even) <= 1
+
+
+def test_rates_are_tried_around_that_of_the_figure(benchmark):
+    cells = benchmark("rates").cells()
+    of_networks = Counter(cell.flags["model"] for cell in cells.values())
+    assert of_networks == {name: 6 for name in MODELS}
+    for (name, rate), cell in cells.items():
+        assert Config(**cell.flags).learning_rate == rate
+        assert cell.name.startswith(f"{name}_rate_")
+
+
+def test_lengths_are_drawn_by_network_and_strategy(benchmark):
+    lengths = benchmark("lengths")
+    rows = [{"length": n, "exact_match": 1 / n} for n in lengths.lengths(3)]
+    runs = [
+        {"task": task, "target_form": form, "model": model, "strategy": strategy, "seed": seed}
+        | {"target_length": 3, "rows": rows}
+        for task, form in (("copy", "answer"), ("program", "reversed_trace"))
+        for model in ("lstm", "attention")
+        for strategy in ("mix", "review")
+        for seed in (1, 2)
+    ]
+    table = lengths.format_tables(runs)
+    assert re.findall("^## .*$", table, re.MULTILINE) == [
+        "## copy, trained up to 3",
+        "## program, work, trained up to 3",
+    ]
+    assert table.count("| attention | review | 2 | 1.000 | 0.500 | 0.333 |") == 2
+    first, second, empty = lengths.draw(runs).axes
+    assert [axes.get_title(loc="left") for axes in (first, second)] == ["copy", "program, work"]
+    assert not empty.get_visible()
+    # One line for the seeds of a network and a strategy.
+    assert len(first.lines) == 4 and first.lines[0].get_xydata().tolist()[1] == [2, 0.5]
 
 
 @pytest.fixture
