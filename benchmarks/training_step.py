@@ -46,7 +46,8 @@ class Network(NamedTuple):
 
     @property
     def target_form(self) -> str:
-        return "answer" if self.model == "lstm" else "reversed_trace"
+        has_work = TASKS[self.task].steps is not None
+        return "reversed_trace" if has_work and self.model != "lstm" else "answer"
 
 
 NETWORKS = {
@@ -56,11 +57,18 @@ NETWORKS = {
     "attention": Network(
         1, 192, 64, False, "program", Difficulty(5, 2), 64, 44, 49, 16, "attention", 4
     ),
+    # Those of the figure `models`.
     "transformer": Network(
-        3, 128, 128, False, "program", Difficulty(4, 2), 64, 42, 41, 16, "transformer", 4
+        4, 64, 64, False, "program", Difficulty(4, 2), 64, 42, 41, 16, "transformer", 4
+    ),
+    "transformer_double": Network(
+        4, 64, 64, False, "double", Difficulty(40), 64, 41, 81, 16, "transformer", 4
     ),
     "universal": Network(
         4, 128, 128, False, "program", Difficulty(4, 2), 64, 42, 41, 16, "universal_transformer", 4
+    ),
+    "universal_double": Network(
+        4, 128, 128, False, "double", Difficulty(40), 64, 41, 81, 16, "universal_transformer", 4
     ),
 }
 # Of `vocabulary`, which would bring TensorFlow into PyTorch's processes.

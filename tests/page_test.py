@@ -218,7 +218,8 @@ def test_it_answers_as_the_saved_model_does(ask_page, tmp_path, name, count):
     config, network = configs.read(folder), models.load(folder / "model.keras")
     page.write([page.describe(name, folder, config, network)], tmp_path / "page.html")
     texts = draw_programs(config.task, config.levels, count)
-    served = saved_model.serve_many(saved_model.Module(network, config.interface), texts)
+    module = saved_model.Module(network, config.interface)
+    served = saved_model.serve_many(module, texts, forms.shows_work(config.target_form))
     found = [
         one["value"] for one in ask_page("answer", [[0, t] for t in texts], tmp_path / "page.html")
     ]

@@ -36,22 +36,25 @@ DESCRIPTION = "assets.extra/keras_l2e.json"
 # bit in a graph, which may give other answers.
 SUMS = "assets.extra/SHA256SUMS"
 NUM_CANDIDATES = 5
-# Programs that `serve_many` answers together: a network that looks at its own past keeps that of
-# all of them.
-BATCH_SIZE = 128
+# Programs that `serve_many` answers together, and those whose work is written: it is of very
+# different lengths, and all are written until the longest ends.
+ROWS, WORK_ROWS = 128, 32
 # What a description of release 0.1.0 lacks; its networks' steps are limited in their graphs.
 _DEFAULTS = {"target_form": "answer", "longest_written": 0}
 PROGRAMS = [tf.TensorSpec([None], tf.string, name="program")]
 
 
-def serve_many(functions: Any, programs: Sequence[str | bytes]) -> dict[str, np.ndarray]:
+def serve_many(
+    functions: Any, programs: Sequence[str | bytes], shows_work: bool = False
+) -> dict[str, np.ndarray]:
     """What `serve` gives for programs, however many, in batches of similar lengths.
 
     Args:
         functions: a `Module`, or a SavedModel that was loaded.
         programs: texts.
+        shows_work: whether work is written.
     """
-    batches, places = similar_lengths(programs, BATCH_SIZE)
+    batches, places = similar_lengths(programs, WORK_ROWS if shows_work else ROWS)
     parts = [
         functions.serve(tf.constant([programs[i] for i in batch], tf.string)) for batch in batches
     ]
