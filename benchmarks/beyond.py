@@ -64,7 +64,11 @@ def measure(model: str) -> dict:
 
 
 def draw_own_lengths(rng: random.Random, difficulty: Difficulty) -> Example:
-    r"""A program of a difficulty's number of operations; its numbers have at most its length.
+    r"""Draws a program of numbers that each have a length of their own.
+
+    Args:
+        rng: the source of every draw.
+        difficulty: its length is the greatest that a number is drawn at.
 
     >>> draw_own_lengths(random.Random(1), Difficulty(5, 2))
     Example(program='b=3440;\nprint((b-(2*8272)))', target='-13104', trace='16544;-13104')
@@ -80,7 +84,7 @@ def score(network: api.TrainedNetwork, tried: list[Difficulty], draw=None) -> li
     """Rows as in evaluation.json, with the seconds that each took.
 
     Args:
-        network: of programs.
+        network: a trained one.
         tried: the difficulties.
         draw: draws an example of one of them; by default the task does.
     """

@@ -8,6 +8,7 @@ that are in lengths.json already are not tried again.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def format_tables(runs: list[dict]) -> str:
 def draw(runs: list[dict]) -> Figure:
     """A panel a task, a line for each network and strategy (mean of the seeds); grey is beyond."""
     found = by_task(runs)
-    strategies = dict(zip(dict.fromkeys(run["strategy"] for run in runs), LINES, strict=False))
+    names = dict.fromkeys(run["strategy"] for run in runs)
+    strategies = dict(zip(names, itertools.cycle(LINES), strict=False))
     num_rows = -(-len(found) // 3)
     figure = plots.new_figure(height=0.6 + 1.6 * num_rows)
     panels = figure.subplots(num_rows, 3, sharey=True, squeeze=False).ravel()

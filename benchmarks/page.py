@@ -19,6 +19,7 @@ import measuring
 
 from keras_l2e import config as configs
 from keras_l2e import devices, page, pretrained
+from keras_l2e.language import forms
 from keras_l2e.language.programs import split_of
 from keras_l2e.language.tasks import TASKS
 
@@ -43,7 +44,8 @@ def measure(name: str, count: int, html: Path) -> dict:
     config, network = configs.read(folder), models.load(folder / "model.keras")
     page.write([page.describe(name, folder, config, network)], html)
     programs = held_out(config, count)
-    served = saved_model.serve_many(saved_model.Module(network, config.interface), programs)
+    module = saved_model.Module(network, config.interface)
+    served = saved_model.serve_many(module, programs, forms.shows_work(config.target_form))
     request = {"function": "answer", "arguments": [[0, p] for p in programs], "page": str(html)}
     command = ["node", NODE, page.FOLDER]
     process = subprocess.run(

@@ -23,8 +23,7 @@ def cells() -> dict[tuple[str, float], Cell]:
     """(cell of the figure, learning rate) -> its run."""
     found = {}
     for cell in paper_cells.cells("models", "cpu"):
-        first = cell.flags["seed"] == 1 and cell.flags["strategy"] == "mix"
-        if cell.name.startswith(PLACES) and first:
+        if cell.name.startswith(PLACES):
             for times in TIMES:
                 rate = times * cell.flags["learning_rate"]
                 flags = cell.flags | {"learning_rate": rate, "num_epochs": EPOCHS}

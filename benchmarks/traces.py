@@ -38,7 +38,7 @@ SHORTER = {
 }
 # The columns: after so many examples, and after so long, which every run took at least.
 EXAMPLES, SECONDS = 256_000, 420
-# Networks that learn more slowly, or quicker epochs, get more of them.
+# Slower learners, and runs with quicker epochs, get more epochs.
 LSTM = {"model": "lstm", "hidden_dim": 256, "num_epochs": 20}
 # What trains a run: the usual command, once the target forms of `register` are there.
 COMMAND = (

@@ -8,7 +8,7 @@ its own with the thread settings that suit it (ours: replicas of one thread each
 stock Keras: TensorFlow's defaults, no strategy; PyTorch: one thread, and all cores). They take
 turns, a burst of steps each, so that a change of the machine's speed meets all of them. Keras runs
 in `fit`; what a call of `fit` costs beside its steps is shown apart. Networks of other models than
-`lstm`, which write their work, are compared with PyTorch only.
+`lstm` are compared with PyTorch only, and write their work where a task has any.
 """
 
 import argparse

@@ -82,9 +82,10 @@ def write_cell(folder, cell, skill):
     (folder / cell.name / "flags.cfg").write_text(cell.flagfile())
     (folder / cell.name / "evaluation.json").write_text(json.dumps(evaluation))
     (folder / cell.name / "history.jsonl").write_text("".join(history))
+    seconds = SECONDS[cell.flags.get("model", "lstm")]
     timing = [
-        {"epoch": epoch, "seconds": SECONDS[cell.flags.get("model", "lstm")]}
-        | {"most_memory_mib": 1000 * epoch, "validation_seconds": epoch}
+        {"epoch": epoch, "seconds": seconds}
+        | {"most_memory_mib": 100 * seconds * epoch, "validation_seconds": epoch}
         for epoch in (1, 2)
     ]
     (folder / cell.name / "timing.jsonl").write_text("\n".join(map(json.dumps, timing)))
@@ -269,16 +270,19 @@ def test_networks_stand_side_by_side(results):
             part = (limit - first[equal]) / (second[equal] - first[equal])
             rate = first["exact_match"] + part * (second["exact_match"] - first["exact_match"])
             # Nothing is known from before the first epoch.
-            expected = math.nan if part < 0 else pytest.approx(rate)
-            assert program.loc[model, "exact_match"] == expected or math.isnan(expected)
-            assert math.isnan(program.loc[model, "exact_match"]) == (part < 0)
+            expected = pytest.approx(math.nan if part < 0 else rate, nan_ok=True)
+            assert program.loc[model, "exact_match"] == expected
     # Of the first epoch's time one second went into validation, of the second one's two.
     seconds = [entry["seconds"] for entry in curves["lstm"]]
     assert seconds == [SECONDS["lstm"] - 1, 2 * SECONDS["lstm"] - 3]
     text = figures.models.markdown(result)
     assert text.startswith("# models, budget cpu\n\nThe numbers published for this suite")
-    (costs,) = re.findall(r"^\| lstm \| mix \| 1,000,000 \|.*$", text, re.MULTILINE)
-    assert costs.endswith(" / 2,000 |")
+    assert "on 500 validation examples" in text and "by 0.044" in text
+    for title in ("at the target", "mean of all levels"):
+        section = text.split(f"## In the test at the end, {title}")[1].split("\n## ")[0]
+        assert len(re.findall(r"^\| \w+ \| mix \| 0\.", section, re.MULTILINE)) == 4
+    costs = dict(re.findall(r"^\| (\w+) \| mix \| 1,000,000 \|.* / (.*) \|$", text, re.MULTILINE))
+    assert costs == {name: f"{200 * seconds:,}" for name, seconds in SECONDS.items()}
     assert "| universal_transformer | 1 / 1 | 1 / 1 | 1 / 1 | 0.89 / 0.63 |" in text
 
 

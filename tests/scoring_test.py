@@ -118,16 +118,18 @@ def test_every_example_keeps_its_place(model, target_form):
 
 
 @pytest.mark.parametrize("target_form", ["answer", "reversed_trace"])
-def test_without_a_bound_a_text_ends_with_the_longest_true_one_of_its_batch(model, target_form):
+def test_without_a_bound_a_text_is_cut_by_the_longest_true_one_of_its_batch(model, target_form):
+    """There, or half as long again where work is written."""
     examples = draw("program", Difficulty(3, 2), 20)
     true_texts = write_all(examples, target_form)
     cut = Scorer(model, "none", target_form, batch_size=10).score(examples)
     # Work is put into batches by its own length, answers by that of their programs.
     longer = true_texts if TARGET_FORMS[target_form].work else examples.program
-    order = sorted(range(20), key=lambda i: len(longer[i]))
+    order = sorted(range(20), key=lambda i: -len(longer[i]))
     bounds = []
     for batch in (order[:10], order[10:]):
-        bounds.append(1 + max(len(true_texts[i]) for i in batch))
+        longest = 1 + max(len(true_texts[i]) for i in batch)
+        bounds.append(longest * 3 // 2 if target_form == "reversed_trace" else longest)
         alone = Example(*([column[i] for i in batch] for column in examples))
         bounded = Scorer(model, "none", target_form, max_steps=bounds[-1]).score(alone)
         assert [cut.written[i] for i in batch] == bounded.written
@@ -180,14 +182,14 @@ def test_the_answer_is_judged_and_the_whole_text_beside_it(model, monkeypatch):
 
 
 def test_a_piece_of_a_number_is_no_answer(model, monkeypatch):
-    """Work that does not end is cut where the longest true text ends."""
+    """Work that does not end is cut at one and a half times the longest true text."""
 
     def write(*arguments, max_steps, **keywords):
         return tf.constant([[*vocabulary.encode("99;35555"), vocabulary.EOS]])[:, :max_steps], None
 
     monkeypatch.setattr(scoring, "greedy_decode", write)
     examples = Example([b"print((35))"], [b"35"], [b"1;35"])
-    for max_steps, written, output in ((None, "99;35", ""), (20, "99;35555", "35555")):
+    for max_steps, written, output in ((None, "99;3555", ""), (20, "99;35555", "35555")):
         scores = Scorer(model, "none", "trace", max_steps).score(examples)
         assert (scores.written, scores.outputs) == ([written], [output])
 

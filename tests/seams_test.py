@@ -161,7 +161,8 @@ def test_a_target_form(lived):
     trained = lived.trained
     for row in trained.evaluation["rows"]:
         assert 0 <= row["written_match"] <= row["exact_match"] <= 1
-    # The evaluation cuts what is longer than the longest true text, two times the length and a +.
+    # The evaluation cuts what is longer than one and a half times the longest true text, two times
+    # the length and a +; these are shorter than that text.
     samples = [
         sample
         for sample in trained.evaluation["samples"]

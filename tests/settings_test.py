@@ -51,7 +51,7 @@ VALUES = {
     "advance_metric": names("auto", "token_accuracy", "exact_match"),
     "patience": COUNT,
     "progress_rate": SHARE,
-    "progress_window": COUNT,
+    "progress_window": ([2, 10**6], [1, 0, -1, 1.5, "x", True]),
     "absolute_progress": YES_OR_NO,
     "policy": names("greedy", "boltzmann"),
     "temperature": POSITIVE,

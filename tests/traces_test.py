@@ -1,7 +1,7 @@
 """The trace against the generator and against Python itself, and its forms."""
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreter_test import EXPRESSIONS
 
@@ -61,7 +61,7 @@ def test_programs_that_are_never_drawn(agreement, expressions):
     try:
         trace = interpreter.trace(program)
     except interpreter.ProgramError:  # interpreter_test says of which.
-        assume(False)
+        return
     assert trace == agreement.recorded_by_python(program)[0]
 
 

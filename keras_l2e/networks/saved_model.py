@@ -27,7 +27,7 @@ from keras_l2e.files import write_folder
 from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS, Interface
 from keras_l2e.networks import text
-from keras_l2e.networks.decoding import greedy_decode, similar_lengths
+from keras_l2e.networks.decoding import WORK_ROWS, greedy_decode, similar_lengths
 from keras_l2e.networks.lstm import computing
 
 # Beside the SavedModel: its `Interface`.
@@ -36,16 +36,16 @@ DESCRIPTION = "assets.extra/keras_l2e.json"
 # bit in a graph, which may give other answers.
 SUMS = "assets.extra/SHA256SUMS"
 NUM_CANDIDATES = 5
-# Programs that `serve_many` answers together, and those whose work is written: it is of very
-# different lengths, and all are written until the longest ends.
-ROWS, WORK_ROWS = 128, 32
+# Programs that `serve_many` answers together: a network that looks at its own past keeps that of
+# all of them.
+ROWS = 128
 # What a description of release 0.1.0 lacks; its networks' steps are limited in their graphs.
 _DEFAULTS = {"target_form": "answer", "longest_written": 0}
 PROGRAMS = [tf.TensorSpec([None], tf.string, name="program")]
 
 
 def serve_many(
-    functions: Any, programs: Sequence[str | bytes], shows_work: bool = False
+    functions: Any, programs: Sequence[str | bytes], shows_work: bool
 ) -> dict[str, np.ndarray]:
     """What `serve` gives for programs, however many, in batches of similar lengths.
 

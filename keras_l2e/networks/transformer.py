@@ -80,8 +80,8 @@ def universal_transformer(
     Args:
         vocabulary_size: int, number of token ids, 0 being padding.
         hidden_dim: int, width of every place.
-        num_layers: int, how often the block is applied; if places may halt, what a place has come
-            to by then counts. All steps are computed whatever halts.
+        num_layers: int, how often the block is applied. With halting all steps are computed as
+            well; a place that has not halted by the last one halts there.
         num_heads: int, heads of each attention; divides hidden_dim.
         positions: see `transformer`.
         halting: bool, whether each place decides when it is done (adaptive computation time, arXiv

@@ -35,7 +35,7 @@ export function steps(program, registers = false) {
   const state = new State(true);
   const printed = execute(program, state);
   const isValue = ({ kind }) => !NO_VALUES.includes(kind);
-  if (state.work.findLast(isValue)?.value !== printed) {
+  if (state.work.filter(isValue).at(-1)?.value !== printed) {
     state.keep(printed, "printed");
   }
   return registers ? state.work : state.work.filter(isValue);

@@ -120,7 +120,8 @@ _OURS = {"optimizer": "muon", **OPTIMIZER_FLAGS["muon"], "learning_rate": 4e-3}
 _BOTH = (1, 2)  # seeds
 _ALL = {"strategy": STRATEGIES}
 _TWO = {"strategy": ("baseline", "combined")}
-# What the figure `teachers` teaches: sums as in addition_9.cfg, and programs with their work.
+# What the figure `teachers` teaches: sums, with the settings of addition_9.cfg at 128 cells, and
+# programs with their work.
 _SUMS = {
     "task": ("addition",),
     "target_length": (9,),
@@ -229,7 +230,7 @@ BUDGETS = {
         figure_flags={
             "optimizers": {"min_learning_rate": 0.0},
             # All levels are looked at after every epoch: so few examples, and so many steps between
-            # two looks, that it takes a tenth (sums) to a seventh (programs) of the time.
+            # two looks, that it takes less than a sixth of the time.
             "teachers": {"batches_per_epoch": 100, "num_epochs": 50},
             "models": {"global_batch_size": 64, "num_epochs": 20, "test_examples": 1_000},
         },
@@ -245,8 +246,8 @@ BUDGETS = {
             ],
             "optimizers": [{"seed": _BOTH, "target_length": (7,), **_ALL, "optimizer": OPTIMIZERS}],
             "teachers": [
-                # The rate of addition_9.cfg stays as it is, because teachers that follow learning
-                # have no target to be reached.
+                # The rate of addition_9.cfg, kept: there it falls once the target is reached, which
+                # a teacher that follows learning never says.
                 *(
                     {**_SUMS, "learning_rate": (6e-3,), "validation_examples": (250,)}
                     | {"seed": _BOTH, **teachers}

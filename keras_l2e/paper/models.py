@@ -25,8 +25,9 @@ WHAT_WAS_RUN = (
 )
 # Of validation, in which both comparisons are made.
 NOISE = (
-    "At the target, on {count} validation examples: their choice alone moves a rate of a half by "
-    "{margin:.3f} either way (95%). Between two epochs the numbers lie on the line through both."
+    "At the target, on {count} validation examples: their choice alone moves an exact_match of a "
+    "half by {margin:.3f} either way (95%); what another seed would move is not in it. Between two "
+    "epochs the numbers lie on the line through both."
 )
 # Characters / whole answers (arXiv 1807.03819, tables of its "Learning to Execute").
 PUBLISHED = pd.DataFrame(
@@ -53,7 +54,7 @@ RATES = ["exact_match", "free_token_accuracy"]
 
 
 def markdown(result: dict) -> str:
-    """Rates after equally many examples and after equal time, what it cost, what is published."""
+    """Rates after equal examples, after equal time and in the test; what it cost; the published."""
     parts = [f"# models, budget {result['budget']}", WHAT_WAS_RUN]
     if result["missing"]:
         parts[-1] += f" {len(result['missing'])} cells are missing."
@@ -64,7 +65,8 @@ def markdown(result: dict) -> str:
     parts.append(NOISE.format(count=count, margin=1.96 * 0.5 / count**0.5))
     tested = _tested(result)
     parts += ["## In the test at the end, at the target", _wide(tested[tested["at_target"]])]
-    parts += [_guessed(result, tested), "## In the test at the end, mean of all levels"]
+    parts += [_copied(tested), "## In the test at the end, mean of all levels"]
+    parts.append("Each level counts alike, however few held-out examples it has.")
     means = tested.groupby(["place", *KEY], sort=False, as_index=False)[RATES].mean()
     parts += [_wide(means), "## What it took", _costs(result)]
     return "\n\n".join([*parts, "## Published", table_markdown(PUBLISHED)]) + "\n"
@@ -111,8 +113,9 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
         equal: what is used, `num_examples` or `seconds`.
 
     Returns:
-        A row for each cell: place, the columns of KEY, `limit`, what each cell of the place might
-        use, and RATES, interpolated between the epochs before and after; NaN before the first one.
+        A row for each cell: name, place, the columns of KEY, `limit`, what each cell of the place
+        might use, and RATES, interpolated between the epochs before and after; NaN before the
+        first one.
     """
     found = _rows(result, "curve")
     used = found.groupby("name")[equal].transform("max")
@@ -161,12 +164,11 @@ def _wide(found: pd.DataFrame) -> str:
     return table_markdown(texts.unstack()[places].rename_axis(["model", "strategy"]))
 
 
-def _guessed(result: dict, tested: pd.DataFrame) -> str:
-    """What blind guessing and copying would reach at the targets."""
+def _copied(tested: pd.DataFrame) -> str:
+    """What copying from the text would reach at the targets."""
     copied = tested[tested["at_target"]].groupby("place", sort=False)["answer_in_program"].mean()
-    chances = {place(cell): cell["chance_token_accuracy"] for cell in result["cells"]}
-    texts = [f"{place} {rates_text([chances[place], rate])}" for place, rate in copied.items()]
-    return f"Characters guessed blindly / answers copied from the text: {'; '.join(texts)}."
+    texts = [f"{place} {rates_text([rate])}" for place, rate in copied.items()]
+    return f"exact_match that copying from the text would reach: {'; '.join(texts)}."
 
 
 def _limits(found: pd.DataFrame, equal: str) -> str:
@@ -190,8 +192,8 @@ def _costs(result: dict) -> str:
     found = pd.DataFrame(rows).drop_duplicates(["place", "model", "strategy"])
     places = list(dict.fromkeys(found["place"]))
     lines = ["model", "strategy", "parameters"]
-    costs = found.set_index([*lines, "place"])["cost"].unstack(sort=False)[places]
+    costs = found.set_index([*lines, "place"])["cost"].unstack()[places]
     return (
-        "Parameters; examples a second of training, on one core / MiB of memory that the process "
-        f"had at most, validation included.\n\n{table_markdown(costs)}"
+        "Parameters; examples a second of training / MiB of memory that the process had at most, "
+        f"validation included.\n\n{table_markdown(costs)}"
     )

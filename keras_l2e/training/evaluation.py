@@ -82,8 +82,7 @@ def evaluate(config: Config, network, report: Callable[[str], None] = print) -> 
 
 def make_scorer(config: Config, network, difficulties: Iterable[Difficulty]) -> Scorer:
     """A network's scorer for examples of some difficulties."""
-    # The bound of work is far longer than nearly all of it; what is longer than the longest true
-    # text of its batch is cut.
+    # The bound of work is far longer than nearly all of it; the scorer cuts it before that.
     max_steps = None
     if not shows_work(config.target_form):
         task, form = TASKS[config.task], TARGET_FORMS[config.target_form]

@@ -20,7 +20,7 @@ from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS, shows_work, write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.networks import text
-from keras_l2e.networks.decoding import greedy_decode, similar_lengths
+from keras_l2e.networks.decoding import WORK_ROWS, greedy_decode, similar_lengths
 
 
 class Scores(NamedTuple):
@@ -69,9 +69,7 @@ class Scores(NamedTuple):
         return Scores(*arrays, *([column[i] for i in chosen] for column in self[3:]))
 
 
-# Examples that go through a network at once. Work is spread so widely in length that with 256 rows,
-# all of which are written until the longest ends, it takes up to four times as long.
-ROWS, WORK_ROWS = 256, 32
+ROWS = 256
 
 
 class Scorer:
@@ -91,7 +89,8 @@ class Scorer:
             network: of `models.build`.
             input_form, target_form: of `language.forms`.
             max_steps: the most ids to write; by default as many as the longest true text of the
-                batch has, for a network that has not learnt to end writes for ever.
+                batch has, for a network that has not learnt to end writes for ever; half as many
+                again where work is written, behind which, too long, the right answer may stand.
             batch_size: examples that go through the network at once; by default ROWS, or WORK_ROWS
                 where work is written.
         """
@@ -109,7 +108,8 @@ class Scorer:
             logits, _ = decoder([inputs["decoder_token_ids"], state])
             real = labels != vocabulary.PAD
             right = real & (tf.argmax(logits, -1, tf.int32) == labels)
-            steps = max_steps or tf.shape(labels)[1]
+            longest = tf.shape(labels)[1]
+            steps = max_steps or (longest * 3 // 2 if shows_work(target_form) else longest)
             ids, _ = greedy_decode(
                 decoder, state, max_steps=steps, bos=vocabulary.BOS, eos=vocabulary.EOS
             )
