@@ -102,6 +102,17 @@ def test_summary(benchmark):
 # Those that train
 
 
+@pytest.fixture
+def traces(benchmark):
+    """The benchmark, whose target form is there for the time of a test."""
+    module = benchmark("traces")
+    before = set(module.TARGET_FORMS)
+    module.register()
+    yield module
+    for name in module.TARGET_FORMS.keys() - before:
+        del module.TARGET_FORMS[name]
+
+
 @pytest.mark.parametrize("name", ["levers", "width"])
 def test_each_cell_can_be_trained_and_changes_something(benchmark, name):
     cells = list(benchmark(name).cells().values())
@@ -190,16 +201,16 @@ def test_runs_that_failed_are_named(benchmark, tmp_path):
         variations.collect(arguments, "levers", wanted)
 
 
-@pytest.mark.parametrize("name", ["levers", "width"])
-def test_published_runs_are_drawn_again(benchmark, name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["levers", "traces", "width"])
+def test_published_runs_are_drawn_again(benchmark, name, traces, tmp_path, monkeypatch):
     published = FOLDER.parent / "results"
     command = [name, "--draw_only", f"--workdir={published}", f"--output={tmp_path}"]
     monkeypatch.setattr("sys.argv", command)
     benchmark(name).main()
     assert (tmp_path / f"{name}.md").read_text() == (published / name / f"{name}.md").read_text()
     assert not (tmp_path / f"{name}.json").exists()
-    if name == "width":
-        assert (tmp_path / "width.png").stat().st_size > 10_000
+    if name != "levers":
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
 def test_the_width_decides_how_long_sums_get(benchmark):
@@ -207,17 +218,6 @@ def test_the_width_decides_how_long_sums_get(benchmark):
     mastered = [{"length": length, "num_examples": 30 * length} for length in (1, 2, 5)]
     assert width.longest([*mastered, {"length": 6, "num_examples": None}]) == 5
     assert width.longest([{"length": 1, "num_examples": None}]) == 0
-
-
-@pytest.fixture
-def traces(benchmark):
-    """The benchmark, whose target form is there for the time of a test."""
-    module = benchmark("traces")
-    before = set(module.TARGET_FORMS)
-    module.register()
-    yield module
-    for name in module.TARGET_FORMS.keys() - before:
-        del module.TARGET_FORMS[name]
 
 
 @pytest.mark.parametrize(
