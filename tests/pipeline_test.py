@@ -136,8 +136,8 @@ def test_batches_depend_on_the_seeds_and_nothing_else():
 
 
 def test_epochs_look_alike_to_fit():
-    # Another spec would make `fit` trace its step again. Whether it has the number of rows depends on
-    # what the process has encoded before, where a number of rows was unknown.
+    # Another spec would make `fit` trace its step again. Whether it has the number of rows depends
+    # on what the process has encoded before: rows whose number is unknown, perhaps.
     stored, _ = table(a=50, b=50)
     fresh = pipeline.Generated("addition", "answer")
     expected = batches(stored, [1.0, 0.0]).element_spec
