@@ -182,8 +182,6 @@ def cut_by_length(dataset: tf.data.Dataset, batch_size: int, seed: int, shows_wo
     return dataset.enumerate().map(cut).unbatch()
 
 
-# Traced once: every epoch has new pipelines, and tf.data would trace it anew in each of them.
-@tf.function(autograph=False)
 def encode_examples(programs, written, input_form: str, loss_scale: str):
     """A batch of texts as what `fit` takes: (inputs, labels, weights), padded to the longest.
 
@@ -207,6 +205,11 @@ def encode_examples(programs, written, input_form: str, loss_scale: str):
         "decoder_token_ids": decoder_token_ids,
     }
     return inputs, labels, weights
+
+
+# Traced once: every epoch has new pipelines, and tf.data would trace it anew in each of them. For
+# pipelines alone: after a trace for rows whose number is unknown, batches would have no number.
+_encode_once = tf.function(encode_examples, autograph=False)
 
 
 def training_batches(
@@ -239,7 +242,7 @@ def training_batches(
     windows = numbers.take(batch_size * num_batches).batch(window).map(examples.texts)
     batches = cut_by_length(windows, batch_size, seed, shows_work)
     encoded = batches.map(
-        lambda programs, written: encode_examples(programs, written, input_form, loss_scale)
+        lambda programs, written: _encode_once(programs, written, input_form, loss_scale)
     )
     return _without_autotuning(encoded.prefetch(8))
 
