@@ -123,14 +123,16 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.output / "lengths.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
-    devices.load_tensorflow(devices.default_onednn())
-    devices.start(1)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for network in sorted(arguments.workdir.glob("*/model.keras")):
-        if all(run["name"] != network.parent.name for run in runs):
-            print(network.parent.name, flush=True)
-            runs.append(measure(network.parent))
-            measuring.write(path, {"runs": runs})
+    known = {run["name"] for run in runs}
+    folders = sorted(network.parent for network in arguments.workdir.glob("*/model.keras"))
+    if untried := [folder for folder in folders if folder.name not in known]:
+        devices.load_tensorflow(devices.default_onednn())
+        devices.start(1)
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    for folder in untried:
+        print(folder.name, flush=True)
+        runs.append(measure(folder))
+        measuring.write(path, {"runs": runs})
     write_text(arguments.output / "lengths.md", format_tables(runs) + "\n")
     plots.save_figure(draw(runs), arguments.output / "lengths.png")
 

@@ -13,10 +13,12 @@ import variations
 from keras_l2e import tables
 from keras_l2e.paper import cells as paper_cells
 from keras_l2e.paper.cells import Cell
+from keras_l2e.paper.tables import rates_text
 
 PLACES = ("addition_answer", "program_reversed_trace")
 TIMES = (0.5, 1, 2)
 EPOCHS = 5
+RATES = ("free_token_accuracy", "exact_match")
 
 
 def cells() -> dict[tuple[str, float], Cell]:
@@ -46,13 +48,9 @@ def format_table(found: dict) -> str:
     lines = []
     for name in dict.fromkeys(name for name, _ in found):
         runs = [found.get((name, rate)) for rate in rates]
-        lines.append([name, *(_text(run) if run else "" for run in runs)])
+        texts = (rates_text([run[rate] for rate in RATES]) if run else "" for run in runs)
+        lines.append([name, *texts])
     return tables.format_markdown(["cell", *(f"{rate:g}" for rate in rates)], lines)
-
-
-def _text(run: dict) -> str:
-    rates = (tables.format_rate(run[name], 3) for name in ("free_token_accuracy", "exact_match"))
-    return " / ".join(rates)
 
 
 def main() -> None:

@@ -263,7 +263,7 @@ def measure(folder: Path) -> dict | None:
 
 def after_examples(run: dict) -> float | None:
     """exact_match after at most EXAMPLES; None if no epoch was over then."""
-    return _last(rate for n, _, rate in run["curve"] if n <= EXAMPLES)
+    return [None, *(rate for n, _, rate in run["curve"] if n <= EXAMPLES)][-1]
 
 
 def after_seconds(run: dict, runs: list[dict]) -> float | None:
@@ -275,10 +275,6 @@ def after_seconds(run: dict, runs: list[dict]) -> float | None:
     _, seconds, rates = np.transpose(run["curve"])
     found = np.interp(SECONDS, share * seconds, rates, left=np.nan)
     return None if np.isnan(found) else float(found)
-
-
-def _last(rates):
-    return [None, *rates][-1]
 
 
 def format_table(results: dict) -> str:

@@ -108,7 +108,8 @@ class TrainedNetwork:
         program = list(map(forms.clean, program))
         # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
         texts = [text.encode(errors="replace") for text in program]
-        found = saved_model.serve_many(self._functions, texts, bool(self.form.work))
+        shows_work = forms.shows_work(self.interface.target_form)
+        found = saved_model.serve_many(self._functions, texts, shows_work)
         outputs = [output.decode() for output in found["output"]]
         works = [""] * len(outputs)
         if "work" in found and (work := self.form.work):

@@ -175,9 +175,9 @@ def test_with_any_network_a_run_goes_on_and_two_replicas_learn_what_one_learns(
     make_run, stop_in_the_middle, changes
 ):
     changes = changes | {"num_heads": 2, "num_layers": 2, "input_form": "none"}
+    changes |= {"train_source": "generated", "num_epochs": 2, "num_replicas": 1}
     # At the usual rate the last bits of a sum, which differ between one and two, grow quickly.
-    changes |= {"num_epochs": 2, "num_replicas": 1, "learning_rate": 3e-4}
-    changes["train_source"] = "generated"
+    changes |= {"learning_rate": 3e-4}
     run, stopped = make_run(**changes), make_run(**changes)
     run.train()
     stop_in_the_middle(stopped, epoch=2)

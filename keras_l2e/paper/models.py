@@ -148,8 +148,7 @@ def _rows(result: dict, name: str) -> pd.DataFrame:
 def _tested(result: dict) -> pd.DataFrame:
     """The rows of the tests at the end, and whether they are at the target."""
     found = _rows(result, "rows")
-    targets = found[["target_length", "target_nesting"]].to_numpy()
-    found["at_target"] = (found[["length", "nesting"]].to_numpy() == targets).all(axis=1)
+    found["at_target"] = found.eval("length == target_length and nesting == target_nesting")
     return found
 
 
