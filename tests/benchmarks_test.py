@@ -127,10 +127,10 @@ def test_each_cell_can_be_trained_and_changes_something(benchmark, name):
 
 def test_rates_are_tried_around_that_of_the_figure(benchmark):
     cells, rates = benchmark("rates").cells(), defaultdict(list)
-    assert Counter(cell.flags["model"] for cell in cells.values()) == dict.fromkeys(MODELS, 6)
+    assert Counter(cell.flags["model"] for cell in cells.values()) == dict.fromkeys(MODELS, 8)
     for (name, _), cell in cells.items():
         rates[name].append(Config(**cell.flags).learning_rate)
-    assert [*rates.values()] == [[0.002, 0.004, 0.008]] * 8
+    assert [*rates.values()] == [[0.001, 0.002, 0.004, 0.01]] * 8
 
 
 def test_lengths_are_drawn_by_network_and_strategy(benchmark):

@@ -115,8 +115,12 @@ def _network(
     ways: dict[str, Callable],
 ) -> tuple[keras.Model, keras.Model]:
     """Encoder and decoder of some blocks, and of the way that goes through them."""
-    embedding = keras.layers.Embedding(vocabulary_size, hidden_dim, name="embedding")
+    # Scaled, characters are as large as places are, as in the code of arXiv 1807.03819.
     scale = math.sqrt(hidden_dim)
+    normal = keras.initializers.RandomNormal(stddev=1 / scale)
+    embedding = keras.layers.Embedding(
+        vocabulary_size, hidden_dim, embeddings_initializer=normal, name="embedding"
+    )
 
     ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
     mask = keras.ops.not_equal(ids, 0)
@@ -287,8 +291,10 @@ class Positions(keras.layers.Layer):
 
     def call(self, inputs):
         x, *past = inputs
-        first = tf.shape(past[0])[2] if past else 0
-        places = tf.range(first, first + tf.shape(x)[1])
+        # Where one place is asked for, attention is to know that it is one.
+        places = tf.range(x.shape[1] or tf.shape(x)[1])
+        if past:
+            places += tf.shape(past[0])[2]
         if self.kind == "learned":
             return tf.gather(self.table, tf.minimum(places, NUM_POSITIONS - 1))[None]
         angles = tf.cast(places, tf.float32)[:, None] * _rates(x.shape[-1])
