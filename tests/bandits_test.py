@@ -143,6 +143,18 @@ def test_progress_as_it_is_defined():
     assert found == pytest.approx({"online": 0.0125, "window": 0.05, "naive_slope": 0.025})
 
 
+def test_sampling_draws_one_of_the_last_changes():
+    """The first one is from 0."""
+    teacher = make("sampling", progress_window=2)
+    state, kept = teacher.start([Difficulty(1)]), {1: {0.1}, 2: {0.1, 0.2}, 3: {0.2, -0.1}}
+    for number, accuracy in enumerate((0.1, 0.3, 0.2), start=1):
+        state = teacher.update(state, {0: Score(0.0, accuracy)})
+        assert {round(x, 6) for x in state["progress"]} <= kept[number]
+        assert [len(scores) for scores in state["scores"]] == [number]
+    state = teacher.update(state, {0: Score(0.0, 0.2)})
+    assert state["scores"] == [[0.3, 0.2, 0.2]]
+
+
 def test_boltzmann_weighs_by_progress():
     teacher = make("online", policy="boltzmann", temperature=0.1, progress_rate=1.0)
     (weights,) = teach(teacher, [[0.1], [0.0], [0.0]])

@@ -50,6 +50,14 @@ def test_the_spread_is_pooled_over_sets():
     assert spread == pytest.approx((0.3, (0.08 / 3) ** 0.5, 3))
 
 
+def test_sets_at_the_ends_do_not_make_the_spread_small():
+    between = [rates(x - 0.05, x + 0.05) for x in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    stuck = [rates(0.0, 0.002), rates(1.0, 0.999)] * 5
+    assert seeds_spread(between + stuck) == seeds_spread(between)
+    # Of few sets all are wanted.
+    assert seeds_spread(between[1:] + stuck).degrees == 14
+
+
 def test_one_equal_pair_in_twenty_is_called_different_at_most():
     rng = np.random.default_rng(1)
     for seeds, others in ((1, 4), (2, 8)):

@@ -218,7 +218,7 @@ def test_teachers_stand_side_by_side(results):
             *(
                 f"{what}"
                 for name in ("at the target", "over all levels")
-                for what in (name, "- review", "- random")
+                for what in (name, "- review", "- mix", "- random")
             ),
             "looking",
         ]
@@ -230,7 +230,7 @@ def test_teachers_stand_side_by_side(results):
         assert {row[-1] for row in rows} == {f"{share} / {share}"}
         by_name = {row[0]: row for row in rows}
         # A teacher is not compared with itself; what is far apart is bold.
-        assert by_name["review"][2] == "" and by_name["random"][3] == ""
+        assert by_name["review"][2] == by_name["mix"][3] == by_name["random"][4] == ""
         assert by_name["baseline"][2].startswith("**-")
         assert by_name["frontier"][2].startswith("(")
         mastery = lines[2 + len(SKILL) :]
@@ -295,6 +295,31 @@ def test_tables_say_who_did_not_come_to_the_target(results):
     text = tables.figure_markdown(results["addition"] | {"cells": [stopped]})
     said = "Ended before they came to their target: length_5_naive_seed_1 (at length 4, nesting 1)."
     assert said in text
+
+
+def test_teachers_that_climb_are_named_if_they_did_not_come_to_the_target(results):
+    stopped = {"reached": {"length": 4, "nesting": 1}}
+    cells = [cell | stopped for cell in results["teachers"]["cells"] if cell["task"] == "addition"]
+    text = figures.teachers.markdown(results["teachers"] | {"cells": cells})
+    named = text.partition("Ended before they came to their target: ")[2].partition(".\n")[0]
+    assert {name.split(" ")[0].split("_")[1] for name in named.split("; ")} == {
+        "naive",
+        "combined",
+        "review",
+        "frontier",
+    }
+
+
+def test_the_mean_of_levels_is_as_uncertain_as_its_small_ones():
+    sizes = {1: 29, 2: 2735, 3: 5000}
+    rows = [{"length": n, "nesting": 1, "num_examples": size} for n, size in sizes.items()]
+    rows = [{**row, "exact_match": 0.5} for row in rows]
+    cell = dict.fromkeys(comparisons.SETTINGS) | {"strategy": "mix", "task": "addition", "seed": 1}
+    cell |= {"target_length": 3, "target_nesting": 1, "rows": rows}
+    sets = figures.teachers.measured({"figure": "teachers", "cells": [cell]}, "addition")
+    (found,) = sets["over all levels"].values()
+    variance = sum(0.25 / size for size in sizes.values()) / 9
+    np.testing.assert_allclose(0.25 / found.counts, variance)
 
 
 def test_a_broken_cell_is_an_error_of_one_line(tmp_path):

@@ -29,7 +29,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from keras_l2e.config import Config
 from keras_l2e.errors import WorkError
 from keras_l2e.paper.cells import Cell, cells, check_flags
 from keras_l2e.tables import breakdown, read_evaluation, read_history
@@ -48,6 +47,11 @@ PLACES = {
 }
 # Accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95
+# By what, where it is not the paper's token_accuracy.
+MASTERED_BY = {"teachers": "exact_match"}
+# Nearer than this to 0 or 1 a rate says little of how far seeds lie apart elsewhere; of so many
+# sets of seeds that are not, it is known without.
+END, ENOUGH = 0.01, 5
 
 
 class Measured(NamedTuple):
@@ -134,7 +138,7 @@ def _read(figure: str, cell: Cell, folder: Path) -> dict:
             "reached": last["advanced_to"] or last["difficulty"],
             "target_validation": last["target_validation"],
             "chance_token_accuracy": evaluation["chance_token_accuracy"],
-            "mastered": mastered(history, Config(**cell.flags).mastered_by),
+            "mastered": mastered(history, MASTERED_BY.get(figure, "token_accuracy")),
             **(_watched(folder, history) if figure == "teachers" else {}),
             **(_network(cell, folder, evaluation, history) if figure == "models" else {}),
             "rows": evaluation["rows"],
@@ -229,9 +233,9 @@ def spent_seconds(
 def mastered(history: list[dict], metric: str = "token_accuracy") -> list[dict]:
     """The training examples seen when each difficulty was first mastered.
 
-    Mastered is a difficulty whose validation accuracy, by the metric that its teacher goes by, is
-    above 0.95 after an epoch, whatever is trained at that time; it need not stay so. Very small
-    difficulties are judged by training examples, as by the teacher.
+    Mastered is a difficulty whose validation accuracy is above 0.95 after an epoch, whatever is
+    trained at that time; it need not stay so. Very small difficulties are judged by training
+    examples, as by the teacher.
 
     Returns:
         One entry for each difficulty of a run with --validate_all_levels, `num_examples` None where
@@ -292,10 +296,17 @@ def seed_sets(rows: pd.DataFrame, metric: str) -> Sets:
 
 
 def seeds_spread(sets: Iterable[Measured]) -> Spread | None:
-    """The spread of seeds within sets of cells; None if no set has several."""
+    """The spread of seeds within sets of cells; None if no set has several.
+
+    Sets at one end, where nothing or everything is right whatever the seed, count only where few
+    others are.
+    """
     several = [rates for rates, _ in sets if len(rates) > 1]
     if not several:
         return None
+    between = [rates for rates in several if END < rates.mean() < 1 - END]
+    if len(between) >= ENOUGH:
+        several = between
     degrees = sum(len(rates) - 1 for rates in several)
     deviation = math.sqrt(sum(len(rates) * rates.var() for rates in several) / degrees)
     return Spread(max(float(np.ptp(rates)) for rates in several), deviation, degrees)

@@ -92,18 +92,21 @@ def figure_markdown(result: dict) -> str:
 
 
 def _what_was_run(result: dict) -> str:
-    said = (
+    return (
         f"Every cell was trained on {num_examples(result)} examples and tested on held-out ones at "
         "its target. Where there are two seeds, both are given."
+        f"{short_of_target(result['cells'])}"
     )
+
+
+def short_of_target(cells: list[dict]) -> str:
+    """A sentence that names the cells whose teacher was still on its way, if there are any."""
     stopped = [
         "{name} (at length {reached[length]}, nesting {reached[nesting]})".format_map(cell)
-        for cell in result["cells"]
+        for cell in cells
         if cell["reached"] != {k: cell[f"target_{k}"] for k in ("length", "nesting")}
     ]
-    if stopped:
-        said += f" Ended before they came to their target: {'; '.join(stopped)}."
-    return said
+    return f" Ended before they came to their target: {'; '.join(stopped)}." if stopped else ""
 
 
 def num_examples(result: dict) -> str:

@@ -105,9 +105,15 @@ def _window(seen: Seen) -> list[float]:
 
 
 def _sampling(seen: Seen) -> list[float]:
-    """Progress at a level is one of its last changes, drawn at random (TSCL, after Thompson)."""
-    changes = [[b - a for a, b in itertools.pairwise(level)] or [UNKNOWN] for level in seen.scores]
-    return [seen.rng.choice(level) for level in changes]
+    """Progress at a level is one of its last changes, drawn at random (TSCL, after Thompson).
+
+    The first change is from 0, as in its code.
+    """
+    found = []
+    for level in seen.scores:
+        since = level if len(level) > seen.window else [0.0, *level]
+        found.append(seen.rng.choice([b - a for a, b in itertools.pairwise(since)]))
+    return found
 
 
 online, naive_slope, window, sampling = map(_tscl, (_online, _naive_slope, _window, _sampling))
