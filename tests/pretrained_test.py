@@ -27,7 +27,11 @@ NETWORKS = {
     "programs_with_work": ("program", 5, 2),
 }
 # The flagfile that trains it, if its name is another. Later releases cannot repeat programs_5_2.
-FLAGFILES = {"programs": "programs_trace", "programs_5_2": None}
+FLAGFILES = {
+    "programs": "programs_trace",
+    "programs_9_3": "programs_trace_9_3",
+    "programs_5_2": None,
+}
 
 
 @pytest.fixture
