@@ -45,6 +45,8 @@ PLACES = {
     "optimizers": "{optimizer}",
     "teachers": "{task}",
 }
+# Of rows with their cell's settings, those at its target.
+AT_TARGET = "length == target_length and nesting == target_nesting"
 # Accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95
 # By what, where it is not the paper's token_accuracy.
@@ -276,7 +278,7 @@ def entries(result: dict, name: str) -> pd.DataFrame:
 
 def at_targets(result: dict) -> pd.DataFrame:
     """The rows of `entries` in which each cell is tested at its target: what the figure shows."""
-    return entries(result, "rows").query("length == target_length and nesting == target_nesting")
+    return entries(result, "rows").query(AT_TARGET)
 
 
 def by_place(rows: pd.DataFrame, *others: str):

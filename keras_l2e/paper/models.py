@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from keras_l2e.paper.comparisons import AT_TARGET
 from keras_l2e.paper.tables import rates_text, table_markdown
 from keras_l2e.plots import BLUE, GREEN, ORANGE, new_figure, share_axis
 from keras_l2e.tables import format_short_rate
@@ -63,9 +64,10 @@ def markdown(result: dict) -> str:
         found = at_equal(result, equal)
         parts += [f"## After {name}", _wide(found), _limits(found, equal)]
     parts.append(NOISE.format(count=count, margin=1.96 * 0.5 / count**0.5))
-    tested = _tested(result)
-    parts += ["## In the test at the end, at the target", _wide(tested[tested["at_target"]])]
-    parts += [_copied(tested), "## In the test at the end, mean of all levels"]
+    tested = _rows(result, "rows")
+    at_target = tested.query(AT_TARGET)
+    parts += ["## In the test at the end, at the target", _wide(at_target), _copied(at_target)]
+    parts.append("## In the test at the end, mean of all levels")
     parts.append("Each level counts alike, however few held-out examples it has.")
     means = tested.groupby(["place", *KEY], sort=False, as_index=False)[RATES].mean()
     parts += [_wide(means), "## What it took", _costs(result)]
@@ -145,13 +147,6 @@ def _rows(result: dict, name: str) -> pd.DataFrame:
     return found
 
 
-def _tested(result: dict) -> pd.DataFrame:
-    """The rows of the tests at the end, and whether they are at the target."""
-    found = _rows(result, "rows")
-    found["at_target"] = found.eval("length == target_length and nesting == target_nesting")
-    return found
-
-
 def _wide(found: pd.DataFrame) -> str:
     """RATES: a line for each network and strategy, a column for each task; seeds side by side."""
     found = found.assign(
@@ -163,9 +158,9 @@ def _wide(found: pd.DataFrame) -> str:
     return table_markdown(texts.unstack()[places].rename_axis(["model", "strategy"]))
 
 
-def _copied(tested: pd.DataFrame) -> str:
+def _copied(at_target: pd.DataFrame) -> str:
     """What copying from the text would reach at the targets."""
-    copied = tested[tested["at_target"]].groupby("place", sort=False)["answer_in_program"].mean()
+    copied = at_target.groupby("place", sort=False)["answer_in_program"].mean()
     texts = [f"{place} {rates_text([rate])}" for place, rate in copied.items()]
     return f"exact_match that copying from the text would reach: {'; '.join(texts)}."
 

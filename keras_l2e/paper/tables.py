@@ -6,6 +6,7 @@ text = figure_markdown(comparisons.collect("addition", "cpu", Path("W/addition")
 import pandas as pd
 
 from keras_l2e.paper.comparisons import (
+    AT_TARGET,
     SETTINGS,
     Difference,
     Sets,
@@ -209,8 +210,7 @@ def _kinds(result: dict) -> str:
 
 def _samples(result: dict) -> list[str]:
     """The same held-out examples as each strategy answers them: the paper's appendix."""
-    at_target = "length == target_length and nesting == target_nesting"
-    samples = entries(result, "samples").query(at_target)
+    samples = entries(result, "samples").query(AT_TARGET)
     samples = samples.drop_duplicates(["place", "program", "target", "strategy"])
     for name in ("program", "target", "output"):
         samples[name] = samples[name].map(_code)

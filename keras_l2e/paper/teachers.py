@@ -4,6 +4,8 @@ result = comparisons.collect("teachers", "cpu", Path("W/teachers"))
 markdown(result), draw(result)
 """
 
+import inspect
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -18,20 +20,25 @@ from keras_l2e.paper.tables import (
     table_markdown,
 )
 from keras_l2e.plots import colour_bar, heat_map, new_figure
+from keras_l2e.teaching.teachers import TEACHERS
 
 WHAT_WAS_RUN = (
     "Free-running exact_match on held-out examples: at the target, and averaged over all levels, "
     "so that what was forgotten counts; one a seed. A level is mastered when its exact_match in "
     "validation has been above 0.95 after an epoch. `looking` is the share of a run's time that "
-    "went into the validation of all levels after every epoch. Whoever shares examples out among "
-    "levels without looking is `mix`; whoever gives nearly all to one level for an epoch, and is "
-    "tested after whichever came last, is `random`. Rates and windows of teachers that follow "
-    "learning are those of their sources, and count epochs."
+    "went into the validation of all levels after every epoch. `mix` looks at nothing and shares "
+    "examples out among levels; `random` looks at nothing and gives nearly all of an epoch to one "
+    "level, so that it is tested after whichever came last. Rates and windows of teachers that "
+    "follow learning are those of their sources, and count epochs."
 )
 # What every teacher is compared with: ours, and those that look at nothing.
 REFERENCES = ("review", "mix", "random")
 # Those that go from level to level, to the target if they come so far.
-CLIMBING = ("naive", "combined", "review", "frontier")
+CLIMBING = [
+    name
+    for name, teacher in TEACHERS.items()
+    if "advance_threshold" in inspect.signature(teacher).parameters
+]
 # Pairs of maps beside each other.
 COLUMNS = 5
 

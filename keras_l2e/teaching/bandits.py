@@ -88,7 +88,7 @@ def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
 
 def _online(seen: Seen) -> list[float]:
     """Progress at a level moves by `progress_rate` towards the last change of its score (TSCL)."""
-    changes = [level[-1] - (level[-2] if len(level) > 1 else 0.0) for level in seen.scores]
+    changes = [_changes(level, seen.window)[-1] for level in seen.scores]
     return _move(seen.progress, changes, seen.rate)
 
 
@@ -105,15 +105,14 @@ def _window(seen: Seen) -> list[float]:
 
 
 def _sampling(seen: Seen) -> list[float]:
-    """Progress at a level is one of its last changes, drawn at random (TSCL, after Thompson).
+    """Progress at a level is one of its last changes, drawn at random (TSCL, after Thompson)."""
+    return [seen.rng.choice(_changes(level, seen.window)) for level in seen.scores]
 
-    The first change is from 0, as in its code.
-    """
-    found = []
-    for level in seen.scores:
-        since = level if len(level) > seen.window else [0.0, *level]
-        found.append(seen.rng.choice([b - a for a, b in itertools.pairwise(since)]))
-    return found
+
+def _changes(scores: list[float], window: int) -> list[float]:
+    """A level's last changes, so many at most; the first of all is from 0, as in TSCL's code."""
+    known = scores if len(scores) > window else [0.0, *scores]
+    return [after - before for before, after in itertools.pairwise(known)]
 
 
 online, naive_slope, window, sampling = map(_tscl, (_online, _naive_slope, _window, _sampling))
