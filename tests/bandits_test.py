@@ -110,11 +110,13 @@ def test_learnability_is_highest_at_a_half():
 
 def test_space_adds_what_is_half_known_and_what_is_being_learnt():
     teacher = make("space", exploration=0.0, progress_rate=0.5)
-    weights = teach(teacher, [[0.5, 0.7], [1.0, 1.0], [0.0, 0.0]])
-    # Progress is half of 0.5 and of 1, then half of that and of 0.2 and 0.
-    assert weights[0] == pytest.approx([0.5 / 1, 0.5 / 1, 0])
-    values = [0.21 + 0.225, 0.25, 0]
+    weights = teach(teacher, [[0.5, 0.7, 0.7], [0.0, 0.6, 1.0], [0.0, 0.0, 0.0]])
+    assert weights[0] == pytest.approx([1, 0, 0])  # Nothing has changed yet.
+    # Progress is half of 0.2 at the first level, and of 0.6 at the second.
+    values = [0.21 + 0.1, 0.24 + 0.3, 0]
     assert weights[1] == pytest.approx([value / sum(values) for value in values])
+    # What is always solved is starved, however much was learnt there last.
+    assert weights[2] == pytest.approx([1, 0, 0])
 
 
 def test_the_control_knows_nothing():

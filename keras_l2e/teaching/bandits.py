@@ -121,10 +121,12 @@ online, naive_slope, window, sampling = map(_tscl, (_online, _naive_slope, _wind
 def uniform_arms(seed: int, exploration: float = 0.1) -> Teacher:
     """Any level for an epoch, but for the share of exploration: what TSCL's are to beat."""
 
-    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
-        return {"weights": _explore(_one_of_best([0.0] * len(found), rng), exploration)}
+    def update(state: State, scores: Mapping[int, Score]) -> State:
+        epoch = state["epoch"] + 1
+        chosen = _one_of_best([0.0] * len(state["weights"]), _random(seed, epoch))
+        return {"epoch": epoch, "weights": _explore(chosen, exploration)}
 
-    return _following(seed, learn)
+    return Teacher(_start, lambda state: state["weights"], update)
 
 
 def exp3s(
@@ -132,28 +134,31 @@ def exp3s(
 ) -> Teacher:
     """Exp3.S, rewarded by validation gain (Graves et al., arXiv 1704.03003).
 
-    There an arm is pulled at each step, its reward divided by its probability, so that over an
-    epoch the sum of these is expected to be that of a reward at every step for every arm. Here all
-    arms have it: their token_accuracy, which moves with the loss, after the epoch minus before.
+    There an arm is pulled at each step, and its reward is divided by its probability, so that what
+    is hardly pulled is not thought to be worth little. Here all arms are looked at after an epoch:
+    their reward is token_accuracy, which moves with the loss, after it minus before, divided by
+    nothing, so that what was hardly taught has hardly a gain.
     """
 
     def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
         scores = [score.token_accuracy or 0.0 for score in found]
-        logits, rewards = memory.get("logits") or [0.0] * len(found), memory.get("rewards") or []
+        powers, rewards = memory.get("powers") or [1.0] * len(found), memory.get("rewards") or []
         if "scores" in memory:
             gains = [now - before for now, before in zip(scores, memory["scores"], strict=True)]
             rewards = [*rewards, *gains]
-            moved = [
-                logit + exp3s_step * batches_per_epoch * reward
-                for logit, reward in zip(logits, _rescale(gains, rewards), strict=True)
-            ]
-            # Of a share of 1 / t at step t this is what has come together over an epoch.
-            logits = _share(moved, 1 / epoch)
+            rescaled = _rescale(gains, rewards)
+            # Less the largest, which changes no share, so that no power overflows.
+            steps = [exp3s_step * batches_per_epoch * (x - max(rescaled)) for x in rescaled]
+            grown = _in_proportion([x * math.exp(y) for x, y in zip(powers, steps, strict=True)])
+            # Each arm gets a share of what the others have, 1 / t at step t in the source; this is
+            # what has come together over an epoch.
+            others = max(1, len(grown) - 1)
+            powers = [(1 - 1 / epoch) * x + (1 - x) / epoch / others for x in grown]
         return {
             "scores": scores,
             "rewards": rewards,
-            "logits": logits,
-            "weights": _explore(_softmax(logits), exp3s_exploration),
+            "powers": powers,
+            "weights": _explore(_in_proportion(powers), exp3s_exploration),
         }
 
     return _following(seed, learn)
@@ -167,16 +172,18 @@ def space(
     Taken over is its idea: clusters of alike examples, here of one operation at one level, are the
     arms, and both how often a cluster is solved and how fast that grows decide how much of it is
     taught, so that what is always or never solved is hardly taught. The rule is ours: p (1 - p) of
-    a cluster's solve rate p, and its progress as in `online`, added up.
+    a cluster's solve rate p, and its progress as in `online`, added up; nothing where p is 0 or 1.
     """
 
     def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
         rates = [score.exact_match or 0.0 for score in found]
-        before = memory.get("rates") or [0.0] * len(rates)
+        before = memory.get("rates") or rates
         changes = [now - then for now, then in zip(rates, before, strict=True)]
         progress = _move(memory.get("progress") or [0.0] * len(rates), changes, progress_rate)
         gains = [abs(value) if absolute_progress else max(0.0, value) for value in progress]
-        values = [p * (1 - p) + gain for p, gain in zip(rates, gains, strict=True)]
+        values = [
+            p * (1 - p) + gain if 0 < p < 1 else 0.0 for p, gain in zip(rates, gains, strict=True)
+        ]
         weights = _explore(_in_proportion(values), exploration)
         return {"rates": rates, "progress": progress, "weights": weights}
 
@@ -212,15 +219,20 @@ BANDITS: dict[str, Callable[..., Teacher]] = {
 def _following(seed: int, learn: Callable[..., Memory]) -> Teacher:
     """A teacher that looks at all levels, and keeps what `learn` gives, `weights` among it."""
 
-    def start(levels: Sequence[Difficulty]) -> State:
-        return {"epoch": 0, "weights": [1 / len(levels)] * len(levels)}
-
     def update(state: State, scores: Mapping[int, Score]) -> State:
         epoch = state["epoch"] + 1
         found = [scores[level] for level in range(len(state["weights"]))]
-        return {"epoch": epoch, **learn(state, found, epoch, random.Random(f"{seed}/{epoch}"))}
+        return {"epoch": epoch, **learn(state, found, epoch, _random(seed, epoch))}
 
-    return Teacher(start, lambda state: state["weights"], update)
+    return Teacher(_start, lambda state: state["weights"], update)
+
+
+def _start(levels: Sequence[Difficulty]) -> State:
+    return {"epoch": 0, "weights": [1 / len(levels)] * len(levels)}
+
+
+def _random(seed: int, epoch: int) -> random.Random:
+    return random.Random(f"{seed}/{epoch}")
 
 
 def _move(values: list[float], targets: list[float], rate: float) -> list[float]:
@@ -236,7 +248,8 @@ def _slope(values: list[float]) -> float:
 
 def _one_of_best(values: list[float], rng: random.Random) -> list[float]:
     """All for the largest value; of several, for any one."""
-    best = rng.choice([i for i, value in enumerate(values) if value == max(values)])
+    largest = max(values)
+    best = rng.choice([i for i, value in enumerate(values) if value == largest])
     return [float(i == best) for i in range(len(values))]
 
 
@@ -249,9 +262,9 @@ def _in_proportion(values: list[float]) -> list[float]:
     return [value / total if total else 1 / len(values) for value in values]
 
 
-def _softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
-    powers = [math.exp((logit - max(logits)) / temperature) for logit in logits]
-    return [power / sum(powers) for power in powers]
+def _softmax(logits: list[float], temperature: float) -> list[float]:
+    largest = max(logits)
+    return _in_proportion([math.exp((logit - largest) / temperature) for logit in logits])
 
 
 def _rescale(gains: list[float], rewards: list[float]) -> list[float]:
@@ -266,13 +279,3 @@ def _rescale(gains: list[float], rewards: list[float]) -> list[float]:
     if low == high:
         return [float((gain > low) - (gain < low)) for gain in gains]
     return [max(-1.0, min(1.0, 2 * (gain - low) / (high - low) - 1)) for gain in gains]
-
-
-def _share(logits: list[float], share: float) -> list[float]:
-    """Each arm gets this share of what the others have."""
-    if len(logits) < 2:
-        return logits
-    powers = [math.exp(logit - max(logits)) for logit in logits]
-    others = [(sum(powers) - power) / (len(powers) - 1) for power in powers]
-    mixed = [(1 - share) * power + share * x for power, x in zip(powers, others, strict=True)]
-    return [math.log(x) for x in mixed]
