@@ -24,7 +24,8 @@ class Answer(NamedTuple):
     Attributes:
         output: the answer it wrote; "" if it could not read the program.
         probability: that it gave to all it wrote.
-        work: all it wrote, where that is more than the answer; else "".
+        work: the values it wrote before the answer, as `interpreter.trace` has them, read from its
+            target form; "" if it writes none.
         right: whether the answer is the true one; None if that is unknown.
         true_output: what the program prints; None if it is none that can be executed.
     """
