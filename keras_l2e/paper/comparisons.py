@@ -161,7 +161,7 @@ def _kinds(evaluation: dict) -> list[dict]:
 def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) -> dict:
     """Which network a cell has trained, what that took, and how far it was after each epoch.
 
-    The curve's seconds are those of training, without validation.
+    The curve's seconds are those of training, without validation; its rates are means over levels.
     """
     timed = read_timing(folder)
     rates = ("exact_match", "free_token_accuracy")
@@ -170,11 +170,14 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
         **{name: cell.flags[name] for name in ("model", "target_form")},
         "num_parameters": evaluation["num_parameters"],
         "most_memory_mib": max(line["most_memory_mib"] for line in timed.values()),
+        "num_validated": sum(level["num_examples"] for level in history[-1]["levels"]),
         "curve": [
             {
                 "num_examples": line["num_examples"],
                 "seconds": seconds,
-                **{name: line["target_validation"][name] for name in rates},
+                **{
+                    name: statistics.mean(level[name] for level in line["levels"]) for name in rates
+                },
             }
             for line, seconds in zip(history, training_seconds, strict=True)
         ],

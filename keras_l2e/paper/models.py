@@ -20,15 +20,17 @@ WHAT_WAS_RUN = (
     "modulo a power of ten, on longer texts (memory up to 55 digits, programs of length 5), tested "
     "on all lengths mixed, and after training of unknown length: they say who wins where, not by "
     "how much. `mix` draws one length for all numbers of a program here, in the code released "
-    "with arXiv 1410.4615 one for each number. Ours are free-running, on held-out examples: "
-    "characters / whole answers. `work` is written as a reversed_trace, and judged by its answer "
-    "alone."
+    "with arXiv 1410.4615 one for each number. `double` and `reverse` are tasks of the output: the "
+    "digits are written twice, or backwards. All networks read forwards, each on one core. "
+    "`universal_transformer` is wider than `transformer`, takes as many steps as that has blocks, "
+    "and does not halt. Ours are free-running, on held-out examples: characters / whole answers. "
+    "`work` is written as a reversed_trace, and judged by its answer alone."
 )
 # Of validation, in which both comparisons are made.
 NOISE = (
-    "At the target, on {count} validation examples: their choice alone moves an exact_match of a "
-    "half by {margin:.3f} either way (95%); what another seed would move is not in it. Between two "
-    "epochs the numbers lie on the line through both."
+    "Means over all levels, on {count} validation examples in all: their choice alone moves an "
+    "exact_match of a half by {margin:.3f} either way (95%); what another seed would move is not "
+    "in it. Between two epochs the numbers lie on the line through both."
 )
 # Characters / whole answers (arXiv 1807.03819, tables of its "Learning to Execute").
 PUBLISHED = pd.DataFrame(
@@ -59,7 +61,7 @@ def markdown(result: dict) -> str:
     parts = [f"# models, budget {result['budget']}", WHAT_WAS_RUN]
     if result["missing"]:
         parts[-1] += f" {len(result['missing'])} cells are missing."
-    count = min(cell["target_validation"]["num_examples"] for cell in result["cells"])
+    count = min(cell["num_validated"] for cell in result["cells"])
     for equal, name in EQUAL.items():
         found = at_equal(result, equal)
         parts += [f"## After {name}", _wide(found), _limits(found, equal)]
@@ -96,7 +98,7 @@ def draw(result: dict) -> Figure:
             axes.bar_label(bars, texts, fontsize=5, padding=1)
         share_axis(axes)
         title = f"{strategy}, after {EQUAL[equal]}"
-        axes.set(title=title, ylabel="share right, validation")
+        axes.set(title=title, ylabel="share right, validation, mean of levels")
         axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
     figure.legend(
         *axes.get_legend_handles_labels(),
@@ -155,7 +157,8 @@ def _wide(found: pd.DataFrame) -> str:
     places = list(dict.fromkeys(found["place"]))
     known = found.dropna(subset=RATES)
     texts = known.groupby(["model", "strategy", "place"], sort=False)["text"].agg("; ".join)
-    return table_markdown(texts.unstack()[places].rename_axis(["model", "strategy"]))
+    table = texts.unstack()[places].reindex(COLOURS, level="model")
+    return table_markdown(table.rename_axis(["model", "strategy"]))
 
 
 def _copied(at_target: pd.DataFrame) -> str:
@@ -189,5 +192,6 @@ def _costs(result: dict) -> str:
     costs = found.set_index([*lines, "place"])["cost"].unstack()[places]
     return (
         "Parameters; examples a second of training / MiB of memory that the process had at most, "
-        f"validation included.\n\n{table_markdown(costs)}"
+        "validation and the libraries included."
+        f"\n\n{table_markdown(costs.reindex(COLOURS, level='model'))}"
     )
