@@ -188,7 +188,7 @@ def _watched(folder: Path, history: list[dict]) -> dict:
     """What a cell taught in every epoch and what came of it, and what looking at that took."""
     epochs = [line["levels"] for line in history]
     by_level = {
-        name: [[round(level[name] or 0.0, 3) for level in epoch] for epoch in epochs]
+        name: [[round(level[name], 3) for level in epoch] for epoch in epochs]
         for name in ("share", "exact_match")
     }
     levels = [[level["length"], level["nesting"]] for level in epochs[0]]
