@@ -9,7 +9,7 @@ from conftest import small_network
 from keras_l2e.data import pipeline
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import vocabulary
-from keras_l2e.networks import MODELS, models
+from keras_l2e.networks import MODELS, decoding, models
 from keras_l2e.networks.lstm import LSTM, EmbeddingTable
 
 # Logits are sums of less than a hundred float32 products of size 1: eps * 100.
@@ -88,6 +88,18 @@ def test_encoder_and_decoder_carry_the_state(model):
     inputs, _, _ = examples()
     found = write_step_by_step(model, inputs["encoder_token_ids"], inputs["decoder_token_ids"])
     np.testing.assert_allclose(found, model(inputs), atol=TOLERANCE)
+
+
+def test_what_is_written_greedily_is_most_probable_at_every_place(model):
+    """The loop that decodes, and all places at once of what it wrote."""
+    state = model.get_layer("encoder")(tf.constant(READ))
+    ids, logits = decoding.greedy_decode(
+        model.get_layer("decoder"), state, max_steps=7, bos=vocabulary.BOS, eos=vocabulary.EOS
+    )
+    expected = think(model, written=np.column_stack([np.full(2, vocabulary.BOS), ids[:, :-1]]))
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
+    running = np.column_stack([np.full(2, True), ids[:, :-1] != vocabulary.EOS]).cumprod(1) == 1
+    np.testing.assert_array_equal(ids, expected.argmax(-1) * running)
 
 
 def changed(array, row, column):

@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import small_network
 
 from keras_l2e import config as configs
 from keras_l2e import export
 from keras_l2e.errors import UsageError, WorkError
 from keras_l2e.language import forms
 from keras_l2e.language.tasks import ANYWHERE, TASKS
-from keras_l2e.networks import lstm, models, saved_model, text
+from keras_l2e.networks import MODELS, lstm, models, saved_model, text
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,19 @@ def test_a_file_that_was_altered_or_is_missing_is_found(random_network, tmp_path
     (folder / name).unlink()
     with pytest.raises(WorkError, match=r"is not a whole SavedModel: .*No such file"):
         saved_model.load(folder)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_answers_as_before_once_it_is_saved(name, tmp_path):
+    interface = configs.Config(task="addition", target_length=2, model=name).interface
+    network, texts = small_network(model=name), ["print(1+2)", "", "print(12+34)"]
+    saved_model.save(network, interface, tmp_path / "new")
+    functions, read = saved_model.load(tmp_path / "new")
+    assert read == interface
+    before = saved_model.serve_many(saved_model.Module(network, interface), texts, shows_work=False)
+    found = saved_model.serve_many(functions, texts, shows_work=False)
+    assert found["output"].tolist() == before["output"].tolist()
+    np.testing.assert_allclose(found["probability"], before["probability"], rtol=1e-5)
 
 
 def test_a_network_is_written_whole_or_not_at_all(random_network, tmp_path, monkeypatch):
