@@ -241,7 +241,7 @@ def test_teachers_stand_side_by_side(results):
         reached = {row[1]: row[2:] for row in mastery[2:]}
         assert reached["baseline"][-1] == "never / never"
         half = f"{int(total[:3]) // 2},000"
-        assert reached["review"][0] == f"{half} / {half}"
+        assert reached["frontier"][0] == f"{half} / {half}"
 
 
 def test_the_maps_of_a_teacher_are_what_it_did(results, drawn):
