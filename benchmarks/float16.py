@@ -21,12 +21,12 @@ from keras_l2e import config as configs
 RATES = ("token_accuracy", "exact_match")
 
 
-def measure(place: str, data_dir: str) -> dict:
+def measure(folder: Path, data_dir: str) -> dict:
     """The rows of both evaluations: those trained, then those beyond."""
     from keras_l2e.data import stored
     from keras_l2e.training import evaluation
 
-    network = api.TrainedNetwork(api.find(place))
+    network = api.TrainedNetwork(folder)
     config, model = network.config, network.model
     if data_dir:
         config = dataclasses.replace(config, data_dir=data_dir)
@@ -80,12 +80,12 @@ def main() -> None:
     arguments = parser.parse_args()
     devices.load_tensorflow(devices.default_onednn())
     devices.start(1, threads_per_replica=devices.num_cores())
-    found = measure(arguments.model, arguments.data_dir)
+    folder = api.find(arguments.model)
+    found = measure(folder, arguments.data_dir)
     print(format_table(found))
     measuring.write(arguments.json, {"model": Path(arguments.model).name, **found})
     if arguments.output:
-        network = configs.network_in(Path(api.find(arguments.model)))
-        write_half(network, Path(arguments.output))
+        write_half(configs.network_in(folder), Path(arguments.output))
 
 
 if __name__ == "__main__":

@@ -176,7 +176,8 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
                 "num_examples": line["num_examples"],
                 "seconds": seconds,
                 **{
-                    name: statistics.mean(level[name] for level in line["levels"]) for name in rates
+                    name: statistics.mean(level[name] or 0.0 for level in line["levels"])
+                    for name in rates
                 },
             }
             for line, seconds in zip(history, training_seconds, strict=True)
@@ -188,7 +189,7 @@ def _watched(folder: Path, history: list[dict]) -> dict:
     """What a cell taught in every epoch and what came of it, and what looking at that took."""
     epochs = [line["levels"] for line in history]
     by_level = {
-        name: [[round(level[name], 3) for level in epoch] for epoch in epochs]
+        name: [[round(level[name] or 0.0, 3) for level in epoch] for epoch in epochs]
         for name in ("share", "exact_match")
     }
     levels = [[level["length"], level["nesting"]] for level in epochs[0]]

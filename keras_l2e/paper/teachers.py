@@ -88,8 +88,8 @@ def draw(result: dict) -> Figure:
                 if j == 0:
                     axes.set_ylabel(name, fontsize=7)
     panels = figure.axes
+    below = {"location": "bottom", "fraction": 0.012, "pad": 0.01, "aspect": 80}
     for name in reversed(MAPS):  # The first bar stands lowest.
-        below = {"location": "bottom", "fraction": 0.012, "pad": 0.01, "aspect": 80}
         colour_bar(figure, meshes[name], panels, LABELS[name], **below)
     return figure
 

@@ -148,7 +148,8 @@ def exp3s(
             rewards = [*rewards, *gains]
             rescaled = _rescale(gains, rewards)
             # Less the largest, which changes no share, so that no power overflows.
-            steps = [exp3s_step * batches_per_epoch * (x - max(rescaled)) for x in rescaled]
+            largest = max(rescaled)
+            steps = [exp3s_step * batches_per_epoch * (x - largest) for x in rescaled]
             grown = _in_proportion([x * math.exp(y) for x, y in zip(powers, steps, strict=True)])
             # Each arm gets a share of what the others have, 1 / t at step t in the source; this is
             # what has come together over an epoch.
