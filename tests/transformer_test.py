@@ -92,7 +92,7 @@ def test_a_place_that_halts_at_once_is_a_step_of_one():
     assert half.losses == []
 
 
-def test_each_place_halts_when_it_is_done():
+def test_each_place_halts_when_it_is_done(monkeypatch):
     """Against the loop of arXiv 1603.08983, one place at a time."""
     num_steps, width = 6, 8
     rng = np.random.default_rng(3)
@@ -112,13 +112,14 @@ def test_each_place_halts_when_it_is_done():
                 return mean + (1 - halted) * x, step + 1, 1 - halted
             mean, halted = mean + probability * x, halted + probability
 
-    way = transformer._UntilHalted("way", 0.0)
-    way.ponder = lambda inputs: inputs
-    way.halt.build([None, None, width])
+    monkeypatch.setattr(transformer, "Ponder", lambda cost, name: lambda inputs: inputs)
+    blocks = [lambda told: keras.ops.tanh(told @ mix.astype("float32"))] * num_steps
+    inputs = [keras.Input(values.shape[1:]) for values in (x, places)]
+    outputs = transformer._until_halted(*inputs, blocks, None, name="way", ponder_cost=0.0)
+    way = keras.Model(inputs, outputs[:2])
     kernel, bias = rng.normal(size=width), -3.0
-    way.halt.set_weights([kernel[:, None], np.array([bias])])
-    blocks = [lambda told: tf.tanh(told @ tf.constant(mix, tf.float32))] * num_steps
-    found, times, _ = way(tf.constant(x, tf.float32), tf.constant(places, tf.float32), blocks, None)
+    way.get_layer("way_halt").set_weights([kernel[:, None], np.array([bias])])
+    found, times = way([tf.constant(values, tf.float32) for values in (x, places)])
     numbers = set()
     for i, j in itertools.product(range(2), range(5)):
         mean, steps, rest = ponder(x[i, j], places[0, j], kernel, bias)

@@ -7,8 +7,10 @@ Blocks are pre-norm: what one adds is computed from the normalized sum of what w
 character costs one place.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -62,8 +64,8 @@ def transformer(
     check_width(hidden_dim, num_heads)
     reading = [_ReadingBlock(f"encoder_{i}", hidden_dim, num_heads) for i in range(num_layers)]
     writing = [_WritingBlock(f"decoder_{i}", hidden_dim, num_heads) for i in range(num_layers)]
-    ways = {"encoder": _one_after_the_other, "decoder": _one_after_the_other}
-    return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, ways)
+    way = _one_after_the_other
+    return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, way)
 
 
 def universal_transformer(
@@ -98,11 +100,8 @@ def universal_transformer(
     check_width(hidden_dim, num_heads)
     reading = [_ReadingBlock("encoder", hidden_dim, num_heads)] * num_layers
     writing = [_WritingBlock("decoder", hidden_dim, num_heads)] * num_layers
-    ways = {
-        name: _UntilHalted(name, ponder_cost) if halting else _again
-        for name in ("encoder", "decoder")
-    }
-    return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, ways)
+    way = partial(_until_halted, ponder_cost=ponder_cost) if halting else _again
+    return _network(vocabulary_size, hidden_dim, num_heads, positions, reading, writing, way)
 
 
 def _network(
@@ -112,7 +111,7 @@ def _network(
     positions: str,
     reading: Sequence["_ReadingBlock"],
     writing: Sequence["_WritingBlock"],
-    ways: dict[str, Callable],
+    way: Callable,
 ) -> tuple[keras.Model, keras.Model]:
     """Encoder and decoder of some blocks, and of the way that goes through them."""
     # Scaled, characters are as large as places are, as in the code of arXiv 1807.03819.
@@ -126,8 +125,8 @@ def _network(
     mask = keras.ops.not_equal(ids, 0)
     x = embedding(ids) * scale
     places = Positions(positions, name="encoder_positions")([x])
-    steps = [_bind(block, mask) for block in reading]
-    x = ways["encoder"](x, places, steps, mask)
+    blocks = [partial(block, mask=mask) for block in reading]
+    x = way(x, places, blocks, mask, name="encoder")
     x = _norm("encoder_norm")(x)
     nothing = NoPast(num_heads, hidden_dim // num_heads, name="no_past")(ids)
     # A block that is applied again reads the same again.
@@ -140,19 +139,17 @@ def _network(
     x = embedding(ids) * scale
     places = Positions(positions, name="decoder_positions")([x, state["past"][0][0]])
     outputs = {**state, "past": []}
-    steps = [
-        _bind(block, [*state["read"][i % len(read)], state["mask"]], past, outputs["past"])
-        for i, (block, past) in enumerate(zip(writing, state["past"], strict=True))
+    blocks = [
+        partial(block, read=[*keys_and_values, state["mask"]], past=past, pasts=outputs["past"])
+        for block, keys_and_values, past in zip(
+            writing, itertools.cycle(state["read"]), state["past"], strict=False
+        )
     ]
     # Behind EOS, too, nothing is written: shorter rows of a batch have it among the ids.
     counted = keras.ops.logical_and(ids != vocabulary.PAD, ids != vocabulary.EOS)
-    x = ways["decoder"](x, places, steps, counted)
+    x = way(x, places, blocks, counted, name="decoder")
     logits = keras.layers.Dense(vocabulary_size, name="logits")(_norm("decoder_norm")(x))
     return encoder, keras.Model([ids, state], [logits, outputs], name="decoder")
-
-
-def _bind(block: Callable, *arguments) -> Block:
-    return lambda x: block(x, *arguments)
 
 
 def _norm(name: str) -> keras.layers.Layer:
@@ -216,7 +213,7 @@ def _mix(name: str, width: int) -> keras.layers.Layer:
     return keras.layers.Dense(width, use_bias=False, name=name)
 
 
-def _one_after_the_other(x, places, blocks: Sequence[Block], mask):
+def _one_after_the_other(x, places, blocks: Sequence[Block], mask, name: str):
     """Places are told once, before the first block."""
     x = x + places
     for block in blocks:
@@ -224,40 +221,32 @@ def _one_after_the_other(x, places, blocks: Sequence[Block], mask):
     return x
 
 
-def _again(x, places, blocks: Sequence[Block], mask):
+def _again(x, places, blocks: Sequence[Block], mask, name: str):
     """Places and steps are told before every step."""
     for step, block in enumerate(blocks):
         x = block(x + places + _step_signal(step, x.shape[-1]))
     return x
 
 
-class _UntilHalted:
+def _until_halted(x, places, blocks: Sequence[Block], mask, name: str, ponder_cost: float):
     """As `_again`; each place goes on until it halts."""
-
-    def __init__(self, name: str, cost: float):
-        # At first it hardly halts.
-        bias = keras.initializers.Constant(-1.0)
-        self.halt = keras.layers.Dense(
-            1, activation="sigmoid", bias_initializer=bias, name=f"{name}_halt"
-        )
-        self.ponder = Ponder(cost, name=f"{name}_ponder")
-
-    def __call__(self, x, places, blocks: Sequence[Block], mask):
-        halted = keras.ops.zeros_like(x[..., :1])  # The probabilities of halting so far, summed.
-        still_running, ponder_times, mean = halted + 1.0, halted, keras.ops.zeros_like(x)
-        for step, block in enumerate(blocks):
-            told = x + places + _step_signal(step, x.shape[-1])
-            # From what the step is to be taken from, as in the code of arXiv 1807.03819.
-            probability, remainder = self.halt(told), 1.0 - halted
-            halts = keras.ops.cast(halted + probability >= THRESHOLD, x.dtype) * still_running
-            if step == len(blocks) - 1:
-                halts = still_running
-            weight = halts * remainder + (still_running - halts) * probability
-            ponder_times = ponder_times + still_running + halts * remainder
-            x = still_running * block(told) + (1.0 - still_running) * x
-            mean = mean + weight * x
-            halted, still_running = halted + weight, still_running - halts
-        return self.ponder([mean, ponder_times, mask])
+    bias = keras.initializers.Constant(-1.0)  # At first it hardly halts.
+    halt = keras.layers.Dense(1, activation="sigmoid", bias_initializer=bias, name=f"{name}_halt")
+    halted = keras.ops.zeros_like(x[..., :1])  # The probabilities of halting so far, summed.
+    still_running, ponder_times, mean = halted + 1.0, halted, keras.ops.zeros_like(x)
+    for step, block in enumerate(blocks):
+        told = x + places + _step_signal(step, x.shape[-1])
+        # From what the step is to be taken from, as in the code of arXiv 1807.03819.
+        probability, remainder = halt(told), 1.0 - halted
+        halts = keras.ops.cast(halted + probability >= THRESHOLD, x.dtype) * still_running
+        if step == len(blocks) - 1:
+            halts = still_running
+        weight = halts * remainder + (still_running - halts) * probability
+        ponder_times = ponder_times + still_running + halts * remainder
+        x = still_running * block(told) + (1.0 - still_running) * x
+        mean = mean + weight * x
+        halted, still_running = halted + weight, still_running - halts
+    return Ponder(ponder_cost, name=f"{name}_ponder")([mean, ponder_times, mask])
 
 
 def _rates(width: int) -> np.ndarray:
