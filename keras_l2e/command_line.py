@@ -6,8 +6,8 @@ settings. Exit codes: 0 done, 1 for what is found only while working, 2 for a wr
 flagfile, wherever it stands.
 """
 
+import contextlib
 import dataclasses
-import datetime
 import difflib
 import functools
 import os
@@ -59,8 +59,9 @@ def run(main: Callable[[Arguments], object], arguments: type[Arguments]) -> None
         where = f": {error.filename}" if error.filename else ""
         _fail(1, f"{error.strerror or error}{where}")
     except KeyboardInterrupt as stop:
-        print("stopped; the same command goes on from what is finished", file=sys.stderr)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # The same Ctrl-C may have ended who reads it.
+            print("stopped; the same command goes on from what is finished", file=sys.stderr)
+            print(end="", flush=True)
         # TensorFlow's threads may still be inside an operation: do not wait for them.
         os._exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
     except Exception as error:
@@ -201,12 +202,3 @@ def check_new(name: str, path: str) -> Path:
 def _normal(path: str) -> Path:
     # new/.. must be seen as the folder that is there, not as a new one.
     return Path(os.path.normpath(Path(path).expanduser()))
-
-
-def clock(seconds: float) -> str:
-    """A time span as hours:minutes:seconds, with days before them where it has any.
-
-    >>> clock(3725)
-    '1:02:05'
-    """
-    return str(datetime.timedelta(seconds=round(seconds)))

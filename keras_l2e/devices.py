@@ -68,7 +68,8 @@ def load_tensorflow(onednn: str = "") -> None:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn == "on"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with contextlib.nullcontext() if loaded else _without_import_notes():
+        quiet = loaded or sys.stderr is None
+        with contextlib.nullcontext() if quiet else _without_import_notes():
             tensorflow = importlib.import_module("tensorflow")
             importlib.import_module("keras")
     except Exception as error:  # Whatever a library raises at a setting or a file it cannot take.

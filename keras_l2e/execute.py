@@ -77,7 +77,9 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
             shown = (f"{_name(text):<5} {value:.4f}" for text, value in step.candidates)
             lines.append(f"{number:>4}  {'   '.join(shown)}")
     elif network.form.work:
-        probability = math.prod(step.probability for step in steps)
+        # An answer whose end was not written is none, as in a SavedModel.
+        ended = steps[-1].character == "EOS"
+        probability = math.prod(step.probability for step in steps) if ended else 0.0
         lines.append(f"probability {probability:.4f}, of all {len(steps)} characters written")
     else:
         lines.append("character  probability")

@@ -12,7 +12,6 @@ values from Python, becomes the settings' values by the parsers that absl has fo
 import dataclasses
 import inspect
 import math
-import numbers
 import os
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeVar
@@ -138,12 +137,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name, setting in of(type(self)).items():
             given = getattr(self, name)
-            if isinstance(given, numbers.Number) and hasattr(given, "item"):
-                given = given.item()  # Of NumPy; absl takes Python's own.
             if setting.required and not given:
                 raise UsageError(f"--{name} is required")
             try:
-                value = setting.parser.parse(given)
+                # Of NumPy; absl takes Python's own.
+                value = setting.parser.parse(given.item() if hasattr(given, "item") else given)
             except (TypeError, ValueError, OverflowError):
                 needed = setting.parser.syntactic_help
                 raise UsageError(f"--{name}={given}: {needed} is needed") from None

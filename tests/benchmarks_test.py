@@ -185,8 +185,6 @@ def test_what_a_run_has_come_to(benchmark, finished):
         {"length": 1, "num_examples": 20, "seconds": 5.0},
         {"length": 2, "num_examples": None, "seconds": None},
     ]
-    (finished / "evaluation.json").unlink()
-    assert variations.measure_levels(finished) is None
 
 
 def test_runs_that_failed_are_named(benchmark, tmp_path):

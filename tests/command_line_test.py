@@ -357,3 +357,15 @@ def test_a_stopped_command_says_how_to_go_on(number, exit_code):
     assert stderr == "stopped; the same command goes on from what is finished\n"
     assert process.returncode == exit_code
     assert time.monotonic() - started < 10
+
+
+def test_a_stopped_command_needs_no_reader():
+    """As in `train | tee log`, where Ctrl-C stops both."""
+    code = SLEEPS.replace("time.sleep(60)", 'print("unread"); time.sleep(60)')
+    pipes = functools.partial(subprocess.Popen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with pipes([sys.executable, "-c", code], text=True) as process:
+        assert process.stdout.readline() == "working\n"
+        time.sleep(0.5)
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130

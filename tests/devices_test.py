@@ -60,6 +60,11 @@ def test_the_log_level_of_the_environment_counts(python):
     assert stdout == "1 0\n"
 
 
+def test_tensorflow_is_loaded_where_stderr_is_closed(python):
+    code = "import sys; sys.stderr = None; from keras_l2e import devices; devices.load_tensorflow()"
+    assert python("-c", code, TF_ENABLE_ONEDNN_OPTS="1")[0] == "1 3\n"
+
+
 def test_only_known_notes_are_kept_back(python, tmp_path):
     lines = [
         "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",

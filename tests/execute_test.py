@@ -137,3 +137,15 @@ def test_what_is_shown_is_one_line_each():
         "\\n         0.5000",
         "EOS        1.0000",
     ]
+
+
+@pytest.mark.parametrize(("end", "probability"), [(["EOS"], "0.2500"), ([], "0.0000")])
+def test_work_without_an_end_is_no_answer(end, probability):
+    steps = [keras_l2e.api.Step(c, 0.5, [(c, 0.5)]) for c in ["2"]]
+    network = SimpleNamespace(
+        steps=lambda program: steps + [keras_l2e.api.Step(c, 0.5, [(c, 0.5)]) for c in end],
+        interface=SimpleNamespace(task="program"),
+        form=TARGET_FORMS["trace"],
+    )
+    shown = execute.show(network, "print((1+1))", show_candidates=False)
+    assert f"\nprobability {probability}, of all" in shown

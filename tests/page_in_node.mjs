@@ -41,6 +41,7 @@ modules.answer = (index, program, most) => {
   };
 };
 modules.difficultyOf = (task, text) => modules.TASKS[task].difficultyOf(text);
+modules.trueOutput = (task, text) => modules.TASKS[task].answer(text);
 modules.names = (table) => Object.keys(modules[table]);
 modules.ids = (text) => [modules.BOS, ...encode(text), modules.EOS];
 

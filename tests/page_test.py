@@ -184,6 +184,13 @@ def test_difficulties_are_the_same(ask_page, task):
     assert found == [{"value": difficulty and [*difficulty]} for difficulty in difficulties]
 
 
+@pytest.mark.parametrize("task", ["copy", "reverse", "double"])
+def test_digits_are_answered_alike(ask_page, task):
+    texts = ["120", "7", "", "print(1)", "1 2"]
+    expected = [outcome(lambda t=t: TASKS[task].answer(t)) for t in texts]
+    assert ask_page("trueOutput", [[task, text] for text in texts]) == expected
+
+
 def test_what_is_said_of_a_program(ask_page):
     facts = {"task": "addition", "target_length": 3, "target_nesting": 1, "measured": {"2,1": "ok"}}
     said = {

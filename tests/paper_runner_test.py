@@ -181,12 +181,3 @@ def test_a_figure_lies_beside_its_cells(tmp_path, capsys):
     for draw_only in (True, False):
         with pytest.raises(UsageError, match=r"flags\.cfg holds other flags"):
             reproduce.reproduce(make_arguments(tmp_path, draw_only=draw_only))
-
-
-def test_the_extra_is_named_where_it_is_missing(tmp_path, monkeypatch):
-    for name in ("comparisons", "figures"):
-        monkeypatch.delitem(sys.modules, f"keras_l2e.paper.{name}", raising=False)
-        monkeypatch.delattr(f"keras_l2e.paper.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    with pytest.raises(WorkError, match=r"scipy is missing; install keras_l2e\[paper\]"):
-        reproduce.reproduce(make_arguments(tmp_path))

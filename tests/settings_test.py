@@ -134,6 +134,7 @@ def test_numbers_of_numpy_are_numbers():
     of_numpy = Config(target_length=np.int64(3), learning_rate=np.float32(0.5))
     assert of_numpy == Config(target_length=3, learning_rate=0.5)
     assert type(of_numpy.target_length) is int and type(of_numpy.learning_rate) is float
+    assert Config(halting=np.True_).halting is True
 
 
 @each_setting

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from keras_l2e.language import programs
+from keras_l2e.language.interpreter import ProgramError
 from keras_l2e.language.tasks import TASKS, Difficulty, carry_chain, grid
 
 HARDEST = {"program": Difficulty(12, 10), "control": Difficulty(12, 10)}
@@ -91,6 +92,13 @@ def test_what_is_drawn(task, difficulty):
         assert set(difficulties) == {difficulty}
     assert draw_many(task, difficulty, 300) == drawn
     assert TASKS[task].generate(random.Random("another"), HARDEST[task]) not in drawn
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("text", ["", "print(", "1 2"])
+def test_what_is_none_of_its_texts_has_no_answer(task, text):
+    with pytest.raises(ProgramError):
+        TASKS[task].answer(text)
 
 
 @pytest.mark.parametrize("task", TASKS)

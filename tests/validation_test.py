@@ -33,6 +33,7 @@ def test_a_level_is_scored_when_it_is_looked_at_and_once(make_config):
     assert judge.score(Difficulty(2), "validation") == expected
     assert judge.judged(Difficulty(2)) == {"judged_by": "validation", **expected}
     assert judge[1] == Score(0.05, 0.25)
+    assert list(judge) == [0, 1]
     assert scorer.asked == [50]
     judge.forget()
     assert judge[1] == Score(0.05, 0.25)

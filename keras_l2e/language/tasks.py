@@ -214,13 +214,18 @@ def difficulty_of_addition(text: str) -> Difficulty | None:
 def _memory(answer: Callable[[str], str]) -> Task:
     """A task that reads digits, and writes them in some order or several times."""
 
+    def checked(text: str) -> str:
+        if not re.fullmatch("[0-9]+", text):
+            raise interpreter.ProgramError("line 1: only digits can be read")
+        return answer(text)
+
     def draw(rng: random.Random, difficulty: Difficulty) -> Example:
         digits = f"{rng.randrange(10**difficulty.length):0{difficulty.length}}"
         return Example(digits, answer(digits))
 
     return Task(
         draw,
-        answer,
+        checked,
         longest=lambda difficulty: Longest(
             difficulty.length, len(answer("0" * difficulty.length)), 0
         ),

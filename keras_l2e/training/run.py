@@ -59,7 +59,7 @@ class Run:
         scorer = Scorer(self.averaged, config.input_form, config.target_form)
         self.validation = Validation(config, scorer, self.teacher.of_kinds)
         prepared = config.train_source == "prepared"
-        self.stored = pipeline.Stored(self.validation.texts("train")) if prepared else None
+        self.stored = pipeline.Stored(self.validation.training_texts()) if prepared else None
         self.state = self.teacher.start([arm.level for arm in self.validation.arms])
         self.history: list[dict] = []
         self.learning_rate = config.learning_rate

@@ -1,7 +1,7 @@
 """How far each arm is learnt: scores on stored examples, as the teacher asks for them."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from keras_l2e.config import Config
 from keras_l2e.data import stored
@@ -21,8 +21,8 @@ JUDGEABLE_REPEATS = 0.5
 RATES = ("token_accuracy", "exact_match", "free_token_accuracy")
 
 
-class Validation:
-    """The scores of a network at the levels of a run; a mapping from an arm's index to its Score.
+class Validation(Mapping[int, Score]):
+    """The scores of a network at the levels of a run, by the index of an arm.
 
     A level is scored when it is looked at, once in each epoch.
 
@@ -93,6 +93,12 @@ class Validation:
         judged = self.judged(*self.arms[index])
         return Score(judged["token_accuracy"], judged["exact_match"])
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.arms)))
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
     def all_levels(self, shares: Mapping[Difficulty, Mapping[str, float]]) -> list[dict]:
         """Accuracies of every level beside its share of the epoch, as history.jsonl has them."""
         return [
@@ -109,7 +115,7 @@ class Validation:
             self._numbers[key] = self.task.by_kind(texts, key[0])
         return self._numbers[key].get(kind, [])
 
-    def texts(self, split: str) -> dict[Difficulty, tuple]:
+    def training_texts(self) -> dict[Difficulty, tuple]:
         """What is stored of all levels, UTF-8 `bytes`: programs, and what is to be written."""
-        found = {level: self.examples[level, split] for level in self.levels}
+        found = {level: self.examples[level, "train"] for level in self.levels}
         return {level: (x.program, write_all(x, self.target_form)) for level, x in found.items()}
