@@ -46,11 +46,9 @@ def main() -> None:
     read, written = (rng.integers(1, 41, size=(ROWS, n)).astype(np.int32) for n in (READ, WRITTEN))
     weights = np.full(written.shape, 1 / written.size, np.float32)
     example = {"encoder_token_ids": read, "decoder_token_ids": written}, written, weights
-    options = tf.data.Options()
-    options.autotune.enabled = False
 
     def run(model, num_steps: int) -> float:
-        repeated = tf.data.Dataset.from_tensors(example).repeat(num_steps).with_options(options)
+        repeated = tf.data.Dataset.from_tensors(example).repeat(num_steps)
         dataset = pipeline.distribute(lambda: repeated, strategy)
         started = time.perf_counter()
         model.fit(dataset, verbose=0, shuffle=False)

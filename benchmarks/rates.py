@@ -35,10 +35,8 @@ def cells() -> dict[tuple[str, float], Cell]:
     return found
 
 
-def measure(folder: Path) -> dict | None:
-    """The validation of a finished run after its last epoch; None if it is not finished."""
-    if not (folder / "evaluation.json").exists():
-        return None
+def measure(folder: Path) -> dict:
+    """The validation of a finished run after its last epoch."""
     last = tables.read_history(folder / "history.jsonl")[-1]
     return {"num_examples": last["num_examples"], **last["target_validation"]}
 

@@ -235,16 +235,14 @@ def _file_name(name: str) -> str:
     return re.sub("[^a-z0-9_]+", "_", name.lower())
 
 
-def measure(folder: Path) -> dict | None:
-    """What a finished run has come to; None if it is not finished.
+def measure(folder: Path) -> dict:
+    """What a finished run has come to.
 
     Returns:
         num_examples, total_seconds: of all epochs.
         curve: num_examples, seconds and exact_match at the target in validation, after each.
         target, by_operation: of evaluation.json, at the target.
     """
-    if not (folder / "evaluation.json").exists():
-        return None
     history = tables.read_history(folder / "history.jsonl")
     spent = comparisons.spent_seconds(comparisons.read_timing(folder), history)
     curve = [

@@ -24,6 +24,7 @@ import numpy as np
 
 from keras_l2e import devices
 from keras_l2e.config import Config
+from keras_l2e.language import vocabulary
 from keras_l2e.language.forms import TARGET_FORMS
 from keras_l2e.language.tasks import TASKS, Difficulty
 
@@ -71,8 +72,6 @@ NETWORKS = {
         4, 128, 128, False, "double", Difficulty(40), 64, 41, 81, 16, "universal_transformer", 4
     ),
 }
-# Of `vocabulary`, which would bring TensorFlow into PyTorch's processes.
-VOCABULARY_SIZE = 43
 SIDES = ("ours", "keras", "torch_1", "torch_2")
 CLIP_NORM = 1.0
 LEARNING_RATE = 1e-3
@@ -80,8 +79,6 @@ LEARNING_RATE = 1e-3
 
 def draw_batch(network: Network) -> dict[str, list[list[int]]]:
     """Ids to read, to write from (BOS first) and to write (EOS last), of drawn examples."""
-    from keras_l2e.language import vocabulary
-
     rng = random.Random(0)
     batch = {"read": [], "given": [], "written": []}
     while len(batch["read"]) < network.rows:
@@ -119,7 +116,7 @@ def keras_side(network: Network, batch: dict[str, np.ndarray], ours: bool):
                 tie_encoder_decoder=network.tied,
                 num_heads=network.num_heads or 1,
             )
-            model = models.build(network.model, VOCABULARY_SIZE, config)
+            model = models.build(network.model, vocabulary.SIZE, config)
             optimizer = optimizers.SGD(LEARNING_RATE, clip_norm=CLIP_NORM)
         else:
             model = stock_model(network)
@@ -156,7 +153,7 @@ def stock_model(network: Network):
             for _ in range(network.layer_count)
         ]
 
-    embedding = keras.layers.Embedding(VOCABULARY_SIZE, network.embedding_dim, mask_zero=True)
+    embedding = keras.layers.Embedding(vocabulary.SIZE, network.embedding_dim, mask_zero=True)
     reader = stack()
     writer = reader if network.tied else stack()
     read = keras.Input([None], dtype="int32", name="encoder_token_ids")
@@ -169,7 +166,7 @@ def stock_model(network: Network):
     x = embedding(written)
     for layer, state in zip(writer, encoder(read), strict=True):
         x, *_ = layer(x, initial_state=state)
-    logits = keras.layers.Dense(VOCABULARY_SIZE)(x)
+    logits = keras.layers.Dense(vocabulary.SIZE)(x)
     return keras.Model({"encoder_token_ids": read, "decoder_token_ids": written}, logits)
 
 
@@ -206,10 +203,10 @@ def torch_lstm(network: Network):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(VOCABULARY_SIZE, network.embedding_dim)
+            self.embedding = nn.Embedding(vocabulary.SIZE, network.embedding_dim)
             self.reader = self.stack()
             self.writer = self.reader if network.tied else self.stack()
-            self.logits = nn.Linear(network.cells, VOCABULARY_SIZE)
+            self.logits = nn.Linear(network.cells, vocabulary.SIZE)
 
         def stack(self):
             sizes = network.embedding_dim, network.cells, network.layer_count
@@ -238,7 +235,7 @@ def torch_attention(network: Network):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(VOCABULARY_SIZE, network.embedding_dim)
+            self.embedding = nn.Embedding(vocabulary.SIZE, network.embedding_dim)
             sizes = network.embedding_dim, cells // 2
             self.reader = nn.LSTM(*sizes, batch_first=True, bidirectional=True)
             self.first = nn.LSTM(network.embedding_dim, cells, batch_first=True)
@@ -246,7 +243,7 @@ def torch_attention(network: Network):
             self.tell = nn.Linear(cells, 2 * cells, bias=False)
             self.ask = nn.Linear(cells, 4 * cells, bias=False)
             self.mix = nn.Linear(2 * cells, cells, bias=False)
-            self.logits = nn.Linear(2 * cells, VOCABULARY_SIZE)
+            self.logits = nn.Linear(2 * cells, vocabulary.SIZE)
 
         def forward(self, read, given):
             outputs, states = self.reader(self.embedding(read))
@@ -282,11 +279,11 @@ def torch_transformer(network: Network):
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding = nn.Embedding(VOCABULARY_SIZE, width)
+            self.embedding = nn.Embedding(vocabulary.SIZE, width)
             self.reader = self.blocks(nn.TransformerEncoderLayer)
             self.writer = self.blocks(nn.TransformerDecoderLayer)
             self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-            self.logits = nn.Linear(width, VOCABULARY_SIZE)
+            self.logits = nn.Linear(width, vocabulary.SIZE)
 
         def blocks(self, kind):
             return nn.ModuleList(

@@ -5,7 +5,7 @@ skipped.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import measuring
@@ -35,47 +35,8 @@ def read_recipe(flagfile: str) -> dict:
     return {name: getattr(found, name) for name in names}
 
 
-def collect(
-    arguments: argparse.Namespace,
-    name: str,
-    wanted: dict,
-    measure=None,
-    command: Sequence[str] = runner.COMMAND,
-) -> tuple[dict, list[str]]:
-    """Trains the cells in a folder of this name, unless only drawing, and measures what is done.
-
-    Cells with settings that are gone are not trained; where an earlier release has run them they
-    are measured with the others.
-
-    Args:
-        arguments: of `parse`.
-        name: of the benchmark.
-        wanted: key -> `Cell`.
-        measure: what is found in a run's folder, None where it is not finished; by default
-            `measure_levels`.
-        command: see `runner.run`.
-
-    Returns:
-        For each key whose run is finished what is found there; the names of cells without a run.
-    """
-    folder = arguments.workdir / name
-    cells = [cell for cell in wanted.values() if not cell.flags.keys() & {*config.REMOVED}]
-    if not arguments.draw_only:
-        try:
-            runner.run(cells, folder, arguments.data_dir, command=command)
-        except (UsageError, WorkError) as error:
-            raise SystemExit(f"error: {error}") from None
-    measure = measure or measure_levels
-    measured = {key: measure(folder / cell.name) for key, cell in wanted.items()}
-    found = {key: result for key, result in measured.items() if result}
-    if not found:
-        raise SystemExit(f"error: no run in {folder} is done")
-    done = {wanted[key].name for key in found}
-    return found, [cell.name for cell in cells if cell.name not in done]
-
-
-def measure_levels(folder: Path) -> dict | None:
-    """What a finished run with --validate_all_levels has come to; None if it is not finished.
+def measure_levels(folder: Path) -> dict:
+    """What a finished run with --validate_all_levels has come to.
 
     Returns:
         num_examples, seconds: of all its epochs.
@@ -83,8 +44,6 @@ def measure_levels(folder: Path) -> dict | None:
             (`comparisons.mastered`), None if it never was.
         rows: of evaluation.json.
     """
-    if not (folder / "evaluation.json").exists():
-        return None
     history = tables.read_history(folder / "history.jsonl")
     seconds = comparisons.spent_seconds(comparisons.read_timing(folder), history)
     spent = {line["num_examples"]: time for line, time in zip(history, seconds, strict=True)}
@@ -102,6 +61,42 @@ def measure_levels(folder: Path) -> dict | None:
         "mastered": mastered,
         "rows": tables.read_evaluation(folder / "evaluation.json")["rows"],
     }
+
+
+def collect(
+    arguments: argparse.Namespace,
+    name: str,
+    wanted: dict,
+    measure: Callable[[Path], dict] = measure_levels,
+    command: Sequence[str] = runner.COMMAND,
+) -> tuple[dict, list[str]]:
+    """Trains the cells in a folder of this name, unless only drawing, and measures what is done.
+
+    Cells with settings that are gone are not trained; where an earlier release has run them they
+    are measured with the others.
+
+    Args:
+        arguments: of `parse`.
+        name: of the benchmark.
+        wanted: key -> `Cell`.
+        measure: what is found in the folder of a finished run.
+        command: see `runner.run`.
+
+    Returns:
+        For each key whose run is finished what is found there; the names of cells without a run.
+    """
+    folder = arguments.workdir / name
+    cells = [cell for cell in wanted.values() if not cell.flags.keys() & {*config.REMOVED}]
+    if not arguments.draw_only:
+        try:
+            runner.run(cells, folder, arguments.data_dir, command=command)
+        except (UsageError, WorkError) as error:
+            raise SystemExit(f"error: {error}") from None
+    done = {key: cell for key, cell in wanted.items() if runner.is_done(cell, folder)}
+    if not done:
+        raise SystemExit(f"error: no run in {folder} is done")
+    found = {key: measure(folder / cell.name) for key, cell in done.items()}
+    return found, [cell.name for cell in cells if cell not in done.values()]
 
 
 def write(arguments: argparse.Namespace, name: str, result: dict, table: str) -> Path:

@@ -109,12 +109,10 @@ class TrainedNetwork:
         program = list(map(forms.clean, program))
         # What stands for a byte of a command line that is no UTF-8 is unreadable, no error.
         texts = [text.encode(errors="replace") for text in program]
-        shows_work = forms.shows_work(self.interface.target_form)
-        found = saved_model.serve_many(self._functions, texts, shows_work)
+        work = self.form.work
+        found = saved_model.serve_many(self._functions, texts, work is not None)
         outputs = [output.decode() for output in found["output"]]
-        works = [""] * len(outputs)
-        if "work" in found and (work := self.form.work):
-            works = [work(written.decode()) for written in found["work"]]
+        works = [work(text.decode()) for text in found["work"]] if work else [""] * len(outputs)
         return list(map(self._answer, program, outputs, works, found["probability"].tolist()))
 
     @property

@@ -20,8 +20,6 @@ from keras_l2e.teaching.teacher import Teacher
 from keras_l2e.teaching.teachers import TEACHERS
 
 NAME = "flags.cfg"
-# Where a run lies and where its data lie do not change what it computes.
-PLACES = frozenset({"workdir", "data_dir"})
 # Schedules of the learning rate under which an epoch does not depend on how many there will be.
 OPEN_ENDED = ("constant", "plateau")
 # Of release 0.1.0, whose runs can still be evaluated, exported and executed.
@@ -166,7 +164,7 @@ class Config(Curriculum):
     num_layers: int = integer(
         1,
         "Layers or blocks of the encoder and of the decoder; in a universal_transformer, how often "
-        "their one block is applied.",
+        "their one block is applied. The model attention has one.",
     )
     hidden_dim: int = integer(256, "Cells of each LSTM layer; the width of a Transformer.")
     embedding_dim: int = integer(
@@ -175,7 +173,9 @@ class Config(Curriculum):
     num_heads: int = integer(4, "Heads of an attention; --hidden_dim is a multiple of it.")
     own_past: bool = boolean(True, "The writer of the model attention looks at its own past.")
     second_lstm: bool = boolean(True, "It has a second LSTM behind its attention.")
-    tie_encoder_decoder: bool = boolean(False, "One LSTM stack reads and writes (the paper's).")
+    tie_encoder_decoder: bool = boolean(
+        False, "In the model lstm, one stack reads and writes (the paper's)."
+    )
     positions: str = choice(
         "sinusoidal",
         ("sinusoidal", "learned"),
@@ -187,7 +187,7 @@ class Config(Curriculum):
     )
     ponder_cost: float = number(0.01, "With --halting: what a step of a place adds to the loss.")
     uniform_init: float = number(
-        0.0, "Weights start uniform on +-this (paper: 0.08); 0: Keras' way."
+        0.0, "Weights of the model lstm start uniform on +-this (paper: 0.08); 0: Keras' way."
     )
 
     optimizer: str = choice("muon", OPTIMIZERS, "The rule that changes the weights.")
@@ -390,7 +390,8 @@ def check_same(workdir: Path, config: Config, earlier: Config) -> None:
     for name, value in dataclasses.asdict(config).items():
         before = getattr(earlier, name)
         more_epochs = open_ended and name == "num_epochs" and value > before
-        if value != before and name not in PLACES and not more_epochs:
+        # Where the data lie does not change what a run computes.
+        if value != before and name != "data_dir" and not more_epochs:
             raise UsageError(
                 f"{workdir} was started with --{name}={before}, not --{name}={value}; take another "
                 "--workdir"

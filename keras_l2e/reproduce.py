@@ -9,7 +9,6 @@ and stopped ones go on.
 from dataclasses import dataclass
 
 from keras_l2e import command_line, settings
-from keras_l2e.errors import WorkError
 from keras_l2e.paper import runner
 from keras_l2e.paper.cells import BUDGETS, FIGURES, cells
 
@@ -48,10 +47,8 @@ def reproduce(arguments: Arguments) -> None:
             process runs cells there.
         WorkError: cells failed.
     """
-    try:  # Before hours of training.
-        from keras_l2e.paper import comparisons, figures
-    except ModuleNotFoundError as error:
-        raise WorkError(f"{error.name} is missing; install keras_l2e[paper]") from None
+    from keras_l2e.paper import comparisons, figures  # Slow to import, as pandas is.
+
     workdir = command_line.check_folder("workdir", arguments.workdir)
     figure, budget = arguments.figure, arguments.budget
     if not arguments.draw_only:

@@ -133,25 +133,16 @@ class Network(FitsUnderStrategies, keras.Model):
         return _assemble(config["name"], config["arguments"])
 
 
-def arguments_of(name: str, settings: object) -> dict:
-    """What a model's function takes of the settings: those that it has parameters for.
-
-    Args:
-        name: a name in `MODELS`.
-        settings: an object with these as attributes, as a `Config`.
-    """
-    return taken_by(resolve(MODELS, name), settings)
-
-
 def build(name: str, vocabulary_size: int, settings: object) -> Network:
     """A network with its first weights.
 
     Args:
         name: a name in `MODELS`.
         vocabulary_size: number of token ids.
-        settings: see `arguments_of`.
+        settings: an object, as a `Config`, whose attributes are what the model's function takes.
     """
-    return _assemble(name, {"vocabulary_size": vocabulary_size, **arguments_of(name, settings)})
+    arguments = taken_by(resolve(MODELS, name), settings)
+    return _assemble(name, {"vocabulary_size": vocabulary_size, **arguments})
 
 
 @devices.own_keras_settings()

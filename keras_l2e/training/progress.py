@@ -3,12 +3,12 @@
 import resource
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_l2e import command_line, files
+from keras_l2e import files
 from keras_l2e.config import Config
 from keras_l2e.language.tasks import Difficulty
 
@@ -49,7 +49,7 @@ class Progress:
 
     def _print(self, line: dict, rate: float, seconds: float) -> None:
         config, validation = self.config, line["validation"]
-        left = command_line.clock((config.num_epochs - line["epoch"]) * seconds)
+        left = timedelta(seconds=round((config.num_epochs - line["epoch"]) * seconds))
         print(
             f"epoch {line['epoch']}/{config.num_epochs}  "
             f"{config.task} {Difficulty(**line['difficulty']).label}  loss {line['loss']:.3f}  "
