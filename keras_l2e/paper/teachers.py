@@ -25,13 +25,14 @@ from keras_l2e.teaching.teachers import TEACHERS
 WHAT_WAS_RUN = (
     "Free-running exact_match on held-out examples: at the target, and averaged over all levels, "
     "so that what was forgotten counts; one a seed. A level is mastered when its exact_match in "
-    "validation has been above 0.95 after an epoch (sums of one and two digits are judged by "
-    "training examples: there are too few others). `looking` is the share of a run's time that "
-    "went into the validation of all levels after every epoch, here also where the teacher does "
-    "not ask for it. `mix` looks at nothing and shares examples out among levels; `random` looks "
-    "at nothing and gives nearly all of an epoch to one level, so that it is tested after "
-    "whichever came last. Rates and windows of teachers that follow learning are those of their "
-    "sources, and count epochs, of which there are few here."
+    "validation has been above 0.95 after an epoch (sums of one and two digits and programs of "
+    "one operation on one digit are judged by training examples: there are too few others). "
+    "`looking` is the share of a run's time that went into the validation of all levels after "
+    "every epoch, here also where the teacher does not ask for it; the shorter what is taught, the "
+    "larger it is. `mix` looks at nothing and shares examples out among levels; `random` looks at "
+    "nothing and gives nearly all of an epoch to one level, so that it is tested after whichever "
+    "came last. Rates and windows of teachers that follow learning are those of their sources, and "
+    "count epochs, of which there are few here."
 )
 # What every teacher is compared with: ours, and those that look at nothing.
 REFERENCES = ("review", "mix", "random")
