@@ -261,7 +261,7 @@ class Config(Curriculum):
 
     @property
     def mastered_by(self) -> str:
-        """The accuracy that `--advance_metric` means, a field of `teachers.Score`."""
+        """The accuracy that `--advance_metric` means, a field of `teaching.teacher.Score`."""
         if self.advance_metric != "auto":
             return self.advance_metric
         return "exact_match" if shows_work(self.target_form) else "token_accuracy"

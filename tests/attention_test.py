@@ -39,6 +39,14 @@ def test_attention_is_that_of_keras(causal):
     np.testing.assert_allclose(found, theirs(x, x, **masks), atol=1e-4)
 
 
+def test_one_row_is_taught_as_it_stands():
+    """Its batch is a dimension of one, known beforehand, unlike those of a run."""
+    network = small_network(model="attention")
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    ids = {name: np.array([[41, 3, 4]]) for name in network.input}
+    assert np.isfinite(network.train_on_batch(ids, np.array([[3, 4, 42]])))
+
+
 @pytest.mark.parametrize("num_queries", [1, 3, 4, 7])
 def test_looking_back_in_blocks(num_queries, monkeypatch):
     """Outputs and gradients are those of the formula, however many queries look back at once."""

@@ -21,7 +21,7 @@ CHOICE = "print((8 if 5>9 else (3*4)))"  # 12;12
         (LOOP, "189922", Failure("round", "left out", turn=1)),
         (LOOP, "124115;189922;255729", Failure("end", "went on")),
         (LOOP, "124115;189922", Failure("answer", "digit")),
-        (LOOP, "", Failure("round", "digit", turn=1, digit=1)),
+        (LOOP, "", Failure("round", "ended", turn=1)),
         (PRODUCT, "159271;227531;386801", Failure("tens", "digit", digit=1)),
         (PRODUCT, "159371;227530;386901", Failure("units", "digit", digit=3)),
         (PRODUCT, "159271;227530", Failure("product", "ended")),

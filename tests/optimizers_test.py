@@ -63,7 +63,7 @@ def weights(model):
 
 def averages(model):
     found = optimizers.averages(model)
-    return [found[variable.path].numpy() for variable in model.trainable_variables]
+    return [found[id(variable)].numpy() for variable in model.trainable_variables]
 
 
 def distance(before, after):
@@ -127,6 +127,20 @@ def test_the_average_is_that_of_the_weights_after_each_step(two_replicas):
             np.testing.assert_allclose(b, a, atol=1e-6)
     assert decays[0] == 0 and decays[-1] == 0.3 and len(set(decays)) > 3
     assert distance(average, now) > 1e-3
+
+
+def test_weights_of_one_name_have_averages_of_their_own():
+    """A model from outside may call layers of encoder and decoder alike."""
+    inputs = keras.Input([2])
+    encoder, decoder = (
+        keras.Model(inputs, keras.layers.Dense(2, name="dense")(inputs), name=name)
+        for name in ("encoder", "decoder")
+    )
+    model = keras.Model(inputs, decoder(encoder(inputs)))
+    assert len({variable.path for variable in model.variables}) < len(model.variables)
+    model.compile(optimizers.make("sgd", 0.1, average_decay=0.5), "mse")
+    model.fit(np.ones([4, 2]), np.ones([4, 2]), verbose=0)
+    assert len(optimizers.averages(model)) == len(model.variables)
 
 
 def test_a_variable_without_gradient_is_left_alone():

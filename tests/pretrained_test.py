@@ -135,6 +135,7 @@ def test_rewritten_programs_print_the_same_and_the_tasks_own_stay_as_they_are():
             rewritten = rewriting.rewrite(text)
             assert program in rewritten
             assert [interpreter.run(other) for other in rewritten] == [target] * len(rewritten)
+    assert rewriting.rewrite("print(-(1 + 2)*3)")[0] == "print(-(1+2)*3)"
     assert rewriting.rewrite("hello") == rewriting.rewrite("") == []
 
 

@@ -72,7 +72,7 @@ def change(run, **changes):
     """Gives a run other settings, as far as it reads them only when it trains."""
     run.config = dataclasses.replace(run.config, **changes)
     run.teacher = runs.make_teacher(run.config)
-    run.state = run.teacher.start(run.levels)
+    run.state = run.teacher.start(run.config.levels)
     run.learning_rate = run.config.learning_rate
     if run.config.train_source == "generated":
         run.stored = None

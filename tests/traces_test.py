@@ -109,7 +109,15 @@ def test_what_registers_hold_besides_values(program, written):
 
 @pytest.mark.parametrize(
     ("written", "trace"),
-    [("", ""), ("12", ""), (";;3", ";"), ("1-2;-;5", "1-2;-"), ("3<:1;5", "1")],
+    [
+        ("", ""),
+        ("12", ""),
+        (";;3", ";"),
+        ("1-2;-;5", "1-2;-"),
+        ("3<:1;5", "1"),
+        # More digits than Python makes a number of.
+        (5000 * "1" + ";5", 5000 * "1"),
+    ],
 )
 def test_what_is_no_complement_stays(written, trace):
     assert traces.from_registers(written) == trace

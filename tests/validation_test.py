@@ -4,7 +4,7 @@ from keras_l2e.data import stored
 from keras_l2e.language.programs import OPERATIONS, Example
 from keras_l2e.language.tasks import Difficulty
 from keras_l2e.teaching.teacher import Score
-from keras_l2e.training import validation
+from keras_l2e.training import scoring, validation
 from keras_l2e.training.validation import Validation
 
 
@@ -16,11 +16,8 @@ class Counting:
 
     def score(self, examples):
         self.asked.append(len(examples.program))
-        return SimpleNamespace(
-            token_accuracy=lambda: len(examples.program) / 1000,
-            exact_match=lambda: 0.25,
-            free_token_accuracy=lambda: 0.75,
-        )
+        rates = (len(examples.program) / 1000, 0.25, 0.75)
+        return SimpleNamespace(rates=lambda: dict(zip(scoring.RATES, rates, strict=True)))
 
 
 def test_a_level_is_scored_when_it_is_looked_at_and_once(make_config):
@@ -66,10 +63,8 @@ class Telling(Counting):
         def subset(self, chosen):
             return type(self)(self[i] for i in chosen)
 
-        def exact_match(self):
-            return sum(self) / len(self)
-
-        token_accuracy = free_token_accuracy = exact_match
+        def rates(self):
+            return dict.fromkeys(scoring.RATES, sum(self) / len(self))
 
 
 def test_kinds_are_judged_one_by_one_of_one_scoring(make_config):
@@ -97,4 +92,4 @@ def test_a_level_without_validation_examples_has_no_rates(make_config, monkeypat
         stored, "read", lambda task, level, split, *_: Example(*[[b"1"] * (split == "train")] * 3)
     )
     found = Validation(make_config(), Counting()).score(Difficulty(2), "validation")
-    assert found == {**dict.fromkeys(validation.RATES), "num_examples": 0}
+    assert found == {**dict.fromkeys(scoring.RATES), "num_examples": 0}

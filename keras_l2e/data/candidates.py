@@ -124,8 +124,7 @@ def first_distinct(parts: Iterable[dict[bytes, int]], size: int) -> dict[bytes, 
     lowest: dict[bytes, int] = {}
     for part in parts:
         for digest, number in part.items():
-            if number < lowest.get(digest, number + 1):
-                lowest[digest] = number
+            lowest[digest] = min(number, lowest.get(digest, number))
     return dict(heapq.nsmallest(size, lowest.items(), key=operator.itemgetter(1)))
 
 

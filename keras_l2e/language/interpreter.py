@@ -32,7 +32,7 @@ MAX_DIGITS = 500
 # Syntax nodes visited in all loops of a program: 100,000 turns of `a+=1`, a fraction of a second.
 # They are counted before a loop starts; a loop inside a loop is refused, as the class has none.
 MAX_STEPS = 500_000
-# Of a trace, whose values may all be long.
+# Of all that is kept of the work, whose values may all be long.
 MAX_TRACE = 1_000_000
 
 _OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {

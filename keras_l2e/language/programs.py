@@ -218,15 +218,15 @@ def generate(
 def count_operations(program: str, nesting: int) -> Counter[str]:
     """How often each operation occurs in a generated program, read from its text.
 
-    `equality` leaves no trace, so it is what remains of `nesting`.
+    `equality` leaves nothing in the text, so it is what remains of `nesting`.
     """
-    counts = _traces(program)
+    counts = _visible_operations(program)
     counts["equality"] = nesting - counts.total()
     return +counts
 
 
-def _traces(program: str) -> Counter[str]:
-    """How often each operation that leaves a trace occurs; `pair` below 0: parentheses lack."""
+def _visible_operations(program: str) -> Counter[str]:
+    """How often each of the other operations occurs; `pair` below 0: parentheses lack."""
     counts = Counter(
         smallmul=program.count("*"),
         vars=program.count(";"),
@@ -250,7 +250,7 @@ def difficulty_of(program: str) -> tuple[int, int] | None:
     >>> difficulty_of("print((8827*9))"), difficulty_of("print((8827*77))")
     ((4, 1), (20, 1))
     """
-    operations = _traces(program)
+    operations = _visible_operations(program)
     in_parentheses = operations["pair"] + operations["smallmul"] + operations["vars"]
     operators = len(re.findall(r"[-+](?!=)|\*", program))
     if operations["pair"] < 0 or operators != in_parentheses:

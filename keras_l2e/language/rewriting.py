@@ -54,5 +54,7 @@ def _expression(node: ast.expr) -> str:
             return f"{_expression(left)}{_OPERATORS[type(operator)]}{_expression(right)}"
         case ast.IfExp(test, body, orelse):
             return f"({_expression(body)} if {_expression(test)} else {_expression(orelse)})"
-        case _:  # A name or a number, maybe with a sign.
+        case ast.UnaryOp(_, operand):
+            return f"-{_expression(operand)}"
+        case _:  # A name or a number.
             return ast.unparse(node)

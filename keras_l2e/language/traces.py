@@ -160,7 +160,8 @@ def values_alone(written: str) -> str:
 
 
 def _signed(written: str) -> str:
-    found = re.fullmatch("([0-9]+)(-?)", written)
+    # Of as many digits as Python makes a number of at most.
+    found = re.fullmatch("([0-9]{1,4300})(-?)", written)
     if not found:
         return written
     digits, sign = found.groups()

@@ -227,7 +227,7 @@ def _over_blocks(look, queries, *sums):
         lambda start, *_: start < num_queries,
         look,
         [tf.constant(0), nothing, *sums],
-        shape_invariants=[tf.TensorShape([]), growing, *(x.shape for x in sums)],
+        shape_invariants=[tf.TensorShape([]), *[growing] * (1 + len(sums))],
     )
     return results
 

@@ -83,4 +83,5 @@ def greedy_decode(decoder, state, *, max_steps: int, bos: int, eos: int):
         start,
         (tf.TensorShape([]), rows, rows, shapes, unknown, unknown),
     )
-    return tf.transpose(ids.stack()[:steps]), tf.transpose(logits.stack()[:steps], [1, 0, 2])
+    written = tf.range(steps)  # Of work that may be long only what was written takes memory.
+    return tf.transpose(ids.gather(written)), tf.transpose(logits.gather(written), [1, 0, 2])

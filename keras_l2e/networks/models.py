@@ -63,22 +63,19 @@ def lstm(
     # Encoder.
     ids = keras.Input([None], dtype="int32", name="encoder_token_ids")
     mask = keras.ops.not_equal(ids, 0)
-    x, embeddings = ids, {"embeddings": embedding(ids)}
-    states = []
-    for layer in reader:
-        x, *layer_states = layer(x, mask=mask, **embeddings)
-        embeddings = {}  # Only the first layer reads token ids.
+    states, x = [], ids
+    for i, layer in enumerate(reader):  # Only the first layer reads token ids.
+        x, *layer_states = layer(x, mask=mask, embeddings=None if i else embedding(ids))
         states += layer_states
     encoder = keras.Model(ids, states, name="encoder")
 
     # Decoder. It needs no mask: targets are padded on the right, behind every position that counts.
     ids = keras.Input([None], dtype="int32", name="decoder_token_ids")
     state_inputs = [keras.Input([hidden_dim]) for _ in states]
-    x, embeddings = ids, {"embeddings": embedding(ids)}
-    states = []
+    states, x = [], ids
     for i, layer in enumerate(writer):
-        x, *layer_states = layer(x, initial_state=state_inputs[2 * i : 2 * i + 2], **embeddings)
-        embeddings = {}
+        initial, table = state_inputs[2 * i : 2 * i + 2], None if i else embedding(ids)
+        x, *layer_states = layer(x, initial_state=initial, embeddings=table)
         states += layer_states
     return encoder, keras.Model([ids, state_inputs], [logits(x), states], name="decoder")
 

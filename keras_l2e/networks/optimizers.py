@@ -154,7 +154,7 @@ def make(name: str, *args, **kwargs) -> keras.Optimizer:
     return resolve(OPTIMIZERS, name)(*args, **kwargs)
 
 
-def averages(model: keras.Model) -> dict[str, keras.Variable]:
-    """The averaged weights of a model by their weights' paths; none without averaging."""
+def averages(model: keras.Model) -> dict[int, keras.Variable]:
+    """The averaged weights of a model by the `id` of their weights; none without averaging."""
     pairs = zip(model.trainable_variables, model.optimizer.averages, strict=False)
-    return {variable.path: average for variable, average in pairs}
+    return {id(variable): average for variable, average in pairs}

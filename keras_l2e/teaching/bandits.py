@@ -71,7 +71,8 @@ def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
                 return _softmax(values, temperature)
             return _explore(_one_of_best(values, rng), exploration)
 
-        def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
+        def learn(memory: Memory, found: list[Score], epoch: int) -> Memory:
+            rng = _random(seed, epoch)
             new = [score.exact_match or 0.0 for score in found]
             kept = memory.get("scores") or [[] for _ in new]
             scores = [[*old, x][-progress_window - 1 :] for old, x in zip(kept, new, strict=True)]
@@ -80,7 +81,7 @@ def _tscl(estimate: Callable[[Seen], list[float]]) -> Callable[..., Teacher]:
             progress = estimate(seen)
             return {"scores": scores, "progress": progress, "weights": weights(progress, rng)}
 
-        return _following(seed, learn)
+        return _following(learn)
 
     teacher.__doc__ = estimate.__doc__
     return teacher
@@ -130,7 +131,7 @@ def uniform_arms(seed: int, exploration: float = 0.1) -> Teacher:
 
 
 def exp3s(
-    seed: int, batches_per_epoch: int, exp3s_exploration: float = 0.05, exp3s_step: float = 1e-3
+    batches_per_epoch: int, exp3s_exploration: float = 0.05, exp3s_step: float = 1e-3
 ) -> Teacher:
     """Exp3.S, rewarded by validation gain (Graves et al., arXiv 1704.03003).
 
@@ -140,7 +141,7 @@ def exp3s(
     nothing, so that what was hardly taught has hardly a gain.
     """
 
-    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
+    def learn(memory: Memory, found: list[Score], epoch: int) -> Memory:
         scores = [score.token_accuracy or 0.0 for score in found]
         powers, rewards = memory.get("powers") or [1.0] * len(found), memory.get("rewards") or []
         if "scores" in memory:
@@ -162,11 +163,11 @@ def exp3s(
             "weights": _explore(_in_proportion(powers), exp3s_exploration),
         }
 
-    return _following(seed, learn)
+    return _following(learn)
 
 
 def space(
-    seed: int, progress_rate: float = 0.1, exploration: float = 0.1, absolute_progress: bool = True
+    progress_rate: float = 0.1, exploration: float = 0.1, absolute_progress: bool = True
 ) -> Teacher:
     """Kinds of examples at each level by solve rate and progress, after SPaCe (arXiv 2508.05015).
 
@@ -176,7 +177,7 @@ def space(
     a cluster's solve rate p, and its progress as in `online`, added up; nothing where p is 0 or 1.
     """
 
-    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
+    def learn(memory: Memory, found: list[Score], epoch: int) -> Memory:
         rates = [score.exact_match or 0.0 for score in found]
         before = memory.get("rates") or rates
         changes = [now - then for now, then in zip(rates, before, strict=True)]
@@ -188,21 +189,21 @@ def space(
         weights = _explore(_in_proportion(values), exploration)
         return {"rates": rates, "progress": progress, "weights": weights}
 
-    return _following(seed, learn)._replace(of_kinds=True)
+    return _following(learn)._replace(of_kinds=True)
 
 
-def learnability(seed: int, exploration: float = 0.1) -> Teacher:
+def learnability(exploration: float = 0.1) -> Teacher:
     """Levels by p (1 - p), p the share of their answers that are right: neither known nor hopeless.
 
     The form in which the idea recurs, as in arXiv 2408.15099.
     """
 
-    def learn(memory: Memory, found: list[Score], epoch: int, rng: random.Random) -> Memory:
+    def learn(memory: Memory, found: list[Score], epoch: int) -> Memory:
         rates = [score.exact_match or 0.0 for score in found]
         shares = _in_proportion([rate * (1 - rate) for rate in rates])
         return {"weights": _explore(shares, exploration)}
 
-    return _following(seed, learn)
+    return _following(learn)
 
 
 BANDITS: dict[str, Callable[..., Teacher]] = {
@@ -217,13 +218,13 @@ BANDITS: dict[str, Callable[..., Teacher]] = {
 }
 
 
-def _following(seed: int, learn: Callable[..., Memory]) -> Teacher:
+def _following(learn: Callable[[Memory, list[Score], int], Memory]) -> Teacher:
     """A teacher that looks at all levels, and keeps what `learn` gives, `weights` among it."""
 
     def update(state: State, scores: Mapping[int, Score]) -> State:
         epoch = state["epoch"] + 1
         found = [scores[level] for level in range(len(state["weights"]))]
-        return {"epoch": epoch, **learn(state, found, epoch, _random(seed, epoch))}
+        return {"epoch": epoch, **learn(state, found, epoch)}
 
     return Teacher(_start, lambda state: state["weights"], update)
 

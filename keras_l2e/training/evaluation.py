@@ -19,7 +19,7 @@ from keras_l2e.language.forms import TARGET_FORMS, shows_work
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty, Task
 from keras_l2e.training import failures
-from keras_l2e.training.scoring import Scorer, Scores
+from keras_l2e.training.scoring import RATES, Scorer, Scores
 
 NUM_SAMPLES = 5
 # Examples drawn where none are prepared.
@@ -113,7 +113,7 @@ def compare(result: dict, published: dict) -> tuple[float, str]:
     for row in published["rows"]:
         difficulty = Difficulty(row["length"], row["nesting"])
         other = found[difficulty]
-        for metric in ("token_accuracy", "exact_match", "free_token_accuracy"):
+        for metric in RATES:
             # As if a right answer were among four more examples, lest 0 and 1 have no error.
             rate = (row[metric] * row["num_examples"] + 2) / (row["num_examples"] + 4)
             error = math.sqrt(rate * (1 - rate) / other["num_examples"])
@@ -131,16 +131,15 @@ def _read(config: Config, difficulty: Difficulty) -> Example:
 
 def _row(config: Config, difficulty: Difficulty, texts: list[str], scores: Scores) -> dict:
     in_program = list(map(answer_in_program, texts, scores.targets))
-    written = {} if config.target_form == "answer" else {"written_match": scores.written_match()}
-    return {
+    row = {
         **difficulty._asdict(),
         "num_examples": len(texts),
-        "token_accuracy": scores.token_accuracy(),
-        "exact_match": scores.exact_match(),
-        "free_token_accuracy": scores.free_token_accuracy(),
+        **scores.rates(),
         "answer_in_program": sum(in_program) / len(in_program),
-        **written,
     }
+    if shows_work(config.target_form):
+        row["written_match"] = scores.written_match()
+    return row
 
 
 def _by_kind(config: Config, difficulty: Difficulty, texts: list[str], scores: Scores):
@@ -166,28 +165,25 @@ def _failures(config: Config, texts: list[str], scores: Scores) -> list[dict]:
     )
 
 
-def _samples(config: Config, difficulty: Difficulty, examples: Example, scores: Scores):
+def _samples(
+    config: Config, difficulty: Difficulty, examples: Example, scores: Scores
+) -> list[dict]:
     work = TARGET_FORMS[config.target_form].work
     rng = random.Random(f"samples/{difficulty}/{config.seed}")
     chosen = rng.sample(range(len(scores.targets)), min(NUM_SAMPLES, len(scores.targets)))
-    return [
-        {
+    samples = []
+    for i in chosen:
+        sample = {
             **difficulty._asdict(),
             "program": examples.program[i].decode(),
             "target": scores.targets[i],
             "output": scores.outputs[i],
             "correct": scores.outputs[i] == scores.targets[i],
-            **(
-                {
-                    "work": work(scores.written[i]),
-                    "trace": examples.trace[i].decode(),
-                }
-                if work
-                else {}
-            ),
         }
-        for i in chosen
-    ]
+        if work:
+            sample |= {"work": work(scores.written[i]), "trace": examples.trace[i].decode()}
+        samples.append(sample)
+    return samples
 
 
 def _beyond(task: Task, target: Difficulty) -> list[Difficulty]:

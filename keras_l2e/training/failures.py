@@ -41,7 +41,7 @@ def first_wrong(work: str, steps: Sequence[Step]) -> Failure:
         steps: the true one.
     """
     later = [str(step.value) for step in steps]
-    for value, step in itertools.zip_longest(work.split(SEPARATOR), steps):
+    for value, step in itertools.zip_longest(work.split(SEPARATOR) if work else [], steps):
         if step is None:
             return Failure("end", "went on")
         due, *later = later

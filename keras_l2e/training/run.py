@@ -48,7 +48,6 @@ class Run:
         The model comes first: settings that do not fit it show before data are built for minutes.
         """
         self.config, self.workdir, self.strategy = config, workdir, strategy
-        self.levels = config.levels
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
             self.model = models.build(config.model, vocabulary.SIZE, config)
@@ -95,7 +94,7 @@ class Run:
 
     def variables(self) -> list[keras.Variable]:
         """Every variable that training changes."""
-        return [*_variables(self.model), *self.model.optimizer.variables]
+        return [*self.model.variables, *self.model.optimizer.variables]
 
     def save(self) -> None:
         """Keeps all that the epochs to come depend on."""
@@ -150,7 +149,7 @@ class Run:
         """One epoch: fit, judge, let the teacher go on; gives its line of history.jsonl."""
         config, level = self.config, self.current()
         rate = schedules.learning_rate(config, self.history, self.learning_rate)
-        size = schedules.batch_size(config, self.levels.index(level))
+        size = schedules.batch_size(config, config.levels.index(level))
         shares = self.shares()
         loss, accuracy = self.fit(rate, size)
         self.average_weights()
@@ -230,9 +229,8 @@ class Run:
     def average_weights(self) -> None:
         """Puts the averaged weights into the network that is judged."""
         averages = optimizers.averages(self.model)
-        values = [averages.get(variable.path, variable) for variable in _variables(self.model)]
-        for variable, value in zip(_variables(self.averaged), values, strict=True):
-            variable.assign(value.numpy())
+        for variable, source in zip(self.averaged.variables, self.model.variables, strict=True):
+            variable.assign(averages.get(id(source), source).numpy())
 
 
 class _FirstNaN(keras.callbacks.Callback):
@@ -273,9 +271,3 @@ def describe(network: models.Network) -> str:
     """One line on a network."""
     arguments = ", ".join(f"{name} {value}" for name, value in network.arguments.items())
     return f"model {network.name}: {arguments}; {network.count_params():,} parameters"
-
-
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    """All variables of a model, those of its metrics left out."""
-    metrics = {id(variable) for variable in model.metrics_variables}
-    return [variable for variable in model.variables if id(variable) not in metrics]

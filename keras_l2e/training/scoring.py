@@ -22,6 +22,11 @@ from keras_l2e.language.programs import Example
 from keras_l2e.networks import text
 from keras_l2e.networks.decoding import WORK_ROWS, greedy_decode, similar_lengths
 
+# Examples that go through a network at once where no work is written.
+ROWS = 256
+# What is said of a network at a level.
+RATES = ("token_accuracy", "exact_match", "free_token_accuracy")
+
 
 class Scores(NamedTuple):
     """One entry per example, in the order given; every rate needs at least one.
@@ -63,13 +68,14 @@ class Scores(NamedTuple):
         equal = sum(a == b for pair in pairs for a, b in zip(*pair, strict=False))
         return equal / sum(max(len(target), len(output)) for target, output in pairs)
 
+    def rates(self) -> dict[str, float]:
+        """All RATES by name."""
+        return {name: getattr(self, name)() for name in RATES}
+
     def subset(self, chosen: Sequence[int]) -> "Scores":
         """The scores of the examples with these numbers."""
         arrays = (column[chosen] for column in self[:3])
         return Scores(*arrays, *([column[i] for i in chosen] for column in self[3:]))
-
-
-ROWS = 256
 
 
 class Scorer:

@@ -9,7 +9,7 @@ from keras_l2e.language.forms import write_all
 from keras_l2e.language.programs import Example
 from keras_l2e.language.tasks import TASKS, Difficulty
 from keras_l2e.teaching.teacher import Arm, Score
-from keras_l2e.training.scoring import Scorer, Scores
+from keras_l2e.training.scoring import RATES, Scorer, Scores
 
 # A validation split smaller than this cannot judge: 4 sigma at 95% are 6%.
 JUDGEABLE_EXAMPLES = 200
@@ -17,8 +17,6 @@ JUDGEABLE_EXAMPLES = 200
 # knows all it may know of so small a class, and what is held out is what training rarely draws (of
 # the distinct programs of length 1, nine in ten are conditionals).
 JUDGEABLE_REPEATS = 0.5
-# What is said of a network at a level.
-RATES = ("token_accuracy", "exact_match", "free_token_accuracy")
 
 
 class Validation(Mapping[int, Score]):
@@ -80,7 +78,7 @@ class Validation(Mapping[int, Score]):
                 self._scores[key] = self.scorer.score(examples)
                 self.seconds += time.monotonic() - started
             scores = self._scores[key].subset(chosen) if kind else self._scores[key]
-            found = {name: getattr(scores, name)() for name in found}
+            found = scores.rates()
         return {**found, "num_examples": len(chosen)}
 
     def judged(self, level: Difficulty, kind: str = "") -> dict:
