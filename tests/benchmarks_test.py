@@ -133,6 +133,21 @@ def test_rates_are_tried_around_that_of_the_figure(benchmark):
     assert [*rates.values()] == [[0.001, 0.002, 0.004, 0.01]] * 8
 
 
+def test_rates_are_judged_by_all_levels_of_the_last_epochs(benchmark, tmp_path):
+    lines = [
+        {
+            "num_examples": 10 * epoch,
+            "levels": [
+                {"token_accuracy": right, "exact_match": right / 2} for right in (epoch, epoch + 1)
+            ],
+        }
+        for epoch in range(1, 9)
+    ]
+    (tmp_path / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    expected = {"num_examples": 80, "token_accuracy": 8, "exact_match": 4}
+    assert benchmark("rates").measure(tmp_path) == expected
+
+
 def test_lengths_are_drawn_by_network_and_strategy(benchmark):
     lengths = benchmark("lengths")
     rows = [{"length": n, "exact_match": 1 / n} for n in lengths.lengths(3)]
