@@ -214,8 +214,11 @@ def difficulty_of_addition(text: str) -> Difficulty | None:
 def _memory(answer: Callable[[str], str]) -> Task:
     """A task that reads digits, and writes them in some order or several times."""
 
+    def difficulty_of(text: str) -> Difficulty | None:
+        return Difficulty(len(text)) if re.fullmatch("[0-9]+", text) else None
+
     def checked(text: str) -> str:
-        if not re.fullmatch("[0-9]+", text):
+        if difficulty_of(text) is None:
             raise interpreter.ProgramError("line 1: only digits can be read")
         return answer(text)
 
@@ -229,7 +232,7 @@ def _memory(answer: Callable[[str], str]) -> Task:
         longest=lambda difficulty: Longest(
             difficulty.length, len(answer("0" * difficulty.length)), 0
         ),
-        difficulty_of=lambda text: Difficulty(len(text)) if re.fullmatch("[0-9]+", text) else None,
+        difficulty_of=difficulty_of,
         max_length=65,
         white_space="",
     )

@@ -29,12 +29,12 @@ export const TASKS = {
 
 /** A task that reads digits and writes digits that a function makes of them. */
 function memory(write) {
-  const isDigits = (text) => /^[0-9]+$/.test(text);
+  const difficultyOf = (text) => (/^[0-9]+$/.test(text) ? [text.length, 1] : null);
   const answer = (text) => {
-    if (!isDigits(text)) throw new ProgramError("line 1: only digits can be read");
+    if (!difficultyOf(text)) throw new ProgramError("line 1: only digits can be read");
     return write(text);
   };
-  return { answer, difficultyOf: (text) => (isDigits(text) ? [text.length, 1] : null) };
+  return { answer, difficultyOf };
 }
 
 /**
