@@ -14,6 +14,7 @@ import variations
 
 from keras_l2e import tables
 from keras_l2e.paper import cells as paper_cells
+from keras_l2e.paper import comparisons
 from keras_l2e.paper.cells import Cell
 from keras_l2e.paper.tables import rates_text
 
@@ -42,8 +43,10 @@ def cells() -> dict[tuple[str, float], Cell]:
 def measure(folder: Path) -> dict:
     """The rates of a finished run in its last epochs, all levels counting alike."""
     history = tables.read_history(folder / "history.jsonl")
-    levels = [level for line in history[-LOOKS:] for level in line["levels"]]
-    means = {rate: statistics.fmean(level[rate] for level in levels) for rate in RATES}
+    means = {
+        rate: statistics.mean(comparisons.mean_of_levels(line, rate) for line in history[-LOOKS:])
+        for rate in RATES
+    }
     return {"num_examples": history[-1]["num_examples"], **means}
 
 

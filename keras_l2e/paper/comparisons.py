@@ -175,14 +175,16 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
             {
                 "num_examples": line["num_examples"],
                 "seconds": seconds,
-                **{
-                    name: statistics.mean(level[name] or 0.0 for level in line["levels"])
-                    for name in rates
-                },
+                **{name: mean_of_levels(line, name) for name in rates},
             }
             for line, seconds in zip(history, training_seconds, strict=True)
         ],
     }
+
+
+def mean_of_levels(line: dict, name: str) -> float:
+    """A rate in a line of history.jsonl, all levels counting alike; one without examples is 0."""
+    return statistics.mean(level[name] or 0.0 for level in line["levels"])
 
 
 def _watched(folder: Path, history: list[dict]) -> dict:
