@@ -11,7 +11,7 @@ from keras_l2e.teaching.teachers import TEACHERS
 
 
 def kind(cell):
-    return tuple(cell.flags.get(name) for name in ("task", "target_form", "model"))
+    return tuple(cell.flags.get(name) for name in ("task", "target_form", "model", "hidden_dim"))
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

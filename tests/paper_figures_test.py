@@ -288,9 +288,17 @@ def test_networks_stand_side_by_side(results):
     assert "on 800 validation examples in all" in text and "by 0.035" in text
     for title in ("at the target", "mean of all levels"):
         section = text.split(f"## In the test at the end, {title}")[1].split("\n## ")[0]
-        assert len(re.findall(r"^\| \w+ \| mix \| 0\.", section, re.MULTILINE)) == 4
-    costs = dict(re.findall(r"^\| (\w+) \| mix \| 1,000,000 \|.* / (.*) \|$", text, re.MULTILINE))
-    assert costs == {name: f"{200 * seconds:,}" for name, seconds in SECONDS.items()}
+        assert len(re.findall(r"^\| \w+ \d x \d+ \| mix \| ", section, re.MULTILINE)) == 5
+    pattern = r"^\| (\w+) (\d x \d+) \| mix \| 1,000,000 \|.* / (.*) \|$"
+    costs = {model: {} for model in SECONDS}
+    for model, size, cost in re.findall(pattern, text, re.MULTILINE):
+        costs[model][size] = cost
+    sizes = {"lstm": ["1 x 208"], "attention": ["1 x 128"], "transformer": ["4 x 64", "4 x 128"]}
+    sizes["universal_transformer"] = ["4 x 128"]
+    assert costs == {
+        model: {size: f"{200 * seconds:,}" for size in sizes[model]}
+        for model, seconds in SECONDS.items()
+    }
     assert "| universal_transformer | 1 / 1 | 1 / 1 | 1 / 1 | 0.89 / 0.63 |" in text
 
 

@@ -35,7 +35,7 @@ FIGURES = {
     # Ours: all teachers, and all networks, side by side.
     "teachers": ("{task}_{strategy}_seed_{seed}", {"validate_all_levels": True}),
     "models": (
-        "{task}_{target_form}_{model}_{strategy}_seed_{seed}",
+        "{task}_{target_form}_{model}_{num_layers}x{hidden_dim}_{strategy}_seed_{seed}",
         {"validate_all_levels": True},
     ),
 }
@@ -161,25 +161,31 @@ _TEACHERS_OF_PROGRAMS = [
 # Transformers were measured on (arXiv 1807.03819), shorter here.
 _NETWORKS = {
     "lstm": {"hidden_dim": (208,), "num_layers": (1,), "embedding_dim": (64,)},
-    "attention": {"hidden_dim": (128,), "embedding_dim": (64,)},
+    "attention": {"hidden_dim": (128,), "num_layers": (1,), "embedding_dim": (64,)},
     "transformer": {"hidden_dim": (64,), "num_layers": (4,)},
     "universal_transformer": {"hidden_dim": (128,), "num_layers": (4,)},
 }
 _COPYING = {"task": ("copy", "reverse", "double"), "target_form": ("answer",)}
 _EXECUTING = {"task": ("control", "program"), "target_length": (4,), "target_nesting": (2,)}
-# For each network the batches of an epoch, which take about 36 s of one core with AVX-512; of the
-# slower ones more, or the comparison after equally many examples would be one of beginnings.
+# For each network the batches of an epoch, which take about 36 s of one core with AVX-512; those of
+# Transformers up to 65 s, of universal ones 100 s, or the comparison after equally many examples
+# would be one of beginnings. For that,
+# programs with their work, whose batches are few, have half as many epochs more.
 _SUITE = [
     ({**_COPYING, "target_length": (40,), "validation_examples": (50,)}, (530, 450, 410, 260)),
     *(
         ({"task": ("addition",), "target_form": (form,), "target_length": (9,)}, n)
         for form, n in (("answer", (1050, 870, 900, 520)), ("reversed_trace", (700, 580, 600, 350)))
     ),
-    *(
-        ({**_EXECUTING, "target_form": (form,)}, n)
-        for form, n in (("answer", (660, 720, 500, 340)), ("reversed_trace", (350, 300, 220, 160)))
+    ({**_EXECUTING, "target_form": ("answer",)}, (660, 720, 500, 340)),
+    (
+        {**_EXECUTING, "target_form": ("reversed_trace",), "num_epochs": (30,)},
+        (350, 300, 220, 160),
     ),
 ]
+# What sharing a block costs or gains, on two of the tasks: a Transformer of the width, the depth
+# and the speed of the universal one, with four times its weights.
+_UNSHARED = {"model": ("transformer",), "num_layers": (4,), "hidden_dim": (128,)}
 
 BUDGETS = {
     # One figure in a minute or a few: shows that everything works, and nothing else.
@@ -250,6 +256,8 @@ BUDGETS = {
             "models": {
                 "global_batch_size": 64,
                 "num_epochs": 20,
+                # Over the last ninth of the steps, as averages begin, until it is 500 of them.
+                "average_decay": 0.998,
                 "validation_examples": 200,
                 "test_examples": 1_000,
             },
@@ -290,6 +298,11 @@ BUDGETS = {
                 | {"seed": (1,), "strategy": ("mix",)}
                 for tasks, counts in _SUITE
                 for (model, flags), num_batches in zip(_NETWORKS.items(), counts, strict=True)
+            ]
+            + [
+                {**tasks, "task": (task,), **_UNSHARED, "batches_per_epoch": counts[-1:]}
+                | {"seed": (1,), "strategy": ("mix",)}
+                for task, (tasks, counts) in (("reverse", _SUITE[0]), ("program", _SUITE[-1]))
             ],
         },
     ),
@@ -359,13 +372,10 @@ def cells(figure: str, budget_name: str) -> list[Cell]:
         for grid in budget.grids[figure]
         for values in itertools.product(*grid.values())
     ]
-    return [
-        Cell(
-            pattern.format(**flags),
-            shared | OPTIMIZER_FLAGS.get(flags.get("optimizer"), {}) | flags,
-        )
-        for flags in combinations
+    all_flags = [
+        shared | OPTIMIZER_FLAGS.get(flags.get("optimizer"), {}) | flags for flags in combinations
     ]
+    return [Cell(pattern.format(**flags), flags) for flags in all_flags]
 
 
 def check_flags(wanted: Iterable[Cell], folder: Path) -> None:

@@ -168,6 +168,7 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
     training_seconds = spent_seconds(timed, history, validation=False)
     return {
         **{name: cell.flags[name] for name in ("model", "target_form")},
+        "network": "{model} {num_layers} x {hidden_dim}".format(**cell.flags),
         "num_parameters": evaluation["num_parameters"],
         "most_memory_mib": max(line["most_memory_mib"] for line in timed.values()),
         "num_validated": sum(level["num_examples"] for level in history[-1]["levels"]),

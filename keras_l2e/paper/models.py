@@ -17,14 +17,15 @@ from keras_l2e.tables import format_short_rate
 
 WHAT_WAS_RUN = (
     "The numbers published for this suite (arXiv 1807.03819) are of other generators, with answers "
-    "modulo a power of ten, on longer texts (memory up to 55 digits, programs of length 5), tested "
-    "on all lengths mixed, and after training of unknown length: they say who wins where, not by "
-    "how much. `mix` draws one length for all numbers of a program here, in the code released "
-    "with arXiv 1410.4615 one for each number. `double` and `reverse` are tasks of the output: the "
-    "digits are written twice, or backwards. All networks read forwards, each on one core. "
-    "`universal_transformer` is wider than `transformer`, takes as many steps as that has blocks, "
-    "and does not halt. Ours are free-running, on held-out examples: characters / whole answers. "
-    "`work` is written as a reversed_trace, and judged by its answer alone."
+    "modulo a power of ten, on longer texts (memory up to 55 digits, programs of length 5), and "
+    "after training of unknown length: they say who wins where, not by how much. `mix` draws one "
+    "length for all numbers of a program here, in the code released with arXiv 1410.4615 one for "
+    "each number. `double` and `reverse` are tasks of the output: the digits are written twice, or "
+    "backwards. All networks read forwards, each on one core. A network's name is followed by its "
+    "layers, blocks or steps and their width; `universal_transformer` does not halt, and the "
+    "`transformer` of its width has four times its weights. `attention` and the recipe were "
+    "developed on these tasks. Ours are free-running, on held-out examples: characters / whole "
+    "answers. `work` is written as a reversed_trace, and judged by its answer alone."
 )
 # Of validation, in which both comparisons are made.
 NOISE = (
@@ -54,7 +55,7 @@ COLOURS = {
     "transformer": ORANGE,
     "universal_transformer": GREEN,
 }
-KEY = ["model", "strategy", "seed"]
+KEY = ["network", "strategy", "seed"]
 RATES = ["exact_match", "free_token_accuracy"]
 
 
@@ -88,6 +89,8 @@ def draw(result: dict) -> Figure:
     panels = figure.subplots(len(EQUAL) * len(strategies), sharex=True)
     for axes, (equal, strategy) in zip(panels, itertools.product(EQUAL, strategies), strict=True):
         chosen = found[equal][found[equal]["strategy"] == strategy]
+        # Of each model the first; what else there is of it stands in the tables.
+        chosen = chosen[chosen["network"].isin(chosen.drop_duplicates("model")["network"])]
         width = 0.9 / len(COLOURS)
         for i, (model, colour) in enumerate(COLOURS.items()):
             rates = chosen[chosen["model"] == model].groupby("place")[RATES].mean()
@@ -119,9 +122,9 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
         equal: what is used, `num_examples` or `seconds`.
 
     Returns:
-        A row for each cell: name, place, the columns of KEY, `limit`, what each cell of the place
-        might use, and RATES, interpolated between the epochs before and after; NaN before the
-        first one.
+        A row for each cell: name, place, model, the columns of KEY, `limit`, what each cell of the
+        place might use, and RATES, interpolated between the epochs before and after; NaN before
+        the first one.
     """
     found = _rows(result, "curve")
     used = found.groupby("name")[equal].transform("max")
@@ -133,7 +136,7 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
             {rate: np.interp(limit, curve[equal], curve[rate], left=np.nan) for rate in RATES}
         )
 
-    cells = found.groupby(["name", "place", *KEY, "limit"], sort=False)
+    cells = found.groupby(["name", "place", "model", *KEY, "limit"], sort=False)
     return cells[[equal, "limit", *RATES]].apply(interpolate).reset_index()
 
 
@@ -145,7 +148,7 @@ def place(cell: dict) -> str:
 def _rows(result: dict, name: str) -> pd.DataFrame:
     """A row for each entry of one list of the cells, with the cell's place and name."""
     found = pd.json_normalize(
-        result["cells"], name, ["name", *KEY, "target_length", "target_nesting"]
+        result["cells"], name, ["name", "model", *KEY, "target_length", "target_nesting"]
     )
     found["place"] = found["name"].map({cell["name"]: place(cell) for cell in result["cells"]})
     return found
@@ -158,9 +161,9 @@ def _wide(found: pd.DataFrame) -> str:
     )
     places = list(dict.fromkeys(found["place"]))
     known = found.dropna(subset=RATES)
-    texts = known.groupby(["model", "strategy", "place"], sort=False)["text"].agg("; ".join)
-    table = texts.unstack()[places].reindex(COLOURS, level="model")
-    return table_markdown(table.rename_axis(["model", "strategy"]))
+    texts = known.groupby(["network", "strategy", "place"], sort=False)["text"].agg("; ".join)
+    table = texts.unstack()[places].reindex(found["network"].unique(), level="network")
+    return table_markdown(table.rename_axis(["network", "strategy"]))
 
 
 def _copied(at_target: pd.DataFrame) -> str:
@@ -188,12 +191,12 @@ def _costs(result: dict) -> str:
         for cell in result["cells"]
         for last in [cell["curve"][-1]]
     ]
-    found = pd.DataFrame(rows).drop_duplicates(["place", "model", "strategy"])
+    found = pd.DataFrame(rows).drop_duplicates(["place", "network", "strategy"])
     places = list(dict.fromkeys(found["place"]))
-    lines = ["model", "strategy", "parameters"]
+    lines = ["network", "strategy", "parameters"]
     costs = found.set_index([*lines, "place"])["cost"].unstack()[places]
     return (
         "Parameters; examples a second of training / MiB of memory that the process had at most, "
         "validation and the libraries included."
-        f"\n\n{table_markdown(costs.reindex(COLOURS, level='model'))}"
+        f"\n\n{table_markdown(costs.reindex(found['network'].unique(), level='network'))}"
     )
