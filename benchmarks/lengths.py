@@ -10,6 +10,7 @@ that are in lengths.json already are not tried again.
 import argparse
 import itertools
 import json
+import re
 from pathlib import Path
 
 import beyond
@@ -23,7 +24,8 @@ from matplotlib.ticker import MaxNLocator
 from keras_l2e import api, devices, plots, tables
 from keras_l2e.files import write_text
 from keras_l2e.language.tasks import Difficulty
-from keras_l2e.paper.models import COLOURS, place
+from keras_l2e.paper.cells import name_network
+from keras_l2e.paper.models import colours, place
 
 MOST_LENGTHS = 20
 LINES = ("-", ":", "--")
@@ -54,6 +56,7 @@ def measure(folder: Path) -> dict:
     return {
         "name": folder.name,
         **{name: getattr(config, name) for name in ABOUT},
+        "network": name_network(vars(config)),
         "target_length": config.target_length,
         "rows": [{name: row[name] for name in rates} for row in beyond.score(network, tried)],
     }
@@ -72,11 +75,11 @@ def format_tables(runs: list[dict]) -> str:
     parts = []
     for task, chosen in by_task(runs).items():
         rows = [
-            [run["model"], run["strategy"], str(run["seed"])]
+            [run["network"], run["strategy"], str(run["seed"])]
             + [tables.format_rate(row["exact_match"], 3) for row in run["rows"]]
             for run in chosen
         ]
-        header = ["model", "strategy", "seed", *(str(row["length"]) for row in chosen[0]["rows"])]
+        header = ["network", "strategy", "seed", *(str(row["length"]) for row in chosen[0]["rows"])]
         trained = f"## {task}, trained up to {chosen[0]['target_length']}"
         parts += [trained, tables.format_markdown(header, rows)]
     return "\n\n".join(parts)
@@ -86,6 +89,7 @@ def format_tables(runs: list[dict]) -> str:
 def draw(runs: list[dict]) -> Figure:
     """A panel a task, a line for each network and strategy (mean of the seeds); grey is beyond."""
     found = by_task(runs)
+    networks = colours((run["model"], run["network"]) for run in runs)
     names = dict.fromkeys(run["strategy"] for run in runs)
     strategies = dict(zip(names, itertools.cycle(LINES), strict=False))
     num_rows = -(-len(found) // 3)
@@ -94,25 +98,25 @@ def draw(runs: list[dict]) -> Figure:
     for axes in panels[len(found) :]:
         axes.set_visible(False)
     for axes, (task, chosen) in zip(panels, found.items(), strict=False):
-        rows = pd.json_normalize(chosen, "rows", ["model", "strategy"])
-        rates = rows.groupby(["model", "strategy", "length"], sort=False)["exact_match"].mean()
-        for model, strategy in dict.fromkeys((run["model"], run["strategy"]) for run in chosen):
-            style = {"color": COLOURS[model], "linestyle": strategies[strategy]}
-            axes.plot(rates[model, strategy], marker="o", markersize=2.5, linewidth=1, **style)
+        rows = pd.json_normalize(chosen, "rows", ["network", "strategy"])
+        rates = rows.groupby(["network", "strategy", "length"], sort=False)["exact_match"].mean()
+        for network, strategy in dict.fromkeys((run["network"], run["strategy"]) for run in chosen):
+            style = {"color": networks[network], "linestyle": strategies[strategy]}
+            axes.plot(rates[network, strategy], marker="o", markersize=2.5, linewidth=1, **style)
         last = chosen[0]["rows"][-1]["length"]
         axes.axvspan(chosen[0]["target_length"] + 0.5, last + 0.5, color="0.93", zorder=0)
         plots.share_axis(axes, of_lines=True)
         axes.set(title=task, xlim=(0.5, last + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.supylabel("exact_match (free-running)", fontsize=7.5)
-    handles = [Line2D([], [], color=colour, label=model) for model, colour in COLOURS.items()]
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in networks.items()]
     if len(strategies) > 1:
         handles += (
             Line2D([], [], color="0.1", linestyle=line, label=strategy)
             for strategy, line in strategies.items()
         )
     title = "exact_match by length (digits); grey: beyond training"
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), title=title)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=title)
     return figure
 
 
@@ -124,7 +128,9 @@ def main() -> None:
     path = arguments.output / "lengths.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
     known = {run["name"] for run in runs}
-    folders = sorted(network.parent for network in arguments.workdir.glob("*/model.keras"))
+    folders = [network.parent for network in arguments.workdir.glob("*/model.keras")]
+    # Narrow networks before wide ones.
+    folders.sort(key=lambda folder: re.sub(r"\d+", lambda number: number[0].zfill(9), folder.name))
     if untried := [folder for folder in folders if folder.name not in known]:
         devices.load_tensorflow(devices.default_onednn())
         devices.start(1)

@@ -153,9 +153,9 @@ def test_lengths_are_drawn_by_network_and_strategy(benchmark):
     rows = [{"length": n, "exact_match": 1 / n} for n in lengths.lengths(3)]
     runs = [
         {"task": task, "target_form": form, "model": model, "strategy": strategy, "seed": seed}
-        | {"target_length": 3, "rows": rows}
+        | {"network": f"{model} {size}", "target_length": 3, "rows": rows}
         for task, form in (("copy", "answer"), ("program", "reversed_trace"))
-        for model in ("lstm", "attention")
+        for model, size in (("lstm", "1 x 8"), ("attention", "1 x 8"), ("attention", "1 x 16"))
         for strategy in ("mix", "review")
         for seed in (1, 2)
     ]
@@ -164,12 +164,13 @@ def test_lengths_are_drawn_by_network_and_strategy(benchmark):
         "## copy, trained up to 3",
         "## program, work, trained up to 3",
     ]
-    assert table.count("| attention | review | 2 | 1.000 | 0.500 | 0.333 |") == 2
+    assert table.count("| attention 1 x 16 | review | 2 | 1.000 | 0.500 | 0.333 |") == 2
     first, second, empty = lengths.draw(runs).axes
     assert [axes.get_title(loc="left") for axes in (first, second)] == ["copy", "program, work"]
     assert not empty.get_visible()
     # One line for the seeds of a network and a strategy.
-    assert len(first.lines) == 4 and first.lines[0].get_xydata().tolist()[1] == [2, 0.5]
+    assert len(first.lines) == 6 and first.lines[0].get_xydata().tolist()[1] == [2, 0.5]
+    assert len({line.get_color() for line in first.lines}) == 3
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ optimizer) and all else is equal, the number of training examples included.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -376,6 +376,15 @@ def cells(figure: str, budget_name: str) -> list[Cell]:
         shared | OPTIMIZER_FLAGS.get(flags.get("optimizer"), {}) | flags for flags in combinations
     ]
     return [Cell(pattern.format(**flags), flags) for flags in all_flags]
+
+
+def name_network(flags: Mapping) -> str:
+    """Of a cell or a run: its model, layers (blocks, steps) and width.
+
+    >>> name_network({"model": "transformer", "num_layers": 4, "hidden_dim": 64})
+    'transformer 4 x 64'
+    """
+    return "{model} {num_layers} x {hidden_dim}".format_map(flags)
 
 
 def check_flags(wanted: Iterable[Cell], folder: Path) -> None:

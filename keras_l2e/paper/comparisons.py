@@ -30,7 +30,7 @@ import pandas as pd
 from scipy import stats
 
 from keras_l2e.errors import WorkError
-from keras_l2e.paper.cells import Cell, cells, check_flags
+from keras_l2e.paper.cells import Cell, cells, check_flags, name_network
 from keras_l2e.tables import breakdown, read_evaluation, read_history
 from keras_l2e.teaching.teachers import TEACHERS
 
@@ -168,7 +168,7 @@ def _network(cell: Cell, folder: Path, evaluation: dict, history: list[dict]) ->
     training_seconds = spent_seconds(timed, history, validation=False)
     return {
         **{name: cell.flags[name] for name in ("model", "target_form")},
-        "network": "{model} {num_layers} x {hidden_dim}".format(**cell.flags),
+        "network": name_network(cell.flags),
         "num_parameters": evaluation["num_parameters"],
         "most_memory_mib": max(line["most_memory_mib"] for line in timed.values()),
         "num_validated": sum(level["num_examples"] for level in history[-1]["levels"]),

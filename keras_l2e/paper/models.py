@@ -5,6 +5,7 @@ markdown(result), draw(result)
 """
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from keras_l2e.paper.comparisons import AT_TARGET
 from keras_l2e.paper.tables import rates_text, table_markdown
-from keras_l2e.plots import BLUE, GREEN, ORANGE, new_figure, share_axis
+from keras_l2e.plots import BLUE, GREEN, ORANGE, PURPLE, new_figure, share_axis
 from keras_l2e.tables import format_short_rate
 
 WHAT_WAS_RUN = (
@@ -85,33 +86,48 @@ def draw(result: dict) -> Figure:
     strategies, places = (
         list(dict.fromkeys(found["seconds"][name])) for name in ("strategy", "place")
     )
+    networks = colours(found["seconds"][["model", "network"]].itertuples(index=False))
     figure = new_figure(height=0.8 + 1.9 * len(EQUAL) * len(strategies))
     panels = figure.subplots(len(EQUAL) * len(strategies), sharex=True)
     for axes, (equal, strategy) in zip(panels, itertools.product(EQUAL, strategies), strict=True):
         chosen = found[equal][found[equal]["strategy"] == strategy]
-        # Of each model the first; what else there is of it stands in the tables.
-        chosen = chosen[chosen["network"].isin(chosen.drop_duplicates("model")["network"])]
-        width = 0.9 / len(COLOURS)
-        for i, (model, colour) in enumerate(COLOURS.items()):
-            rates = chosen[chosen["model"] == model].groupby("place")[RATES].mean()
+        width = 0.9 / len(networks)
+        for i, (network, colour) in enumerate(networks.items()):
+            rates = chosen[chosen["network"] == network].groupby("place")[RATES].mean()
             rates = rates.reindex(places)
-            middles = [x + (i - (len(COLOURS) - 1) / 2) * width for x in range(len(places))]
+            middles = [x + (i - (len(networks) - 1) / 2) * width for x in range(len(places))]
             style = {"width": 0.92 * width, "color": colour}
             axes.bar(middles, rates["free_token_accuracy"], alpha=0.35, **style)
-            bars = axes.bar(middles, rates["exact_match"], label=model, **style)
-            texts = [format_short_rate(rate, 2) for rate in rates["exact_match"]]
+            bars = axes.bar(middles, rates["exact_match"], label=network, **style)
+            texts = [
+                "" if np.isnan(rate) else format_short_rate(rate, 2)
+                for rate in rates["exact_match"]
+            ]
             axes.bar_label(bars, texts, fontsize=5, padding=1)
         share_axis(axes)
-        title = f"{strategy}, after {EQUAL[equal]}"
-        axes.set(title=title, ylabel="share right, validation, mean of levels")
+        axes.set(title=f"{strategy}, after {EQUAL[equal]}")
         axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
+    figure.supylabel("share right, validation, mean of levels", fontsize=7.5)
     figure.legend(
         *axes.get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=len(COLOURS),
+        ncols=3,
         title="exact_match (free-running); pale: free_token_accuracy",
     )
     return figure
+
+
+def colours(networks: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Networks and their colours.
+
+    Args:
+        networks: models and names of networks; a model's second one has a colour of its own.
+    """
+    found: dict[str, str] = {}
+    for model, network in networks:
+        colour = COLOURS[model]
+        found.setdefault(network, PURPLE if colour in found.values() else colour)
+    return found
 
 
 def at_equal(result: dict, equal: str) -> pd.DataFrame:
