@@ -2,9 +2,8 @@
 
     python benchmarks/rates.py --workdir=W
 
-On doubled digits and on programs with their work, each network with the rate of the figure, less
-and more, by what its validation comes to: the mean over all levels and the last epochs. Leaves
-rates.json and rates.md.
+On doubled digits and on programs with their work, by what validation comes to: the mean over all
+levels and the last epochs. Leaves rates.json and rates.md.
 """
 
 import statistics
@@ -19,7 +18,7 @@ from keras_l2e.paper.cells import Cell
 from keras_l2e.paper.tables import rates_text
 
 PLACES = ("double_answer", "program_reversed_trace")
-TIMES = (0.25, 0.5, 1, 2.5)
+LEARNING_RATES = (1e-3, 2e-3, 4e-3, 1e-2, 2e-2)
 SHORTER = {"num_epochs": 5, "test_examples": 100}
 # Epochs whose validation counts: one alone looks at few examples of a level.
 LOOKS = 2
@@ -35,8 +34,7 @@ def cells() -> dict[tuple[str, float], Cell]:
             chosen.setdefault((cell.flags["task"], cell.flags["model"]), cell)
     found = {}
     for cell in chosen.values():
-        for times in TIMES:
-            rate = times * cell.flags["learning_rate"]
+        for rate in LEARNING_RATES:
             flags = cell.flags | {"learning_rate": rate, **SHORTER}
             name = f"{cell.name}_rate_{rate:g}".replace(".", "_")
             found[cell.name, rate] = Cell(name, flags)
