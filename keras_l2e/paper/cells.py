@@ -171,9 +171,9 @@ _NETWORKS = {
 _COPYING = {"task": ("copy", "reverse", "double"), "target_form": ("answer",)}
 _EXECUTING = {"task": ("control", "program"), "target_length": (4,), "target_nesting": (2,)}
 # Of each task the epochs, and for each network the batches of one. They take 30 to 50 s of one core
-# with AVX-512 where LSTMs are in it, 40 to 60 s with Transformers and 65 to 95 s with universal ones
-# (results/rates), or the comparison after equally many examples would be one of beginnings. For
-# that, too, programs with their work, whose batches are few, have half as many epochs more.
+# with AVX-512 where LSTMs are in it, 40 to 60 s with Transformers and 65 to 95 s with universal
+# ones (results/rates), or the comparison after equally many examples would be one of beginnings.
+# For that, too, programs with their work, whose batches are few, have half as many epochs more.
 _SUITE = [
     ({**_COPYING, "target_length": (40,), "validation_examples": (50,)}, 20, (530, 450, 410, 260)),
     (
