@@ -192,6 +192,15 @@ _SUITE = [
 # What sharing a block costs or gains, on two of the tasks: a Transformer of the width, the depth
 # and the speed of the universal one, with four times its weights.
 _UNSHARED = {"model": ("transformer",), "hidden_dim": (128,), **_TRANSFORMERS}
+# (task, epochs, network, batches of an epoch) of each.
+_COMPARED = [
+    (tasks, num_epochs, {"model": (model,), **flags}, num_batches)
+    for tasks, num_epochs, counts in _SUITE
+    for (model, flags), num_batches in zip(_NETWORKS.items(), counts, strict=True)
+] + [
+    ({**tasks, "task": (task,)}, num_epochs, _UNSHARED, counts[-1])
+    for task, (tasks, num_epochs, counts) in (("reverse", _SUITE[0]), ("program", _SUITE[-1]))
+]
 
 BUDGETS = {
     # One figure in a minute or a few: shows that everything works, and nothing else.
@@ -299,18 +308,9 @@ BUDGETS = {
                 ),
             ],
             "models": [
-                {**tasks, "model": (model,), **flags, "seed": (1,), "strategy": ("mix",)}
+                {**tasks, **network, "seed": (1,), "strategy": ("mix",)}
                 | {"num_epochs": (num_epochs,), "batches_per_epoch": (num_batches,)}
-                for tasks, num_epochs, counts in _SUITE
-                for (model, flags), num_batches in zip(_NETWORKS.items(), counts, strict=True)
-            ]
-            + [
-                {**tasks, "task": (task,), **_UNSHARED, "seed": (1,), "strategy": ("mix",)}
-                | {"num_epochs": (num_epochs,), "batches_per_epoch": counts[-1:]}
-                for task, (tasks, num_epochs, counts) in (
-                    ("reverse", _SUITE[0]),
-                    ("program", _SUITE[-1]),
-                )
+                for tasks, num_epochs, network, num_batches in _COMPARED
             ],
         },
     ),
