@@ -18,7 +18,14 @@ from keras_l2e.paper.cells import Cell
 from keras_l2e.paper.tables import rates_text
 
 PLACES = ("double_answer", "program_reversed_trace")
-LEARNING_RATES = (1e-3, 2e-3, 4e-3, 1e-2, 2e-2)
+# Until the best of a network is not the largest that was tried.
+SMALLER = (1e-3, 2e-3, 4e-3, 1e-2)
+LEARNING_RATES = {
+    "lstm": (*SMALLER, 2e-2),
+    "attention": (*SMALLER, 2e-2),
+    "transformer": SMALLER,
+    "universal_transformer": SMALLER,
+}
 SHORTER = {"num_epochs": 5, "test_examples": 100}
 # Epochs whose validation counts: one alone looks at few examples of a level.
 LOOKS = 2
@@ -34,7 +41,7 @@ def cells() -> dict[tuple[str, float], Cell]:
             chosen.setdefault((cell.flags["task"], cell.flags["model"]), cell)
     found = {}
     for cell in chosen.values():
-        for rate in LEARNING_RATES:
+        for rate in LEARNING_RATES[cell.flags["model"]]:
             flags = cell.flags | {"learning_rate": rate, **SHORTER}
             name = f"{cell.name}_rate_{rate:g}".replace(".", "_")
             found[cell.name, rate] = Cell(name, flags)

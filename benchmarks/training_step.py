@@ -380,18 +380,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--repeats", type=int, default=5, help="bursts of each side")
-    parser.add_argument("--network", choices=NETWORKS, help="only this network")
+    parser.add_argument("--network", choices=NETWORKS, nargs="+", help="only these networks")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        return serve(arguments.side, arguments.network)
+        return serve(arguments.side, *arguments.network)
     has_torch = measuring.environment()["versions"]["torch"]
     if not has_torch:
         print("PyTorch is not installed: compared with Keras only", file=sys.stderr)
     result = {"networks": {}}
     titles = f"{'ms a step: median':>18} {'min':>8} {'max':>8} {'peer/ours':>10}"
     print(f"{'network':11} {'side':8} {titles}")
-    for network in [arguments.network] if arguments.network else NETWORKS:
+    for network in arguments.network or NETWORKS:
         sides = [side for side in SIDES if has_torch or not side.startswith("torch")]
         if NETWORKS[network].model != "lstm":
             sides.remove("keras")
