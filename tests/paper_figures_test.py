@@ -304,6 +304,20 @@ def test_networks_stand_side_by_side(results):
     assert "| universal_transformer | 1 / 1 | 1 / 1 | 1 / 1 | 0.89 / 0.63 |" in text
 
 
+def test_networks_say_after_how_much_they_were_right(results):
+    rates = [0.5, 0.95, 0.96, 0.9]
+    curve = [
+        {"num_examples": 1000 * i, "seconds": 10.4 * i, "exact_match": rate}
+        | {"free_token_accuracy": 0.99}
+        for i, rate in enumerate(rates, start=1)
+    ]
+    cell = results["models"]["cells"][0]
+    seeds = [cell | {"curve": curve}, cell | {"seed": 2, "curve": curve[:2]}]
+    text = figures.models.markdown(results["models"] | {"cells": seeds})
+    section = text.split("was above 0.95\n")[1].split("\n## ")[0]
+    assert "| lstm 1 x 208 | mix | 3,000 / 31 s; never |" in section
+
+
 # What else stands in tables, published_test holds against those that are published.
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from keras_l2e.paper.comparisons import AT_TARGET
+from keras_l2e.paper.comparisons import AT_TARGET, MASTERED
 from keras_l2e.paper.tables import rates_text, table_markdown
 from keras_l2e.plots import BLUE, GREEN, ORANGE, PURPLE, new_figure, share_axis
 from keras_l2e.tables import format_short_rate
@@ -61,7 +61,7 @@ RATES = ["exact_match", "free_token_accuracy"]
 
 
 def markdown(result: dict) -> str:
-    """Rates after equal examples, after equal time and in the test; what it cost; the published."""
+    """Rates after equal examples, equal time and in the test; what it took; the published."""
     parts = [f"# models, budget {result['budget']}", WHAT_WAS_RUN]
     if result["missing"]:
         parts[-1] += f" {len(result['missing'])} cells are missing."
@@ -70,6 +70,7 @@ def markdown(result: dict) -> str:
         found = at_equal(result, equal)
         parts += [f"## After {name}", _wide(found), _limits(found, equal)]
     parts.append(NOISE.format(count=count, margin=1.96 * 0.5 / count**0.5))
+    parts += [f"## Until exact_match, mean of all levels, was above {MASTERED}", _until(result)]
     tested = _rows(result, "rows")
     at_target = tested.query(AT_TARGET)
     parts += ["## In the test at the end, at the target", _wide(at_target), _copied(at_target)]
@@ -171,14 +172,28 @@ def _rows(result: dict, name: str) -> pd.DataFrame:
 
 
 def _wide(found: pd.DataFrame) -> str:
-    """RATES: a line for each network and strategy, a column for each task; seeds side by side."""
-    found = found.assign(
-        text=[rates_text([row.free_token_accuracy, row.exact_match]) for row in found.itertuples()]
-    )
-    places = list(dict.fromkeys(found["place"]))
+    """RATES of some cells."""
     known = found.dropna(subset=RATES)
-    texts = known.groupby(["network", "strategy", "place"], sort=False)["text"].agg("; ".join)
-    table = texts.unstack()[places].reindex(found["network"].unique(), level="network")
+    rates = zip(known["free_token_accuracy"], known["exact_match"], strict=True)
+    return _side_by_side(known.assign(text=[*map(rates_text, rates)]))
+
+
+def _until(result: dict) -> str:
+    """What each cell had used when its validation was first so good."""
+    rows = []
+    for cell in result["cells"]:
+        first = next((entry for entry in cell["curve"] if entry["exact_match"] > MASTERED), None)
+        text = f"{first['num_examples']:,} / {first['seconds']:.0f} s" if first else "never"
+        rows.append({"place": place(cell), **{name: cell[name] for name in KEY}, "text": text})
+    said = "Training examples / seconds of training, after whole epochs."
+    return f"{said}\n\n{_side_by_side(pd.DataFrame(rows))}"
+
+
+def _side_by_side(found: pd.DataFrame) -> str:
+    """`text`: a line for each network and strategy, a column for each task; seeds in one cell."""
+    places, networks = (list(dict.fromkeys(found[name])) for name in ("place", "network"))
+    texts = found.groupby(["network", "strategy", "place"], sort=False)["text"].agg("; ".join)
+    table = texts.unstack()[places].reindex(networks, level="network")
     return table_markdown(table.rename_axis(["network", "strategy"]))
 
 
