@@ -18,7 +18,7 @@ from keras_l2e.paper.cells import Cell
 from keras_l2e.paper.tables import rates_text
 
 PLACES = ("double_answer", "program_reversed_trace")
-# Until the best of a network is not the largest that was tried.
+# More where the largest of these is the best.
 SMALLER = (1e-3, 2e-3, 4e-3, 1e-2)
 LEARNING_RATES = {
     "lstm": (*SMALLER, 2e-2),
