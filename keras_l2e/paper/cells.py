@@ -193,13 +193,31 @@ _SUITE = [
 # and the speed of the universal one, with four times its weights.
 _UNSHARED = {"model": ("transformer",), "hidden_dim": (128,), **_TRANSFORMERS}
 # (task, epochs, network, batches of an epoch) of each.
-_COMPARED = [
+_SIDE_BY_SIDE = [
     (tasks, num_epochs, {"model": (model,), **flags}, num_batches)
     for tasks, num_epochs, counts in _SUITE
     for (model, flags), num_batches in zip(_NETWORKS.items(), counts, strict=True)
-] + [
+]
+_COMPARED = _SIDE_BY_SIDE + [
     ({**tasks, "task": (task,)}, num_epochs, _UNSHARED, counts[-1])
     for task, (tasks, num_epochs, counts) in (("reverse", _SUITE[0]), ("program", _SUITE[-1]))
+]
+# What our best teacher, with its settings from the figure `teachers`, teaches as well: which
+# networks (those without an LSTM copy digits as it is), and how many of its epochs make one of
+# `mix`, for it goes up a level after an epoch at the soonest.
+_ALL_NETWORKS = tuple(_NETWORKS)
+_CLIMB_SUMS = {"advance_threshold": _SUMS["advance_threshold"], "mix_share": (0.1,)}
+_CLIMB_PROGRAMS = {name: _PROGRAMS[name] for name in ("advance_threshold", "patience", "mix_share")}
+_CLIMBED = {
+    _COPYING["task"]: (("lstm",), 5, _CLIMB_SUMS),
+    ("addition",): (_ALL_NETWORKS, 2, _CLIMB_SUMS),
+    _EXECUTING["task"]: (_ALL_NETWORKS, 2, _CLIMB_PROGRAMS),
+}
+_REVIEWED = [
+    ({**tasks, **teacher}, shorter * num_epochs, network, num_batches // shorter)
+    for tasks, num_epochs, network, num_batches in _SIDE_BY_SIDE
+    for models, shorter, teacher in [_CLIMBED[tasks["task"]]]
+    if network["model"][0] in models
 ]
 
 BUDGETS = {
@@ -308,9 +326,10 @@ BUDGETS = {
                 ),
             ],
             "models": [
-                {**tasks, **network, "seed": (1,), "strategy": ("mix",)}
+                {**tasks, **network, "seed": (1,), "strategy": (strategy,)}
                 | {"num_epochs": (num_epochs,), "batches_per_epoch": (num_batches,)}
-                for tasks, num_epochs, network, num_batches in _COMPARED
+                for strategy, compared in (("mix", _COMPARED), ("review", _REVIEWED))
+                for tasks, num_epochs, network, num_batches in compared
             ],
         },
     ),
