@@ -48,6 +48,28 @@ def test_all_teachers_are_compared():
     }
 
 
+def test_all_networks_are_compared():
+    """On the tasks that a network of each model does, and on those left to be learnt by climbing."""
+    copying = {(task, "answer") for task in ("copy", "reverse", "double")}
+    others = {
+        (task, form)
+        for task in ("addition", "control", "program")
+        for form in ("answer", "reversed_trace")
+    }
+    found = counted("models", "cpu", "strategy", "model", "hidden_dim", "task", "target_form")
+    narrow = {"lstm": 208, "attention": 128, "transformer": 64, "universal_transformer": 128}
+    for model, width in narrow.items():
+        climbed = others | (copying if model == "lstm" else set())
+        for strategy, wanted in (("mix", copying | others), ("review", climbed)):
+            for task in wanted:
+                assert found.pop((strategy, model, width, *task)) == 1
+    wide = ("mix", "transformer", 128)
+    assert found == {
+        (*wide, "reverse", "answer"): 1,
+        (*wide, "program", "reversed_trace"): 1,
+    }
+
+
 def test_an_optimizer_brings_its_flags_with_it():
     names = ("optimizer", "learning_rate", "learning_rate_schedule", "clip_norm")
     rates = {"cpu": (1.2, 0.003, 0.01), "paper": (0.5, 0.003, 0.01)}

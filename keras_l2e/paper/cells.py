@@ -203,8 +203,8 @@ _COMPARED = _SIDE_BY_SIDE + [
     for task, (tasks, num_epochs, counts) in (("reverse", _SUITE[0]), ("program", _SUITE[-1]))
 ]
 # What our best teacher, with its settings from the figure `teachers`, teaches as well: which
-# networks (those without an LSTM copy digits as it is), and how many of its epochs make one of
-# `mix`, for it goes up a level after an epoch at the soonest.
+# networks (all but the LSTM copy digits without it), and how many of its epochs make one of `mix`,
+# for it goes up a level after an epoch at the soonest.
 _ALL_NETWORKS = tuple(_NETWORKS)
 _CLIMB_SUMS = {"advance_threshold": _SUMS["advance_threshold"], "mix_share": (0.1,)}
 _CLIMB_PROGRAMS = {name: _PROGRAMS[name] for name in ("advance_threshold", "patience", "mix_share")}
