@@ -49,7 +49,7 @@ def test_all_teachers_are_compared():
 
 
 def test_all_networks_are_compared():
-    """On the tasks that a network of each model does, and on those left to be learnt by climbing."""
+    """By `mix` on all tasks, by `review` where `mix` leaves anything to be learnt."""
     copying = {(task, "answer") for task in ("copy", "reverse", "double")}
     others = {
         (task, form)
