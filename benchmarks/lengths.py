@@ -2,15 +2,15 @@
 
     python benchmarks/lengths.py --workdir=W/models --output=FOLDER
 
-W is what `reproduce --figure=models` has left. Held-out examples are drawn at lengths up to twice
-the trained one, at the trained nesting. Leaves lengths.json, lengths.md and lengths.png; networks
-that are in lengths.json already are not tried again.
+W is what `reproduce --figure=models --budget=cpu` has left, as far as it has come. Held-out
+examples are drawn at lengths up to twice the trained one, at the trained nesting. Leaves
+lengths.json, lengths.md and lengths.png; networks that are in lengths.json already are not tried
+again.
 """
 
 import argparse
 import itertools
 import json
-import re
 from pathlib import Path
 
 import beyond
@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_l2e import api, devices, plots, tables
 from keras_l2e.files import write_text
 from keras_l2e.language.tasks import Difficulty
-from keras_l2e.paper.cells import name_network
+from keras_l2e.paper.cells import cells, name_network
 from keras_l2e.paper.models import colours, place
 
 MOST_LENGTHS = 20
@@ -127,17 +127,16 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.output / "lengths.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
-    known = {run["name"] for run in runs}
-    folders = [network.parent for network in arguments.workdir.glob("*/model.keras")]
-    # Narrow networks before wide ones.
-    folders.sort(key=lambda folder: re.sub(r"\d+", lambda number: number[0].zfill(9), folder.name))
-    if untried := [folder for folder in folders if folder.name not in known]:
+    names = [cell.name for cell in cells("models", "cpu")]
+    finished = [name for name in names if (arguments.workdir / name / "model.keras").exists()]
+    if untried := [name for name in finished if name not in {run["name"] for run in runs}]:
         devices.load_tensorflow(devices.default_onednn())
         devices.start(1)
         arguments.output.mkdir(parents=True, exist_ok=True)
-    for folder in untried:
-        print(folder.name, flush=True)
-        runs.append(measure(folder))
+    for name in untried:
+        print(name, flush=True)
+        runs.append(measure(arguments.workdir / name))
+        runs.sort(key=lambda run: names.index(run["name"]))
         measuring.write(path, {"runs": runs})
     write_text(arguments.output / "lengths.md", format_tables(runs) + "\n")
     plots.save_figure(draw(runs), arguments.output / "lengths.png")
