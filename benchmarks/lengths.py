@@ -127,9 +127,10 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.output / "lengths.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    known = {run["name"] for run in runs}
     names = [cell.name for cell in cells("models", "cpu")]
     finished = [name for name in names if (arguments.workdir / name / "model.keras").exists()]
-    if untried := [name for name in finished if name not in {run["name"] for run in runs}]:
+    if untried := [name for name in finished if name not in known]:
         devices.load_tensorflow(devices.default_onednn())
         devices.start(1)
         arguments.output.mkdir(parents=True, exist_ok=True)

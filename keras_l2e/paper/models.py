@@ -168,6 +168,11 @@ def place(cell: dict) -> str:
     return cell["task"] + (", work" if cell["target_form"] != "answer" else "")
 
 
+def _about(cell: dict) -> dict:
+    """What tells a cell's entry in a table from others."""
+    return {"place": place(cell), **{name: cell[name] for name in KEY}}
+
+
 def _rows(result: dict, name: str) -> pd.DataFrame:
     """A row for each entry of one list of the cells, with the cell's place and name."""
     found = pd.json_normalize(
@@ -190,7 +195,7 @@ def _until(result: dict) -> str:
     for cell in result["cells"]:
         first = next((entry for entry in cell["curve"] if entry["exact_match"] > MASTERED), None)
         text = f"{first['num_examples']:,} / {first['seconds']:.0f} s" if first else "never"
-        rows.append({"place": place(cell), **{name: cell[name] for name in KEY}, "text": text})
+        rows.append({**_about(cell), "text": text})
     said = "Training examples / seconds of training, after whole epochs."
     return f"{said}\n\n{_side_by_side(pd.DataFrame(rows))}"
 
@@ -220,8 +225,7 @@ def _costs(result: dict) -> str:
     """Of each network its size, and on each task its speed and the most memory it had."""
     rows = [
         {
-            "place": place(cell),
-            **{name: cell[name] for name in KEY},
+            **_about(cell),
             "cost": f"{last['num_examples'] / last['seconds']:,.0f} / {cell['most_memory_mib']:,}",
             "parameters": f"{cell['num_parameters']:,}",
         }
