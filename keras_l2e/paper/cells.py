@@ -144,8 +144,8 @@ _PROGRAMS = {
 }
 # Chosen for `review`.
 _TENTH = {"mix_share": (0.1,)}
-# The paper's strategy has its own share. A third seed for the four that came furthest with the first
-# two, at the target or over all levels.
+# The paper's strategy has its own share. A third seed for the four that came furthest with the
+# first two, at the target or over all levels.
 _TEACHERS_OF_SUMS = [
     {
         **_TENTH,
