@@ -139,7 +139,9 @@ def main() -> None:
         runs.append(measure(arguments.workdir / name))
         runs.sort(key=lambda run: names.index(run["name"]))
         measuring.write(path, {"runs": runs})
-    write_text(arguments.output / "lengths.md", format_tables(runs) + "\n")
+    text = format_tables(runs)
+    print(text)
+    write_text(arguments.output / "lengths.md", text + "\n")
     plots.save_figure(draw(runs), arguments.output / "lengths.png")
 
 

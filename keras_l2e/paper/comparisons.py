@@ -50,7 +50,7 @@ AT_TARGET = "length == target_length and nesting == target_nesting"
 # Accuracy above which a difficulty counts as mastered (the paper's, see `teachers`).
 MASTERED = 0.95
 # By what, where it is not the paper's token_accuracy.
-MASTERED_BY = {"teachers": "exact_match"}
+MASTERED_BY = {"teachers": "exact_match", "models": "exact_match"}
 # Nearer than this to 0 or 1 a rate says little of how far seeds lie apart elsewhere; of so many
 # sets of seeds that are not, it is known without.
 END, ENOUGH = 0.01, 5
