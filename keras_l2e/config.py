@@ -185,7 +185,9 @@ class Config(Curriculum):
     halting: bool = boolean(
         False, "In a universal_transformer each place decides how many steps it takes."
     )
-    ponder_cost: float = number(0.01, "With --halting: what a step of a place adds to the loss.")
+    ponder_cost: float = number(
+        0.01, "With --halting: what one more step at every place adds to the loss."
+    )
     uniform_init: float = number(
         0.0, "Weights of the model lstm start uniform on +-this (paper: 0.08); 0: Keras' way."
     )

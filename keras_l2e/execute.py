@@ -61,7 +61,8 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
     """What a network makes of a program, as lines to show."""
     steps = network.steps(program)
     written = "".join(step.character for step in steps if step.character != "EOS")
-    answer = network.form.answer(written)
+    ended = bool(steps) and steps[-1].character == "EOS"
+    answer = network.form.answer(written, ended)
     lines = ["program    " + program.replace("\n", "\n           ")]
     if network.form.work:
         lines += show_work(network.form.work(written), program, TASKS[network.interface.task])
@@ -77,8 +78,7 @@ def show(network: api.TrainedNetwork, program: str, show_candidates: bool) -> st
             shown = (f"{_name(text):<5} {value:.4f}" for text, value in step.candidates)
             lines.append(f"{number:>4}  {'   '.join(shown)}")
     elif network.form.work:
-        # An answer whose end was not written is none, as in a SavedModel.
-        ended = steps[-1].character == "EOS"
+        # Of an answer whose end was not written it is 0, as in a SavedModel.
         probability = math.prod(step.probability for step in steps) if ended else 0.0
         lines.append(f"probability {probability:.4f}, of all {len(steps)} characters written")
     else:

@@ -175,6 +175,22 @@ def test_a_run_goes_on_with_more_epochs_when_no_other_process_has_it(
     assert {variable.dtype for variable in network.model.trainable_variables} == {"float32"}
 
 
+@pytest.mark.parametrize("checkpoints", ["damaged", "taken away"])
+def test_of_a_run_that_cannot_go_on_nothing_is_lost(small_run, copied_run, checkpoints):
+    if checkpoints == "damaged":
+        for path in (copied_run / "checkpoints").iterdir():
+            path.write_bytes(path.read_bytes()[:1000])
+        message = f"no whole checkpoint in .*; remove {copied_run} to start afresh"
+    else:
+        shutil.rmtree(copied_run / "checkpoints")
+        message = f"{copied_run} has no checkpoints, so it cannot go on"
+    before = snapshot(copied_run)
+    config = dataclasses.replace(small_run.config, num_epochs=small_run.config.num_epochs + 1)
+    with pytest.raises(WorkError, match=message):
+        keras_l2e.train(config, copied_run)
+    assert snapshot(copied_run) == before
+
+
 @pytest.mark.slow
 def test_more_epochs_end_where_as_many_from_the_start_do(make_config, tmp_path, others_settings):
     few, more = (make_config(num_epochs=n, batches_per_epoch=3) for n in (1, 2))

@@ -56,6 +56,10 @@ def check(network, folder):
         pytest.param("lstm", {"tie_encoder_decoder": True}, marks=pytest.mark.slow),
         pytest.param("attention", {"own_past": False}, marks=pytest.mark.slow),
         pytest.param("attention", {"second_lstm": False}, marks=pytest.mark.slow),
+        pytest.param("transformer", {"positions": "learned"}, marks=pytest.mark.slow),
+        pytest.param(
+            "universal_transformer", {"halting": True, "num_layers": 3}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_onnx_runtime_computes_as_keras(name, changes, tmp_path):
@@ -92,8 +96,12 @@ def test_the_decoding_of_the_documents(tmp_path, monkeypatch, capsys):
     assert interface._asdict().items() <= facts.items()
 
 
-def test_litert_computes_as_keras(tmp_path):
-    network = small_network()
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("lstm", {}), pytest.param("attention", {"own_past": False}, marks=pytest.mark.slow)],
+)
+def test_litert_computes_as_keras(name, changes, tmp_path):
+    network = small_network(model=name, **changes)
     exchange.save(network, INTERFACE, tmp_path / "new", "litert")
     run = {
         name: Interpreter(str(tmp_path / f"new/{name}.tflite")).get_signature_runner()

@@ -139,8 +139,11 @@ def test_what_is_shown_is_one_line_each():
     ]
 
 
-@pytest.mark.parametrize(("end", "probability"), [(["EOS"], "0.2500"), ([], "0.0000")])
-def test_work_without_an_end_is_no_answer(end, probability):
+@pytest.mark.parametrize(
+    ("end", "answer", "verdict", "probability"),
+    [(["EOS"], "2", "right", "0.2500"), ([], "", "wrong", "0.0000")],
+)
+def test_work_without_an_end_is_no_answer(end, answer, verdict, probability):
     steps = [keras_l2e.api.Step(c, 0.5, [(c, 0.5)]) for c in ["2"]]
     network = SimpleNamespace(
         steps=lambda program: steps + [keras_l2e.api.Step(c, 0.5, [(c, 0.5)]) for c in end],
@@ -148,4 +151,5 @@ def test_work_without_an_end_is_no_answer(end, probability):
         form=TARGET_FORMS["trace"],
     )
     shown = execute.show(network, "print((1+1))", show_candidates=False)
+    assert f"\npredicted  {answer}\ntrue       2\n{verdict}\n" in shown
     assert f"\nprobability {probability}, of all" in shown

@@ -177,13 +177,14 @@ def test_muon_moves_as_keras_muon_does(two_replicas):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_muon_is_for_all_matrices_but_embeddings_and_logits(name):
-    config = Config(model=name, hidden_dim=8, embedding_dim=5, num_heads=2, positions="learned")
+    sizes = {"hidden_dim": 8, "embedding_dim": 5, "num_heads": 2}
+    config = Config(model=name, **sizes, positions="learned", halting=True)
     network = models.build(name, vocabulary.SIZE, config)
     optimizer = optimizers.make("muon", RATE)
     optimizer.build(network.trainable_variables)
     pairs = list(zip(network.trainable_variables, optimizer.adam_velocities, strict=True))
     by_muon = {variable.path for variable, velocity in pairs if velocity is None}
-    others = re.compile("bias|logits|embedding|positions|norm")
+    others = re.compile("bias|logits|embedding|positions|norm|halt")
     assert by_muon == {v.path for v, _ in pairs if not others.search(v.path)}
     assert all(len(v.shape) == 2 for v, _ in pairs if v.path in by_muon) and len(by_muon) >= 4
 

@@ -153,8 +153,9 @@ def test_work_and_answer_are_found_alike(ask_page, name):
         written = form.write(TASKS["program"].generate(rng, difficulty))
         place = rng.randrange(len(written))
         texts += [written, written[:place] + rng.choice(";-:<5(\n") + written[place + 1 :]]
-    answers = ask_page("answerIn", [[text, name] for text in texts])
-    assert answers == [{"value": form.answer(text)} for text in texts]
+    for ended in (True, False):
+        answers = ask_page("answerIn", [[text, name, ended] for text in texts])
+        assert answers == [{"value": form.answer(text, ended)} for text in texts]
     if form.work:
         work = ask_page("workIn", [[text, name] for text in texts])
         expected = [form.work(text).split(";") for text in texts]

@@ -397,6 +397,16 @@ def test_plateau_decays_the_rate_when_training_is_worse_than_five_epochs_before(
     assert rates == pytest.approx([0.5] * 7 + [0.4] * 6)
 
 
+def test_plateau_looks_at_epochs_at_the_target_only(run, script, monkeypatch):
+    # Teachers that follow learning may leave it again.
+    below, target = run.config.levels[0], run.config.target
+    levels = [*[target] * 5, below, below, target, target]
+    monkeypatch.setattr(run, "current", lambda: levels[run.epoch])
+    accuracies = [*[0.6] * 5, 0.1, 0.9, 0.5, 0.9]
+    rates, _ = script(accuracies, learning_rate=0.5, learning_rate_schedule="plateau")
+    assert rates == pytest.approx([0.5] * 8 + [0.4])
+
+
 # From 0.5 down a cosine, in four steps.
 HALF = 0.5 * math.sqrt(0.5)
 DOWN = [(0.5 + HALF) / 2, 0.25, (0.5 - HALF) / 2]

@@ -12,7 +12,7 @@ from conftest import small_network
 from keras_l2e import config as configs
 from keras_l2e import export
 from keras_l2e.errors import UsageError, WorkError
-from keras_l2e.language import forms
+from keras_l2e.language import forms, vocabulary
 from keras_l2e.language.tasks import ANYWHERE, TASKS
 from keras_l2e.networks import MODELS, lstm, models, saved_model, text
 
@@ -86,6 +86,18 @@ def test_a_task_s_own_white_space_is_read_and_no_other(task):
     reasons = [forms.why_unknown(program, white_space) for program in spaced]
     assert [reason is not None for reason in reasons] == strayed
     assert not text.has_stray_white_space(tf.constant(spaced), ANYWHERE).numpy().any()
+
+
+def test_work_without_an_end_has_no_answer(monkeypatch):
+    interface = configs.Config(task="addition", target_form="trace").interface
+    module = saved_model.Module(small_network(), interface)
+    ids = tf.constant([vocabulary.encode("46;46")] * 2)
+    decoded = ids, tf.fill([2, 5], 0.5), None, tf.constant([True, False]), tf.constant([True] * 2)
+    monkeypatch.setattr(module, "_decode", lambda program: decoded)
+    found = module.serve(tf.constant(["print(12+34)"] * 2))
+    assert found["output"].numpy().tolist() == [b"46", b""]
+    assert found["probability"].numpy().tolist() == [0.5**5, 0]
+    assert found["work"].numpy().tolist() == [b"46;46"] * 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import matplotlib.image
 import pytest
 import tensorflow as tf
 
+import keras_l2e
 from keras_l2e import config as configs
 from keras_l2e import devices, files
 from keras_l2e.errors import UsageError
@@ -157,6 +158,14 @@ def test_a_network_to_start_from_must_be_of_the_same_shape(small_run, tmp_path):
         with pytest.raises(UsageError, match=f"^--initial_model={small_run.folder}: .* weight"):
             session.train(dataclasses.replace(config, **changes), tmp_path / "new")
         assert [path.name for path in (tmp_path / "new").iterdir()] == [files.LOCK]
+
+
+def test_a_network_to_start_from_must_have_as_many_heads(make_config, tmp_path):
+    config = make_config(model="attention", num_heads=2)
+    keras_l2e.train(config, tmp_path / "run")
+    config = dataclasses.replace(config, initial_model=str(tmp_path / "run"), num_heads=4)
+    with pytest.raises(UsageError, match=r"^--initial_model=.*: it has num_heads 2, this .* 4$"):
+        keras_l2e.train(config, tmp_path / "new")
 
 
 @pytest.mark.parametrize("workdir", ["run ", "a\nb", "~nobody_here/run", ""])

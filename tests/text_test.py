@@ -60,11 +60,14 @@ def test_answers_are_found_as_language_says(name, written):
     form = forms.TARGET_FORMS[name]
     # Any character may be written, newlines among them, and none at all.
     written = ["", ";", "1\n2;3\n4", ";;5", "6;", *written]
-    found = text.answers(tf.constant(written), form.separator).numpy()
-    assert [answer.decode() for answer in found] == list(map(form.answer, written))
+    for ended in (True, False):
+        flags = [ended] * len(written)
+        found = text.answers(tf.constant(written), tf.constant(flags), form.separator).numpy()
+        assert [answer.decode() for answer in found] == list(map(form.answer, written, flags))
 
 
 @pytest.mark.parametrize("separator", [".", "+", "\\", "\n"])
 def test_a_separator_is_no_pattern(separator):
-    found = text.answers(tf.constant([f"12{separator}34{separator}5", "67"]), separator)
-    assert found.numpy().tolist() == [b"5", b"67"]
+    texts = tf.constant([f"12{separator}34{separator}5", "67", f"8{separator}9"])
+    found = text.answers(texts, tf.constant([True, True, False]), separator)
+    assert found.numpy().tolist() == [b"5", b"67", b""]

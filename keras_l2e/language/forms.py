@@ -85,13 +85,20 @@ class TargetForm(NamedTuple):
     separator: str = ""
     work: Callable[[str], str] | None = None
 
-    def answer(self, written: str) -> str:
+    def answer(self, written: str, ended: bool = True) -> str:
         """The answer in a written text.
+
+        Args:
+            written: the text, without EOS.
+            ended: whether EOS was written. What is cut off behind a separator might happen to be
+                right, and is no answer.
 
         >>> TARGET_FORMS["trace"].answer("159271;227530;386801")
         '386801'
         """
-        return written.rpartition(self.separator)[2] if self.separator else written
+        if not self.separator:
+            return written
+        return written.rpartition(self.separator)[2] if ended else ""
 
 
 def _register_trace(example: Example) -> str:

@@ -37,8 +37,8 @@ keeps the gates of an LSTM in the order input, forget, candidate, output; the op
 has input, output, forget, candidate.""",
     r"state_read_.*": """\
 Of what is looked at (`read`: the program, `past`: what was written) the first are the keys, then
-come the values, [n, heads, places, width], in a Transformer for each block. The encoder gives a
-past without places.""",
+come the values, [n, heads, places, width], in a Transformer for each block, in a universal one of
+`past` for each step. The encoder gives a past without places.""",
     r"state_mask|state_read_2": "`{}` tells the program from its padding.",
 }
 

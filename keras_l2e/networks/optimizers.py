@@ -78,7 +78,7 @@ class Adam(_WholeBatch, keras.optimizers.Adam):
 
 
 class Muon(_WholeBatch, keras.optimizers.Muon):
-    """Muon for all matrices but embeddings and output layers, Adam at the same rate for the rest.
+    """Muon for all matrices but those of embeddings and outputs; Adam at its rate for the rest.
 
     Keras has every replica orthogonalize every kernel. Here the kernels are dealt out among the
     replicas, and each is orthogonalized by products of its smaller side only.

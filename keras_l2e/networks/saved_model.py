@@ -78,7 +78,7 @@ class Module(tf.Module):
         product = tf.reduce_prod(probabilities, axis=1)
         form = TARGET_FORMS[self.interface.target_form]
         return {
-            "output": text.answers(written, form.separator),
+            "output": text.answers(written, ended, form.separator),
             "probability": tf.where(readable & ended, product, 0.0),
             **({"work": written} if form.work else {}),
         }

@@ -88,11 +88,12 @@ def decode(ids):
     return tf.strings.reduce_join(characters(tf.where(ended, PAD, ids)), axis=1)
 
 
-def answers(written, separator: str):
-    """`language.forms.TargetForm.answer` for a batch of written texts, string [n]."""
+def answers(written, ended, separator: str):
+    """`language.forms.TargetForm.answer` for a batch: texts, string [n], and bool [n]."""
     if not separator:
         return written
-    return tf.strings.regex_replace(written, f"(?s).*\\Q{separator}\\E", "")
+    found = tf.strings.regex_replace(written, f"(?s).*\\Q{separator}\\E", "")
+    return tf.where(ended, found, "")
 
 
 def characters(ids):

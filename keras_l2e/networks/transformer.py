@@ -89,7 +89,8 @@ def universal_transformer(
         halting: bool, whether each place decides when it is done (adaptive computation time, arXiv
             1603.08983). It then stays as it is; what comes out of it is the mean of its steps,
             weighed by the probabilities of halting there.
-        ponder_cost: float, what a step of a place adds to the loss.
+        ponder_cost: float, what one more step at every place, of the reader or of the writer, adds
+            to the loss.
 
     Returns:
         encoder, decoder. The state is that of `transformer`, with a past for each step.

@@ -51,9 +51,10 @@ export const FORMS = {
   register_trace: { valueOf: signed, noValues: /[0-9]*-?[*:<=>]|[a-z]/g },
 };
 
-/** The answer in a text that is written in some target form. */
-export function answerIn(written, targetForm) {
-  return FORMS[targetForm] ? written.slice(written.lastIndexOf(";") + 1) : written;
+/** The answer in a text that is written in some target form, and its end, or not. */
+export function answerIn(written, targetForm, ended) {
+  if (!FORMS[targetForm]) return written;
+  return ended ? written.slice(written.lastIndexOf(";") + 1) : "";
 }
 
 /** The values of the work in a text, without one that is still being written. */
@@ -147,7 +148,7 @@ function difficultyOfControl(text) {
   return only ? difficultyOfProgram(text) : null;
 }
 
-/** How many pairs, products, variables, loops and conditionals a program has; `programs._traces`. */
+/** How many pairs, products, variables, loops and conditionals a program has; `programs._visible_operations`. */
 function operationsOf(text) {
   const [products, variables, loops] = [count(text, /\*/g), count(text, /;/g), count(text, /for /g)];
   const conditionals = count(text, / if /g);

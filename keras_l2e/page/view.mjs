@@ -193,7 +193,8 @@ class Answer {
 
   /** Shows what it comes to. */
   finish() {
-    const answer = answerIn(this.written, this.facts.target_form);
+    const ended = this.steps.at(-1)?.id === EOS;
+    const answer = answerIn(this.written, this.facts.target_form, ended);
     if (this.showsWork) {
       this.showWork(true);
       const characters = Array.from(answer, (character, place) => {

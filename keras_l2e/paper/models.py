@@ -17,20 +17,23 @@ from keras_l2e.plots import BLUE, GREEN, ORANGE, PURPLE, new_figure, share_axis
 from keras_l2e.tables import format_short_rate
 
 WHAT_WAS_RUN = (
-    "The numbers published for this suite (arXiv 1807.03819) are of other generators, with answers "
-    "modulo a power of ten, on longer texts (memory up to 55 digits, programs of length 5), and "
-    "after training of unknown length: they say who wins where, not by how much. `mix` draws one "
-    "length for all numbers of a program here, in the code released with arXiv 1410.4615 one for "
-    "each number. `double` and `reverse` are tasks of the output: the digits are written twice, or "
-    "backwards. All networks read forwards, each on one core. A network's name is followed by its "
-    "layers, blocks or steps and their width; `universal_transformer` does not halt, and the "
-    "`transformer` of its width has four times its weights. `attention` and the recipe were "
-    "developed on these tasks. `review` goes up level by level, with its settings of the figure "
-    "`teachers`; short texts take less time, so a run that did not climb ends before those of "
-    "`mix`, and stands as it ended under equal time. Ours are free-running, on held-out examples: "
-    "characters / whole answers. `work` is written as a reversed_trace, and judged by its answer "
-    "alone."
+    "The numbers published for this suite (arXiv 1807.03819: memory up to 55 digits, programs of "
+    "length 5) are of other generators, with answers modulo a power of ten, and after training of "
+    "unknown length: they say who wins where, not by how much. `mix` draws one length for all "
+    "numbers of a program here, in the code released with arXiv 1410.4615 one for each number. "
+    "`double` and `reverse` are tasks of the output: the digits are written twice, or backwards. "
+    "All networks read forwards. A network's name is followed by its layers, blocks or steps and "
+    "their width; `universal_transformer` does not halt. `attention` and the recipe were developed "
+    "on these tasks. Ours are free-running, on held-out examples: characters / whole answers. "
+    "`work` is written as a reversed_trace, and judged by its answer alone."
 )
+# Of a budget that is no other's.
+OF_BUDGET = {
+    "cpu": " Each was trained on one core. The `transformer` of the universal one's width has four "
+    "times its weights. `review` goes up level by level, with its settings of the figure "
+    "`teachers`; short texts take less time, so a run that did not climb ends before those of "
+    "`mix`, and stands as it ended under equal time."
+}
 # Of validation, in which both comparisons are made.
 NOISE = (
     "Means over all levels, on {count} validation examples in all (up to four digits of the tasks "
@@ -66,6 +69,7 @@ RATES = ["exact_match", "free_token_accuracy"]
 def markdown(result: dict) -> str:
     """Rates after equal examples, equal time and in the test; what it took; the published."""
     parts = [f"# models, budget {result['budget']}", WHAT_WAS_RUN]
+    parts[-1] += OF_BUDGET.get(result["budget"], "")
     if result["missing"]:
         parts[-1] += f" {len(result['missing'])} cells are missing."
     count = min(cell["num_validated"] for cell in result["cells"])
@@ -159,7 +163,8 @@ def at_equal(result: dict, equal: str) -> pd.DataFrame:
             {rate: np.interp(limit, curve[equal], curve[rate], left=np.nan) for rate in RATES}
         )
 
-    cells = found.groupby(["name", "place", "model", *KEY, "limit"], sort=False)
+    # A place without a run of `mix` has no limit.
+    cells = found.groupby(["name", "place", "model", *KEY, "limit"], sort=False, dropna=False)
     return cells[[equal, "limit", *RATES]].apply(interpolate).reset_index()
 
 
@@ -217,7 +222,7 @@ def _copied(at_target: pd.DataFrame) -> str:
 
 def _limits(found: pd.DataFrame, equal: str) -> str:
     unit = {"num_examples": "{:,.0f} examples", "seconds": "{:.0f} s"}[equal]
-    limits = found.drop_duplicates("place").set_index("place")["limit"]
+    limits = found.drop_duplicates("place").set_index("place")["limit"].dropna()
     return "; ".join(f"{place}: {unit.format(limit)}" for place, limit in limits.items()) + "."
 
 

@@ -50,7 +50,7 @@ def restore(folder: Path, variables: Sequence[keras.Variable], report=print) -> 
         _assign(path, arrays, variables)
         return state
     if paths:
-        raise WorkError(f"no whole checkpoint in {folder}; remove the folder to start afresh")
+        raise WorkError(f"no whole checkpoint in {folder}; remove {folder.parent} to start afresh")
     return None
 
 

@@ -68,17 +68,8 @@ class Run:
             self.start_from(pretrained.find_run(config.initial_model))
 
     def start_from(self, folder: Path) -> None:
-        """Takes over the weights of a finished run, and leaves the levels that they master.
-
-        Raises:
-            UsageError: they are of other shapes.
-        """
-        weights = models.load(configs.network_in(folder)).get_weights()
-        try:
-            self.model.set_weights(weights)
-        except ValueError as error:
-            raise UsageError(f"--initial_model={folder}: {error}") from None
-        self.averaged.set_weights(weights)
+        """Takes over the weights of a finished run, and leaves the levels that they master."""
+        take_over(folder, self.model, self.averaged)
         self.state = self.teacher.update(self.state, self.validation)
         self.decide(workers.share(self.strategy, self.decisions()))
         print(f"starting from the weights of {folder}, at {self.current().label}")
@@ -102,13 +93,19 @@ class Run:
         checkpoints.save(self.workdir / "checkpoints", self.epoch, self.variables(), state)
 
     def restore(self) -> None:
-        """Goes back to where `save` was called last, if it was."""
+        """Goes back to where `save` was called last, if it was.
+
+        Raises:
+            WorkError: what it was at is not known, or only to another process or release.
+        """
         saved = checkpoints.restore(self.workdir / "checkpoints", self.variables())
         found = saved["epoch"] if saved else 0
         if (expected := workers.share(self.strategy, found)) != found:
             there = f"ends with epoch {found} here and with {expected} at the chief"
             raise WorkError(f"{self.workdir} {there}; all workers need the same folder")
         if saved is None:
+            if (self.workdir / "history.jsonl").exists():
+                raise WorkError(f"{self.workdir} has no checkpoints, so it cannot go on")
             return
         if "teacher" not in saved:
             raise WorkError(f"{self.workdir} was begun by another release; it cannot go on in this")
@@ -153,7 +150,10 @@ class Run:
         shares = self.shares()
         loss, accuracy = self.fit(rate, size)
         self.average_weights()
-        self.learning_rate = schedules.plateau(config, self.history, self.learning_rate, accuracy)
+        if level == config.target:
+            self.learning_rate = schedules.plateau(
+                config, self.history, self.learning_rate, accuracy
+            )
         self.validation.forget()
         self.state = self.teacher.update(self.state, self.validation)
         judged = self.validation.judged(level)
@@ -265,6 +265,23 @@ def compile_model(model: keras.Model, config: Config) -> None:
         # Sums over several workers, collective operations, cannot run in a loop of several steps.
         steps_per_execution=1 if workers.num_workers() > 1 else STEPS_PER_EXECUTION,
     )
+
+
+def take_over(folder: Path, *networks: models.Network) -> None:
+    """Gives networks, all of one kind, the weights of a finished run.
+
+    Raises:
+        UsageError: they are of other shapes, or of attentions with other heads.
+    """
+    source = models.load(configs.network_in(folder))
+    theirs, ours = (network.arguments.get("num_heads") for network in (source, networks[0]))
+    try:
+        for network in networks:
+            network.set_weights(source.get_weights())
+        if theirs != ours:  # No shape tells.
+            raise ValueError(f"it has num_heads {theirs}, this network {ours}")
+    except ValueError as error:
+        raise UsageError(f"--initial_model={folder}: {error}") from None
 
 
 def describe(network: models.Network) -> str:

@@ -30,9 +30,9 @@ def learning_rate(config: Config, history: Sequence[dict], undecayed: float) -> 
 
 
 def plateau(config: Config, history: Sequence[dict], undecayed: float, accuracy: float) -> float:
-    """The learning rate after an epoch, before other schedules.
+    """The learning rate after an epoch at the target, before other schedules.
 
-    With `plateau` it falls when an epoch at the target is worse than five before it at this rate.
+    With `plateau` it falls when such an epoch is worse than five before it at this rate.
 
     Args:
         accuracy: token accuracy in training of the epoch that is to be added to the history.

@@ -150,13 +150,11 @@ class Scorer:
             for column in zip(*parts, strict=True)
         )
         form, texts = TARGET_FORMS[self.target_form], [text.decode() for text in outputs]
-        # What is cut off behind a separator might happen to be right.
-        whole = ended | (not form.separator)
         return Scores(
             num_right,
             num_tokens,
             outputs == np.array(written, object),
             [target.decode() for target in examples.target],
-            [form.answer(text) if ok else "" for text, ok in zip(texts, whole, strict=True)],
+            list(map(form.answer, texts, ended)),
             texts,
         )

@@ -32,8 +32,6 @@ def train(config: Config, workdir: str | Path) -> Path:
         return workdir
     workdir.mkdir(parents=True, exist_ok=True)
     with files.lock(workdir):
-        for name in RESULTS:  # Those of fewer epochs.
-            (workdir / name).unlink(missing_ok=True)
         run(config, workdir, strategy)
     return workdir
 
@@ -45,7 +43,11 @@ def run(config: Config, workdir: Path, strategy) -> None:
     describe(config, workdir)
     with devices.own_keras_settings():
         training = Run(config, workdir, strategy)
-        if workers.is_chief():  # Not before: settings that do not fit the network leave nothing.
+        # Not before: settings that do not fit the network leave nothing, and of a run that cannot
+        # go on nothing is lost.
+        if workers.is_chief():
+            for name in RESULTS:  # Those of fewer epochs.
+                (workdir / name).unlink(missing_ok=True)
             configs.write(workdir, config)
         training.train()
         if workers.is_chief():
