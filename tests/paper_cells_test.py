@@ -49,24 +49,33 @@ def test_all_teachers_are_compared():
 
 
 def test_all_networks_are_compared():
-    """By `mix` on all tasks, by `review` where `mix` leaves anything to be learnt."""
+    """By `mix` on all tasks, by `review` where `mix` leaves anything to be learnt; some twice."""
     copying = {(task, "answer") for task in ("copy", "reverse", "double")}
     others = {
         (task, form)
         for task in ("addition", "control", "program")
         for form in ("answer", "reversed_trace")
     }
-    found = counted("models", "cpu", "strategy", "model", "hidden_dim", "task", "target_form")
+    names = ("seed", "strategy", "model", "hidden_dim", "task", "target_form")
+    found = counted("models", "cpu", *names)
     narrow = {"lstm": 208, "attention": 128, "transformer": 64, "universal_transformer": 128}
     for model, width in narrow.items():
         climbed = others | (copying if model == "lstm" else set())
         for strategy, wanted in (("mix", copying | others), ("review", climbed)):
             for task in wanted:
-                assert found.pop((strategy, model, width, *task)) == 1
-    wide = ("mix", "transformer", 128)
+                assert found.pop((1, strategy, model, width, *task)) == 1
+    wide = (1, "mix", "transformer", 128)
+    for task in (("reverse", "answer"), ("program", "reversed_trace")):
+        assert found.pop((*wide, *task)) == 1
+    again = {
+        "addition": ("attention", "transformer", "universal_transformer"),
+        "program": ("attention", "transformer"),
+    }
     assert found == {
-        (*wide, "reverse", "answer"): 1,
-        (*wide, "program", "reversed_trace"): 1,
+        (2, "mix", model, narrow[model], task, form): 1
+        for task, models in again.items()
+        for model in models
+        for form in ("answer", "reversed_trace")
     }
 
 

@@ -271,7 +271,7 @@ def test_networks_stand_side_by_side(results):
     places |= {f"{task}, work" for task in ("addition", "control", "program")}
     curves = {
         strategy: {
-            cell["model"]: cell["curve"]
+            (cell["model"], cell["seed"]): cell["curve"]
             for cell in result["cells"]
             if (models.place(cell), cell["strategy"]) == ("program", strategy)
         }
@@ -280,23 +280,25 @@ def test_networks_stand_side_by_side(results):
     for equal, strategy in itertools.product(models.EQUAL, curves):
         found = models.at_equal(result, equal)
         assert set(found["place"]) == places
-        program = found.query(f"place == 'program' and strategy == '{strategy}'").set_index("model")
+        program = found.query(f"place == 'program' and strategy == '{strategy}'")
+        program = program.set_index(["model", "seed"])
         limit = min(curve[-1][equal] for curve in curves["mix"].values())
         assert set(program["limit"]) == {limit}
-        for model, (first, second) in curves[strategy].items():
+        assert set(program.index) == set(curves[strategy])
+        for network, (first, second) in curves[strategy].items():
             part = (limit - first[equal]) / (second[equal] - first[equal])
             assert part <= 1 or strategy == "review"
             part = min(part, 1)  # A run that has ended before stands where it ended.
             rate = first["exact_match"] + part * (second["exact_match"] - first["exact_match"])
             # Nothing is known from before the first epoch.
             expected = pytest.approx(math.nan if part < 0 else rate, nan_ok=True)
-            assert program.loc[model, "exact_match"] == expected
+            assert program.loc[network, "exact_match"] == expected
     text = figures.models.markdown(result)
     # Of the first epoch's time one second went into validation, of the second one's two.
     for strategy, less in (("mix", 0), ("review", 3)):
-        seconds = [entry["seconds"] for entry in curves[strategy]["lstm"]]
+        seconds = [entry["seconds"] for entry in curves[strategy]["lstm", 1]]
         assert seconds == [SECONDS["lstm"] - less - 1, 2 * (SECONDS["lstm"] - less) - 3]
-    assert f"program: {curves['mix']['lstm'][1]['seconds']:.0f} s" in text
+    assert f"program: {curves['mix']['lstm', 1][1]['seconds']:.0f} s" in text
     assert text.startswith("# models, budget cpu\n\nThe numbers published for this suite")
     assert "on 800 validation examples in all" in text and "by 0.035" in text
     for title in ("at the target", "mean of all levels"):
