@@ -99,7 +99,7 @@ def draw(runs: list[dict]) -> Figure:
         axes.set_visible(False)
     for axes, (task, chosen) in zip(panels, found.items(), strict=False):
         rows = pd.json_normalize(chosen, "rows", ["network", "strategy"])
-        rates = rows.groupby(["network", "strategy", "length"], sort=False)["exact_match"].mean()
+        rates = rows.groupby(["network", "strategy", "length"])["exact_match"].mean()
         for network, strategy in dict.fromkeys((run["network"], run["strategy"]) for run in chosen):
             style = {"color": networks[network], "linestyle": strategies[strategy]}
             axes.plot(rates[network, strategy], marker="o", markersize=2.5, linewidth=1, **style)
