@@ -56,9 +56,14 @@ function* write(model, ids, most) {
   }
 }
 
+/** Whether the end was written. */
+export function hasEnded(steps) {
+  return steps.at(-1)?.id === EOS;
+}
+
 /** The probability of all that was written; 0 if it never ended. As the SavedModel has it. */
 export function probabilityOf(steps) {
-  if (steps.at(-1)?.id !== EOS) return 0;
+  if (!hasEnded(steps)) return 0;
   const values = steps.map(({ id, probabilities }) => (id === PAD ? 1 : probabilities[id]));
   return values.reduce((product, value) => product * value, 1);
 }

@@ -148,7 +148,10 @@ function difficultyOfControl(text) {
   return only ? difficultyOfProgram(text) : null;
 }
 
-/** How many pairs, products, variables, loops and conditionals a program has; `programs._visible_operations`. */
+/**
+ * How many pairs, products, variables, loops and conditionals a program has;
+ * `programs._visible_operations`.
+ */
 function operationsOf(text) {
   const [products, variables, loops] = [count(text, /\*/g), count(text, /;/g), count(text, /for /g)];
   const conditionals = count(text, / if /g);

@@ -1,6 +1,6 @@
 /** What is seen of the page and what happens when it is used. Nothing that is typed becomes HTML. */
 
-import { candidates, load, probabilityOf } from "./network.mjs";
+import { candidates, hasEnded, load, probabilityOf } from "./network.mjs";
 import {
   FORMS,
   answerIn,
@@ -193,8 +193,7 @@ class Answer {
 
   /** Shows what it comes to. */
   finish() {
-    const ended = this.steps.at(-1)?.id === EOS;
-    const answer = answerIn(this.written, this.facts.target_form, ended);
+    const answer = answerIn(this.written, this.facts.target_form, hasEnded(this.steps));
     if (this.showsWork) {
       this.showWork(true);
       const characters = Array.from(answer, (character, place) => {

@@ -223,14 +223,14 @@ _REVIEWED = [
 ]
 # Where what is said of `mix` hangs on chance: who learns sums, and who is ahead on programs.
 _SEEDED = {
-    ("addition",): ("attention", "transformer", "universal_transformer"),
-    ("program",): ("attention", "transformer"),
+    "addition": ("attention", "transformer", "universal_transformer"),
+    "program": ("attention", "transformer"),
 }
 _AGAIN = [
     ({**tasks, "task": (task,)}, num_epochs, network, num_batches)
     for tasks, num_epochs, network, num_batches in _SIDE_BY_SIDE
     for task in tasks["task"]
-    if network["model"][0] in _SEEDED.get((task,), ())
+    if network["model"][0] in _SEEDED.get(task, ())
 ]
 
 BUDGETS = {

@@ -68,8 +68,8 @@ RATES = ["exact_match", "free_token_accuracy"]
 
 def markdown(result: dict) -> str:
     """Rates after equal examples, equal time and in the test; what it took; the published."""
-    parts = [f"# models, budget {result['budget']}", WHAT_WAS_RUN]
-    parts[-1] += OF_BUDGET.get(result["budget"], "")
+    was_run = WHAT_WAS_RUN + OF_BUDGET.get(result["budget"], "")
+    parts = [f"# models, budget {result['budget']}", was_run]
     if result["missing"]:
         parts[-1] += f" {len(result['missing'])} cells are missing."
     count = min(cell["num_validated"] for cell in result["cells"])

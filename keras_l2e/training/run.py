@@ -150,10 +150,9 @@ class Run:
         shares = self.shares()
         loss, accuracy = self.fit(rate, size)
         self.average_weights()
-        if level == config.target:
-            self.learning_rate = schedules.plateau(
-                config, self.history, self.learning_rate, accuracy
-            )
+        self.learning_rate = schedules.plateau(
+            config, self.history, self.learning_rate, level, accuracy
+        )
         self.validation.forget()
         self.state = self.teacher.update(self.state, self.validation)
         judged = self.validation.judged(level)

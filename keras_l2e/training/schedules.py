@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from keras_l2e.config import Config
+from keras_l2e.language.tasks import Difficulty
 
 # "Each time training stops improving" (the paper, section 4): its released code sees that by an
 # accuracy below the one of five evaluations before, and counts anew after each time.
@@ -29,15 +30,22 @@ def learning_rate(config: Config, history: Sequence[dict], undecayed: float) -> 
     return undecayed * 0.5 * (1 + math.cos(math.pi * (epoch - start) / (num_epochs - start)))
 
 
-def plateau(config: Config, history: Sequence[dict], undecayed: float, accuracy: float) -> float:
-    """The learning rate after an epoch at the target, before other schedules.
+def plateau(
+    config: Config,
+    history: Sequence[dict],
+    undecayed: float,
+    level: Difficulty,
+    accuracy: float,
+) -> float:
+    """The learning rate after an epoch, before other schedules.
 
-    With `plateau` it falls when such an epoch is worse than five before it at this rate.
+    With `plateau` it falls when an epoch at the target is worse than five before it at this rate.
 
     Args:
-        accuracy: token accuracy in training of the epoch that is to be added to the history.
+        level, accuracy: difficulty and token accuracy in training of the epoch that is to be added
+            to the history.
     """
-    if config.learning_rate_schedule != "plateau":
+    if config.learning_rate_schedule != "plateau" or level != config.target:
         return undecayed
     before = [
         line["token_accuracy"]
