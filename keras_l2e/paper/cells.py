@@ -172,8 +172,8 @@ _NETWORKS = {
 }
 _COPYING = {"task": ("copy", "reverse", "double"), "target_form": ("answer",)}
 _EXECUTING = {"task": ("control", "program"), "target_length": (4,), "target_nesting": (2,)}
-# On programs 0.004 does as well at the beginning, and lasts: at 0.01 the LSTM's loss on `control`
-# rises again from two thirds of the epochs on (results/rates).
+# The LSTM on programs: 0.004 does as well at the beginning, and better at the end (at 0.01 the loss
+# on `control` rises again: results/rates/whole).
 _LASTING = {(_EXECUTING["task"], "lstm"): {"learning_rate": (4e-3,)}}
 # Of each task the epochs, and for each network the batches of one. They take 30 to 50 s of one core
 # with AVX-512 where LSTMs are in it, 40 to 60 s with Transformers and 65 to 95 s with universal
