@@ -138,7 +138,8 @@ def test_rates_are_tried_beyond_that_of_the_figure(benchmark):
         of_programs = name.startswith("program")
         taken = {
             cell.flags["learning_rate"]
-            for cell in paper_cells.cells("models", "cpu")
+            for budget in ("cpu", "paper")
+            for cell in paper_cells.cells("models", budget)
             if cell.flags["model"] == model
             and (cell.flags["task"] in ("control", "program")) == of_programs
         }

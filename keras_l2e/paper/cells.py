@@ -175,6 +175,16 @@ _EXECUTING = {"task": ("control", "program"), "target_length": (4,), "target_nes
 # The LSTM on programs: 0.004 does as well at the beginning, and better at the end (at 0.01 the loss
 # on `control` rises again: results/rates/whole).
 _LASTING = {(_EXECUTING["task"], "lstm"): {"learning_rate": (4e-3,)}}
+
+
+def _networks_for(tasks: tuple[str, ...]) -> list[dict]:
+    """The flags of all networks, with their rates for these tasks."""
+    return [
+        {"model": (model,), **flags, **_LASTING.get((tasks, model), {})}
+        for model, flags in _NETWORKS.items()
+    ]
+
+
 # Of each task the epochs, and for each network the batches of one. They take 30 to 50 s of one core
 # with AVX-512 where LSTMs are in it, 40 to 60 s with Transformers and 65 to 95 s with universal
 # ones (results/rates), or the comparison after equally many examples would be one of beginnings.
@@ -199,14 +209,9 @@ _SUITE = [
 _UNSHARED = {"model": ("transformer",), "hidden_dim": (128,), **_TRANSFORMERS}
 # (task, epochs, network, batches of an epoch) of each.
 _SIDE_BY_SIDE = [
-    (
-        tasks,
-        num_epochs,
-        {"model": (model,), **flags, **_LASTING.get((tasks["task"], model), {})},
-        num_batches,
-    )
+    (tasks, num_epochs, network, num_batches)
     for tasks, num_epochs, counts in _SUITE
-    for (model, flags), num_batches in zip(_NETWORKS.items(), counts, strict=True)
+    for network, num_batches in zip(_networks_for(tasks["task"]), counts, strict=True)
 ]
 _COMPARED = _SIDE_BY_SIDE + [
     ({**tasks, "task": (task,)}, num_epochs, _UNSHARED, counts[-1])
@@ -397,12 +402,12 @@ BUDGETS = {
             "teachers": [_SUMS | teachers for teachers in _TEACHERS_OF_SUMS],
             # Digits and programs of the lengths of arXiv 1807.03819, trained as ours are.
             "models": [
-                {**tasks, "target_length": (length,), "model": (model,), **flags, "seed": _BOTH}
+                {**tasks, "target_length": (length,), **network, "seed": _BOTH}
                 | {"strategy": ("mix",), "optimizer": ("muon",)}
                 | {"tie_encoder_decoder": (False,), "uniform_init": (0.0,)}
                 | {"average_decay": (0.998,)}
                 for (tasks, *_), length in zip(_SUITE, (55, 9, 9, 5, 5), strict=True)
-                for model, flags in _NETWORKS.items()
+                for network in _networks_for(tasks["task"])
             ],
         },
     ),
