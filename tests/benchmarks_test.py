@@ -135,15 +135,14 @@ def test_rates_are_tried_beyond_that_of_the_figure(benchmark):
     for (name, model), rates in tried.items():
         largest = [0.02] if model in ("lstm", "attention") else []
         assert rates == [0.001, 0.002, 0.004, 0.01, *largest], name
-        of_digits = name.startswith("double")
-        taken = {
-            cell.flags["learning_rate"]
-            for budget in ("cpu", "paper")
-            for cell in paper_cells.cells("models", budget)
-            if cell.flags["model"] == model
-            and (cell.flags["task"] in ("copy", "reverse", "double")) == of_digits
-        }
-        assert len(taken) == 1 and taken.pop() in rates[1:-1], name
+        for tasks in (("copy", "reverse", "double"), ("addition",), ("control", "program")):
+            taken = {
+                cell.flags["learning_rate"]
+                for budget in ("cpu", "paper")
+                for cell in paper_cells.cells("models", budget)
+                if cell.flags["model"] == model and cell.flags["task"] in tasks
+            }
+            assert len(taken) == 1 and taken.pop() in rates[1:-1], (name, tasks)
 
 
 def test_rates_are_judged_by_all_levels_of_the_last_epochs(benchmark, tmp_path):
