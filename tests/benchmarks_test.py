@@ -132,14 +132,14 @@ def test_rates_are_tried_beyond_that_of_the_figure(benchmark):
         assert Config(**cell.flags).learning_rate == rate
         tried[name, cell.flags["model"]].append(rate)
     assert Counter(model for _, model in tried) == dict.fromkeys(MODELS, 2)
+    figure = [cell for name in ("cpu", "paper") for cell in paper_cells.cells("models", name)]
     for (name, model), rates in tried.items():
         largest = [0.02] if model in ("lstm", "attention") else []
         assert rates == [0.001, 0.002, 0.004, 0.01, *largest], name
         for tasks in (("copy", "reverse", "double"), ("addition",), ("control", "program")):
             taken = {
                 cell.flags["learning_rate"]
-                for budget in ("cpu", "paper")
-                for cell in paper_cells.cells("models", budget)
+                for cell in figure
                 if cell.flags["model"] == model and cell.flags["task"] in tasks
             }
             assert len(taken) == 1 and taken.pop() in rates[1:-1], (name, tasks)

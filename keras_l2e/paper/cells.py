@@ -171,23 +171,20 @@ _NETWORKS = {
 }
 _COPYING = {"task": ("copy", "reverse", "double"), "target_form": ("answer",)}
 _EXECUTING = {"task": ("control", "program"), "target_length": (4,), "target_nesting": (2,)}
-# Learning rates, for digits to copy, for sums and for programs. The first are those that do best at
-# the beginning (results/rates); on the others a smaller one is taken where whole runs end better
-# with it (results/rates/whole).
+# Each network's learning rate. To copy digits, those that do best at the beginning (results/rates);
+# on the others a smaller one where whole runs end better with it (results/rates/whole).
 _RATES = {
-    "lstm": (1e-2, 4e-3, 4e-3),
-    "attention": (1e-2, 4e-3, 4e-3),
-    "transformer": (4e-3, 4e-3, 4e-3),
-    "universal_transformer": (4e-3, 2e-3, 4e-3),
+    _COPYING["task"]: (1e-2, 1e-2, 4e-3, 4e-3),
+    ("addition",): (4e-3, 4e-3, 4e-3, 2e-3),
+    _EXECUTING["task"]: (4e-3, 4e-3, 4e-3, 4e-3),
 }
 
 
 def _networks_for(tasks: tuple[str, ...]) -> dict[str, dict]:
     """Each model -> the flags of its network, with its rate for these tasks."""
-    kind = (_COPYING["task"], ("addition",), _EXECUTING["task"]).index(tasks)
     return {
-        model: {"model": (model,), **flags, "learning_rate": (_RATES[model][kind],)}
-        for model, flags in _NETWORKS.items()
+        model: {"model": (model,), **flags, "learning_rate": (rate,)}
+        for (model, flags), rate in zip(_NETWORKS.items(), _RATES[tasks], strict=True)
     }
 
 
