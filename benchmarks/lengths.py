@@ -87,7 +87,7 @@ def format_tables(runs: list[dict]) -> str:
 
 @matplotlib.rc_context(plots.STYLE)
 def draw(runs: list[dict]) -> Figure:
-    """A panel a task, a line for each network and strategy (mean of the seeds); grey is beyond."""
+    """A panel a task, a line for each network, strategy and seed; grey is beyond."""
     found = by_task(runs)
     networks = colours((run["model"], run["network"]) for run in runs)
     names = dict.fromkeys(run["strategy"] for run in runs)
@@ -98,11 +98,11 @@ def draw(runs: list[dict]) -> Figure:
     for axes in panels[len(found) :]:
         axes.set_visible(False)
     for axes, (task, chosen) in zip(panels, found.items(), strict=False):
-        rows = pd.json_normalize(chosen, "rows", ["network", "strategy"])
-        rates = rows.groupby(["network", "strategy", "length"])["exact_match"].mean()
-        for network, strategy in dict.fromkeys((run["network"], run["strategy"]) for run in chosen):
-            style = {"color": networks[network], "linestyle": strategies[strategy]}
-            axes.plot(rates[network, strategy], marker="o", markersize=2.5, linewidth=1, **style)
+        for run in chosen:
+            rows = pd.DataFrame(run["rows"])
+            style = {"color": networks[run["network"]], "linestyle": strategies[run["strategy"]]}
+            style |= {"marker": "o", "markersize": 2.5, "linewidth": 1}
+            axes.plot(rows["length"], rows["exact_match"], **style)
         last = chosen[0]["rows"][-1]["length"]
         axes.axvspan(chosen[0]["target_length"] + 0.5, last + 0.5, color="0.93", zorder=0)
         plots.share_axis(axes, of_lines=True)

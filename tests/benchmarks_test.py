@@ -180,8 +180,8 @@ def test_lengths_are_drawn_by_network_and_strategy(benchmark):
     first, second, empty = lengths.draw(runs).axes
     assert [axes.get_title(loc="left") for axes in (first, second)] == ["copy", "program, work"]
     assert not empty.get_visible()
-    # One line for the seeds of a network and a strategy.
-    assert len(first.lines) == 6 and first.lines[0].get_xydata().tolist()[1] == [2, 0.5]
+    # One line for each seed of a network and a strategy: a mean of 0 and 1 would be no network's.
+    assert len(first.lines) == 12 and first.lines[0].get_xydata().tolist()[1] == [2, 0.5]
     assert len({line.get_color() for line in first.lines}) == 3
 
 
