@@ -99,10 +99,9 @@ def draw(runs: list[dict]) -> Figure:
         axes.set_visible(False)
     for axes, (task, chosen) in zip(panels, found.items(), strict=False):
         for run in chosen:
-            rows = pd.DataFrame(run["rows"])
+            rates = pd.DataFrame(run["rows"]).set_index("length")["exact_match"]
             style = {"color": networks[run["network"]], "linestyle": strategies[run["strategy"]]}
-            style |= {"marker": "o", "markersize": 2.5, "linewidth": 1}
-            axes.plot(rows["length"], rows["exact_match"], **style)
+            axes.plot(rates, marker="o", markersize=2.5, linewidth=1, **style)
         last = chosen[0]["rows"][-1]["length"]
         axes.axvspan(chosen[0]["target_length"] + 0.5, last + 0.5, color="0.93", zorder=0)
         plots.share_axis(axes, of_lines=True)

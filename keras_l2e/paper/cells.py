@@ -248,21 +248,35 @@ _REVIEWED = [
     for models, shorter, teacher in [_CLIMBED[tasks["task"], *tasks["target_form"]]]
     if network["model"][0] in models
 ]
-# Where what is said hangs on chance. By `mix`: who learns sums, and who is ahead on programs.
-_SEEDED = {"addition": _ALL_NETWORKS, "program": ("attention", "transformer")}
-_AGAIN = [
-    ({**tasks, "task": (task,)}, num_epochs, network, num_batches)
-    for tasks, num_epochs, network, num_batches in _SIDE_BY_SIDE
-    for task in tasks["task"]
-    if network["model"][0] in _SEEDED.get(task, ())
-]
-# By `review`: that it is the LSTM that adds at once, and `attention` that does not.
-_REVIEWED_AGAIN = [
-    reviewed
-    for reviewed in _REVIEWED
-    if (reviewed[0]["task"], reviewed[0]["target_form"]) == (("addition",), ("answer",))
-    and reviewed[2]["model"][0] in ("lstm", "attention")
-]
+
+
+def _only(compared: list[tuple], wanted: dict[tuple[str, str], tuple[str, ...]]) -> list[tuple]:
+    """Of entries as those of _SIDE_BY_SIDE, one for each task and network that is wanted.
+
+    Args:
+        compared: the entries.
+        wanted: (task, target form) -> models.
+    """
+    return [
+        ({**tasks, "task": (task,)}, *rest)
+        for tasks, *rest in compared
+        for task in tasks["task"]
+        if rest[1]["model"][0] in wanted.get((task, *tasks["target_form"]), ())
+    ]
+
+
+# With a second seed, where what is said hangs on chance. By `mix`: who learns sums, and who is
+# ahead on programs. By `review`: that it is the LSTM that adds at once, not `attention`.
+_AGAIN = _only(
+    _SIDE_BY_SIDE,
+    {
+        ("addition", "answer"): _ALL_NETWORKS,
+        ("addition", "reversed_trace"): _ALL_NETWORKS,
+        ("program", "answer"): ("attention", "transformer"),
+        ("program", "reversed_trace"): ("attention", "transformer"),
+    },
+)
+_REVIEWED_AGAIN = _only(_REVIEWED, {("addition", "answer"): ("lstm", "attention")})
 
 BUDGETS = {
     # One figure in a minute or a few: shows that everything works, and nothing else.
