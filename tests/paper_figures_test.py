@@ -319,6 +319,29 @@ def test_networks_stand_side_by_side(results):
     assert "| universal_transformer | 1 / 1 | 1 / 1 | 1 / 1 | 0.89 / 0.63 |" in text
 
 
+def test_a_networks_bar_shows_its_seeds(results, drawn):
+    panels = itertools.product(models.EQUAL, ("mix", "review"))
+    labels = drawn["models"].axes[-1].get_xticklabels()
+    places = [label.get_text().replace("\n", ", ") for label in labels]
+    num_seeds = {}
+    for axes, (equal, strategy) in zip(drawn["models"].axes, panels, strict=True):
+        found = models.at_equal(results["models"], equal).query("strategy == @strategy")
+        groups = [group for group in axes.containers if isinstance(group, BarContainer)]
+        groups = {group.get_label(): group for group in groups if group.errorbar}
+        for network, group in groups.items():
+            ranges = group.errorbar.lines[2][0].get_segments()
+            bars = {bar[0]: bar[1:] for bar in zip(places, group.patches, ranges, strict=True)}
+            rates = found[found["network"] == network].set_index("place")["exact_match"].dropna()
+            for place, of_seeds in rates.groupby("place"):
+                bar, ends = bars[place]
+                assert bar.get_height() == pytest.approx(of_seeds.mean())
+                assert [y for _, y in ends] == pytest.approx([of_seeds.min(), of_seeds.max()])
+                num_seeds[strategy, network, place] = len(of_seeds)
+        assert set(groups) >= set(found["network"])
+    assert num_seeds["mix", "lstm 1 x 208", "addition"] == 2
+    assert num_seeds["mix", "lstm 1 x 208", "copy"] == 1
+
+
 def test_networks_say_after_how_much_they_were_right(results):
     rates = [0.5, 0.95, 0.96, 0.9]
     curve = [

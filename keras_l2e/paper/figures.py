@@ -25,12 +25,12 @@ from keras_l2e.plots import (
     GREEN,
     PURPLE,
     STYLE,
+    bars_of_seeds,
     colour_bar,
     heat_map,
     new_figure,
     save_figure,
     share_axis,
-    write_values,
 )
 from keras_l2e.tables import METRICS, format_rate, format_short_rate
 
@@ -92,17 +92,10 @@ def _bars(axes, result: dict, rows: pd.DataFrame, metric: str) -> None:
     middles, width = np.arange(len(places)), GROUP_WIDTH / len(strategies)
     found = by_place(rows)[metric].agg(["mean", "min", "max"])
     for i, strategy in enumerate(strategies):
-        mean, low, high = found.xs(strategy, level="strategy").reindex(places).to_numpy().T
-        bars = axes.bar(
-            middles + (i - (len(strategies) - 1) / 2) * width,
-            mean,
-            0.92 * width,
-            yerr=np.maximum([mean - low, high - mean], 0),  # Of equal seeds a mean may be rounded.
-            error_kw={"elinewidth": 1, "ecolor": "0.1", "label": "range of the seeds"},
-            color=MARKS[strategy][0],
-            label=strategy,
-        )
-        write_values(axes, bars, mean)
+        rates = found.xs(strategy, level="strategy").reindex(places)
+        positions = middles + (i - (len(strategies) - 1) / 2) * width
+        style = {"color": MARKS[strategy][0], "label": strategy}
+        bars_of_seeds(axes, positions, rates, 0.92 * width, **style)
     copied = rows.groupby("place", observed=True)["answer_in_program"].mean()
     sides = (middles - GROUP_WIDTH / 2, middles + GROUP_WIDTH / 2)
     axes.hlines(copied, *sides, "0.1", linewidth=1.3, zorder=3, label="answer_in_program")

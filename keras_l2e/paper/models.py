@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 
 from keras_l2e.paper.comparisons import AT_TARGET, MASTERED
 from keras_l2e.paper.tables import rates_text, table_markdown
-from keras_l2e.plots import BLUE, GREEN, ORANGE, PURPLE, new_figure, share_axis
-from keras_l2e.tables import format_short_rate
+from keras_l2e.plots import BLUE, GREEN, ORANGE, PURPLE, bars_of_seeds, new_figure, share_axis
 
 WHAT_WAS_RUN = (
     "The numbers published for this suite (arXiv 1807.03819: memory up to 55 digits, programs of "
@@ -89,7 +88,10 @@ def markdown(result: dict) -> str:
 
 
 def draw(result: dict) -> Figure:
-    """A group of bars for each task, one a network: whole answers; characters behind them."""
+    """A group of bars for each task, one a network: whole answers; characters behind them.
+
+    Of a network with several seeds their mean, and the range of whole answers.
+    """
     found = {equal: at_equal(result, equal) for equal in EQUAL}
     strategies, places = (
         list(dict.fromkeys(found["seconds"][name])) for name in ("strategy", "place")
@@ -101,23 +103,22 @@ def draw(result: dict) -> Figure:
         chosen = found[equal][found[equal]["strategy"] == strategy]
         width = 0.9 / len(networks)
         for i, (network, colour) in enumerate(networks.items()):
-            rates = chosen[chosen["network"] == network].groupby("place")[RATES].mean()
-            rates = rates.reindex(places)
+            of_seeds = chosen[chosen["network"] == network].groupby("place")[RATES]
+            rates = of_seeds.agg(["mean", "min", "max"]).reindex(places)
             middles = [x + (i - (len(networks) - 1) / 2) * width for x in range(len(places))]
-            style = {"width": 0.92 * width, "color": colour}
-            axes.bar(middles, rates["free_token_accuracy"], alpha=0.35, **style)
-            bars = axes.bar(middles, rates["exact_match"], label=network, **style)
-            texts = [
-                "" if np.isnan(rate) else format_short_rate(rate, 2)
-                for rate in rates["exact_match"]
-            ]
-            axes.bar_label(bars, texts, fontsize=5, padding=1)
+            characters = rates["free_token_accuracy", "mean"]
+            axes.bar(middles, characters, 0.92 * width, color=colour, alpha=0.35)
+            style = {"color": colour, "label": network}
+            bars_of_seeds(axes, middles, rates["exact_match"], 0.92 * width, decimals=2, **style)
         share_axis(axes)
         axes.set(title=f"{strategy}, after {EQUAL[equal]}")
         axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
     figure.supylabel("share right, validation, mean of levels", fontsize=7.5)
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
     figure.legend(
-        *axes.get_legend_handles_labels(),
+        unique.values(),
+        unique,
         loc="outside lower center",
         ncols=3,
         title="exact_match (free-running); pale: free_token_accuracy",
