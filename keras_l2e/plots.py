@@ -99,34 +99,34 @@ def save_figure(figure: Figure, path) -> None:
     write_atomically(Path(path), lambda temporary: figure.savefig(temporary, **options))
 
 
-def write_values(axes, bars, rates: Sequence[float], decimals: int = 3) -> None:
+def write_values(axes, bars, rates: Sequence[float], decimals: int = 3, size=5.4) -> None:
     """Writes rates above their bars and these bars' error bars, on white; nothing for NaN."""
     texts = ["" if math.isnan(rate) else format_short_rate(rate, decimals) for rate in rates]
-    style = {"fontsize": 5.4, "color": "0.2", "path_effects": WHITE_EDGE, "zorder": 4}
+    style = {"fontsize": size, "color": "0.2", "path_effects": WHITE_EDGE, "zorder": 4}
     axes.bar_label(bars, texts, padding=2, **style)
 
 
-def bars_of_seeds(axes, middles, rates, width: float, decimals: int = 3, **style) -> None:
+def bars_of_seeds(axes, middles, rates, widths, decimals: int = 3, size=5.4, **style) -> None:
     """Draws bars for the means of rates over seeds, their ranges on them and the means above.
 
     Args:
         axes: where.
         middles: of the bars, on the x axis.
         rates: [bars, 3], of each bar the mean, the least and the largest; NaN where none is known.
-        width: of a bar.
-        decimals: of the means.
+        widths: of the bars; one number for all.
+        decimals, size: of the means, this in points.
         style: of the bars.
     """
     mean, low, high = np.asarray(rates, float).T
     bars = axes.bar(
         middles,
         mean,
-        width,
+        widths,
         yerr=np.maximum([mean - low, high - mean], 0),  # Of equal seeds a mean may be rounded.
         error_kw={"elinewidth": 1, "ecolor": "0.1", "label": "range of the seeds"},
         **style,
     )
-    write_values(axes, bars, mean, decimals)
+    write_values(axes, bars, mean, decimals, size)
 
 
 def heat_map(axes, cells: list[list[tuple]], columns: list, rows: list, size=8.0, **style):

@@ -330,7 +330,10 @@ def test_a_networks_bar_shows_its_seeds(results, drawn):
         groups = {group.get_label(): group for group in groups if group.errorbar}
         for network, group in groups.items():
             ranges = group.errorbar.lines[2][0].get_segments()
-            bars = {bar[0]: bar[1:] for bar in zip(places, group.patches, ranges, strict=True)}
+            bars = {
+                places[round(bar.get_x() + bar.get_width() / 2)]: (bar, ends)
+                for bar, ends in zip(group.patches, ranges, strict=True)
+            }
             rates = found[found["network"] == network].set_index("place")["exact_match"].dropna()
             for place, of_seeds in rates.groupby("place"):
                 bar, ends = bars[place]

@@ -97,19 +97,23 @@ def draw(result: dict) -> Figure:
         list(dict.fromkeys(found["seconds"][name])) for name in ("strategy", "place")
     )
     networks = colours(found["seconds"][["model", "network"]].itertuples(index=False))
+    tried = found["seconds"].groupby("place")["network"].unique()
+    groups = {place: [name for name in networks if name in tried[place]] for place in places}
     figure = new_figure(height=0.8 + 1.9 * len(EQUAL) * len(strategies))
     panels = figure.subplots(len(EQUAL) * len(strategies), sharex=True)
     for axes, (equal, strategy) in zip(panels, itertools.product(EQUAL, strategies), strict=True):
         chosen = found[equal][found[equal]["strategy"] == strategy]
-        width = 0.9 / len(networks)
-        for i, (network, colour) in enumerate(networks.items()):
+        for network, colour in networks.items():
+            here = {x: group for x, group in enumerate(groups.values()) if network in group}
+            sides = [0.9 * group.index(network) / len(group) - 0.45 for group in here.values()]
+            widths = np.array([0.9 / len(group) for group in here.values()])
+            middles, widths = np.array([*here]) + sides + widths / 2, 0.92 * widths
             of_seeds = chosen[chosen["network"] == network].groupby("place")[RATES]
-            rates = of_seeds.agg(["mean", "min", "max"]).reindex(places)
-            middles = [x + (i - (len(networks) - 1) / 2) * width for x in range(len(places))]
+            rates = of_seeds.agg(["mean", "min", "max"]).reindex([places[x] for x in here])
             characters = rates["free_token_accuracy", "mean"]
-            axes.bar(middles, characters, 0.92 * width, color=colour, alpha=0.35)
-            style = {"color": colour, "label": network}
-            bars_of_seeds(axes, middles, rates["exact_match"], 0.92 * width, decimals=2, **style)
+            axes.bar(middles, characters, widths, color=colour, alpha=0.35)
+            style = {"color": colour, "label": network, "decimals": 2, "size": 4.5}
+            bars_of_seeds(axes, middles, rates["exact_match"], widths, **style)
         share_axis(axes)
         axes.set(title=f"{strategy}, after {EQUAL[equal]}")
         axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
