@@ -28,6 +28,8 @@ WHITE_EDGE = [patheffects.withStroke(linewidth=2.4, foreground="white")]
 
 WIDTH = 7.2  # inches: a page's text width
 DPI = 200
+# Of the distance between two groups of bars; narrower bars have no room for their values.
+GROUP_WIDTH = 0.9
 MAX_VALUES = 24  # values above more bars would touch
 
 STYLE = {
@@ -127,6 +129,15 @@ def bars_of_seeds(axes, middles, rates, widths, decimals: int = 3, size=5.4, **s
         **style,
     )
     write_values(axes, bars, mean, decimals, size)
+
+
+def labelled(figure: Figure) -> dict:
+    """What has a label in any of the panels, once each: labels and what stands for them."""
+    found = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    return found
 
 
 def heat_map(axes, cells: list[list[tuple]], columns: list, rows: list, size=8.0, **style):

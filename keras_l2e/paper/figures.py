@@ -23,11 +23,13 @@ from keras_l2e.paper.comparisons import PLACES, at_targets, by_place, compare, e
 from keras_l2e.paper.tables import figure_csv, figure_markdown, num_examples
 from keras_l2e.plots import (
     GREEN,
+    GROUP_WIDTH,
     PURPLE,
     STYLE,
     bars_of_seeds,
     colour_bar,
     heat_map,
+    labelled,
     new_figure,
     save_figure,
     share_axis,
@@ -42,8 +44,6 @@ MARKS = {
     "mix": ("#56B4E9", "D"),
     "combined": (GREEN, "o"),
 }
-# Of the distance between two groups of bars; narrower bars have no room for their values.
-GROUP_WIDTH = 0.9
 # Rates of fewer test examples are drawn as uncertain.
 FEW_EXAMPLES = 200
 
@@ -115,10 +115,7 @@ def _chance(axes, result: dict, metric: str) -> None:
 
 def _legend(figure: Figure, num_columns: int) -> None:
     """Explains below the panels, once each, what has a label in any of them."""
-    found = {}
-    for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
+    found = labelled(figure)
     labels = sorted(found, key=lambda label: label not in MARKS)  # Strategies first.
     handles = [found[label] for label in labels]
     figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)

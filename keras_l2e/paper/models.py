@@ -13,7 +13,17 @@ from matplotlib.figure import Figure
 
 from keras_l2e.paper.comparisons import AT_TARGET, MASTERED
 from keras_l2e.paper.tables import rates_text, table_markdown
-from keras_l2e.plots import BLUE, GREEN, ORANGE, PURPLE, bars_of_seeds, new_figure, share_axis
+from keras_l2e.plots import (
+    BLUE,
+    GREEN,
+    GROUP_WIDTH,
+    ORANGE,
+    PURPLE,
+    bars_of_seeds,
+    labelled,
+    new_figure,
+    share_axis,
+)
 
 WHAT_WAS_RUN = (
     "The numbers published for this suite (arXiv 1807.03819: memory up to 55 digits, programs of "
@@ -105,24 +115,23 @@ def draw(result: dict) -> Figure:
         chosen = found[equal][found[equal]["strategy"] == strategy]
         for network, colour in networks.items():
             here = {x: group for x, group in enumerate(groups.values()) if network in group}
-            sides = [0.9 * group.index(network) / len(group) - 0.45 for group in here.values()]
-            widths = np.array([0.9 / len(group) for group in here.values()])
-            middles, widths = np.array([*here]) + sides + widths / 2, 0.92 * widths
+            widths = np.array([GROUP_WIDTH / len(group) for group in here.values()])
+            slots = np.array([group.index(network) for group in here.values()])
+            middles = np.array([*here]) - GROUP_WIDTH / 2 + (slots + 0.5) * widths
             of_seeds = chosen[chosen["network"] == network].groupby("place")[RATES]
             rates = of_seeds.agg(["mean", "min", "max"]).reindex([places[x] for x in here])
             characters = rates["free_token_accuracy", "mean"]
-            axes.bar(middles, characters, widths, color=colour, alpha=0.35)
+            axes.bar(middles, characters, 0.92 * widths, color=colour, alpha=0.35)
             style = {"color": colour, "label": network, "decimals": 2, "size": 4.5}
-            bars_of_seeds(axes, middles, rates["exact_match"], widths, **style)
+            bars_of_seeds(axes, middles, rates["exact_match"], 0.92 * widths, **style)
         share_axis(axes)
         axes.set(title=f"{strategy}, after {EQUAL[equal]}")
         axes.set_xticks(range(len(places)), [place.replace(", ", "\n") for place in places])
     figure.supylabel("share right, validation, mean of levels", fontsize=7.5)
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+    names = labelled(figure)
     figure.legend(
-        unique.values(),
-        unique,
+        names.values(),
+        names,
         loc="outside lower center",
         ncols=3,
         title="exact_match (free-running); pale: free_token_accuracy",
