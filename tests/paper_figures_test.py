@@ -271,7 +271,7 @@ def test_networks_stand_side_by_side(results):
     places |= {f"{task}, work" for task in ("addition", "control", "program")}
     curves = {
         strategy: {
-            (cell["model"], cell["seed"]): cell["curve"]
+            (cell["network"], cell["seed"]): cell["curve"]
             for cell in result["cells"]
             if (models.place(cell), cell["strategy"]) == ("program", strategy)
         }
@@ -281,7 +281,7 @@ def test_networks_stand_side_by_side(results):
         found = models.at_equal(result, equal)
         assert set(found["place"]) == places
         program = found.query(f"place == 'program' and strategy == '{strategy}'")
-        program = program.set_index(["model", "seed"])
+        program = program.set_index(["network", "seed"])
         limit = min(curve[-1][equal] for curve in curves["mix"].values())
         assert set(program["limit"]) == {limit}
         assert set(program.index) == set(curves[strategy])
@@ -296,9 +296,9 @@ def test_networks_stand_side_by_side(results):
     text = figures.models.markdown(result)
     # Of the first epoch's time one second went into validation, of the second one's two.
     for strategy, less in (("mix", 0), ("review", 3)):
-        seconds = [entry["seconds"] for entry in curves[strategy]["lstm", 1]]
+        seconds = [entry["seconds"] for entry in curves[strategy]["lstm 1 x 208", 1]]
         assert seconds == [SECONDS["lstm"] - less - 1, 2 * (SECONDS["lstm"] - less) - 3]
-    assert f"program: {curves['mix']['lstm', 1][1]['seconds']:.0f} s" in text
+    assert f"program: {curves['mix']['lstm 1 x 208', 1][1]['seconds']:.0f} s" in text
     assert text.startswith("# models, budget cpu\n\nThe numbers published for this suite")
     assert "on 800 validation examples in all" in text and "by 0.035" in text
     for title in ("at the target", "mean of all levels"):
@@ -306,7 +306,7 @@ def test_networks_stand_side_by_side(results):
         assert len(re.findall(r"^\| \w+ \d x \d+ \| mix \| 0\.", section, re.MULTILINE)) == 4
         # Of the second Transformer there is no `copy`.
         assert len(re.findall(r"^\| transformer 4 x 128 \| mix \|  \| 0\.", section, re.M)) == 1
-    pattern = r"^\| (\w+) (\d x \d+) \| mix \| 1,000,000 \|.* / (.*) \|$"
+    pattern = r"^\| (\w+) (\d x \d+) \| mix \| 1,000,000 \|.* / ([\d,]+)[ |]+$"
     costs = {model: {} for model in SECONDS}
     for model, size, cost in re.findall(pattern, text, re.MULTILINE):
         costs[model][size] = cost

@@ -40,6 +40,13 @@ def test_cells_were_run_as_their_grid_says(result):
             assert set(cell.flagfile().splitlines()) - set(flags) == set(), cell.name
 
 
+def test_no_network_took_more_than_forty_minutes_of_a_core():
+    """Training and validation, which is twenty of two cores: the bound of the comparison."""
+    for path in (PAPER / "models").glob("*/timing.jsonl"):
+        seconds = sum(epoch["seconds"] for epoch in report.read_history(path))
+        assert 0 < seconds <= 40 * 60, path
+
+
 def test_the_results_have_the_tables_of_the_figures(result):
     if result["figure"] not in figures.TABLES:
         assert figure_tables.rates_table(result, "exact_match") in RESULTS
